@@ -1,0 +1,9 @@
+'use strict';
+// Tests are compiled to build/test and run as plain JavaScript, on the host and in the guest alike.
+module.exports = {
+  testEnvironment: 'node',
+  injectGlobals: false,
+  watchman: false,
+  roots: ['<rootDir>/build/test'],
+  testMatch: ['**/*.test.js'],
+};
