@@ -1,0 +1,33 @@
+/**
+ * What happens to a handle whose owner the garbage collector took without a close: it is closed then, and
+ * reported, once. FinalizationRegistry calls back from the event loop, not from inside the collector; ends of
+ * process and of worker threads are the addon's own business.
+ *
+ * @internal
+ */
+interface Handle {
+  readonly what: string;
+  readonly close: () => void;
+}
+
+const registry = new FinalizationRegistry<Handle>(({ what, close }) => {
+  close();
+  process.emitWarning(`${what} was closed by the garbage collector; close it when it is no longer needed`, {
+    type: 'ResourceWarning',
+    code: 'ERR_TEE_NOT_CLOSED',
+  });
+});
+
+/**
+ * @param owner the object that wraps the handle
+ * @param what it is, for the warning: "Session with TA 8aaaf200-…"
+ * @param close closes the handle; must not hold the owner, or it would live for ever
+ */
+export function watch(owner: object, what: string, close: () => void): void {
+  registry.register(owner, { what, close }, owner);
+}
+
+/** Its owner was closed properly. */
+export function unwatch(owner: object): void {
+  registry.unregister(owner);
+}
