@@ -1,0 +1,12 @@
+global-incdirs-y += include
+
+srcs-y += entry.c
+srcs-y += params.c
+srcs-y += values.c
+srcs-y += memory.c
+srcs-y += control.c
+srcs-y += inspect.c
+srcs-y += storage.c
+srcs-y += forward.c
+
+cflags-y += -Wextra -Wpointer-arith -Wshadow
