@@ -1,0 +1,30 @@
+/** The test TA's UUID, commands and flags, with the names of `test/ta/include/node_optee_test_ta.h`. */
+export const NODE_OPTEE_TEST_TA_UUID = '346e01a1-3d71-4feb-894b-ae252d064bde';
+
+export const TEST_TA_NOTHING = 0;
+export const TEST_TA_VALUES = 1;
+export const TEST_TA_TOUCH = 2;
+export const TEST_TA_TRANSFORM = 3;
+export const TEST_TA_COPY = 4;
+export const TEST_TA_CHECKSUM = 5;
+export const TEST_TA_FILL = 6;
+export const TEST_TA_WRITE = 7;
+export const TEST_TA_RESULT = 8;
+export const TEST_TA_WAIT = 9;
+export const TEST_TA_WAIT_MASKED = 10;
+export const TEST_TA_BUSY = 11;
+export const TEST_TA_PANIC = 12;
+export const TEST_TA_COUNT = 13;
+export const TEST_TA_PARAMS = 14;
+export const TEST_TA_PARAMS_READ = 15;
+export const TEST_TA_PEEK = 16;
+export const TEST_TA_POKE = 17;
+export const TEST_TA_IDENTITY = 18;
+export const TEST_TA_OPEN_STATE = 19;
+export const TEST_TA_STORAGE_WRITE = 20;
+export const TEST_TA_STORAGE_READ = 21;
+export const TEST_TA_STORAGE_DELETE = 22;
+export const TEST_TA_FORWARD = 23;
+export const TEST_TA_PARAM_NULL = 1;
+export const TEST_TA_PARAM_SECURE = 2;
+export const TEST_TA_PARAM_NONSECURE = 4;
