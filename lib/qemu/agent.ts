@@ -1,0 +1,390 @@
+import { constants } from 'node:os';
+import { Duplex, Readable, Writable } from 'node:stream';
+import { getSystemErrorMap } from 'node:util';
+import { GuestError } from './guest-error.js';
+import {
+  EXEC_STAGES,
+  exec,
+  FrameDecoder,
+  FrameType,
+  header,
+  MAX_DATA,
+  MAX_EXEC,
+  numbers,
+  PROTOCOL_VERSION,
+  WINDOW,
+  windowSize,
+} from './protocol.js';
+import type { ExecRequest, Frame, TerminalSize } from './protocol.js';
+
+/** How a command ended: by itself or by a signal. */
+export interface ExitStatus {
+  /** 0 to 255, or null if a signal ended the command. */
+  readonly status: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/** The host's end of the port to the guest's agent: starts commands and carries their streams. */
+export class Agent {
+  /** Resolves when the agent has said hello. Rejects when the connection ended before. */
+  readonly ready: Promise<void>;
+  private readonly isReady: Settle<void>;
+  private readonly decoder = new FrameDecoder();
+  private readonly processes = new Map<number, AgentProcess>();
+  private nextCommand = 1;
+  private failure: Error | undefined;
+
+  /**
+   * @param socket the port; the agent owns it from now on
+   * @param onFailure called once if the connection ends or breaks, unless `fail` was called first
+   */
+  constructor(
+    private readonly socket: Duplex,
+    private readonly onFailure: (error: Error) => void = () => {},
+  ) {
+    this.isReady = settle<void>();
+    this.ready = this.isReady.promise;
+    const broken = (why: string) => this.lost(new GuestError('ERR_GUEST_GONE', why));
+    socket.on('data', (chunk: Buffer) => {
+      try {
+        for (const frame of this.decoder.push(chunk)) this.handle(frame);
+      } catch (error) {
+        broken((error as Error).message);
+      }
+    });
+    socket.on('error', (error) => broken(`The connection to the guest failed: ${error.message}`));
+    socket.on('close', () => broken('The connection to the guest ended'));
+  }
+
+  /**
+   * Starts a command.
+   * @throws TypeError for strings that no command can have
+   */
+  exec(request: ExecRequest): AgentProcess {
+    if (this.failure) throw this.failure;
+    checkRequest(request);
+    const command = this.nextCommand++;
+    const frame = exec(command, request);
+    if (frame.length > MAX_EXEC)
+      throw new RangeError(`The command's arguments and environment take ${frame.length} bytes: too long`);
+    const process = new AgentProcess(command, request, (bytes) => this.send(bytes));
+    this.processes.set(command, process);
+    this.send(frame);
+    return process;
+  }
+
+  /** Orders the guest to switch itself off. The connection ends when it has. */
+  powerOff(): void {
+    this.send(header(FrameType.poweroff, 0, 0, 0));
+  }
+
+  /** Ends the connection; commands that have not ended reject with this error. */
+  fail(error: Error): void {
+    if (this.failure) return;
+    this.failure = error;
+    this.socket.destroy();
+    this.isReady.reject(error);
+    for (const process of this.processes.values()) process.fail(error);
+    this.processes.clear();
+  }
+
+  private lost(error: Error): void {
+    if (this.failure) return;
+    this.onFailure(error);
+    this.fail(error);
+  }
+
+  private send(bytes: Buffer): void {
+    if (!this.failure) this.socket.write(bytes);
+  }
+
+  private handle(frame: Frame): void {
+    if (frame.type === FrameType.hello) {
+      const version = frame.payload.readUInt32LE(0);
+      if (version !== PROTOCOL_VERSION)
+        throw new Error(`The guest's agent speaks protocol ${version}, not ${PROTOCOL_VERSION}`);
+      this.isReady.resolve();
+    } else if (frame.type === FrameType.error) {
+      throw new Error(`The guest's agent gave up: ${frame.payload.toString()}`);
+    } else if (this.processes.get(frame.command)?.handle(frame)) {
+      this.processes.delete(frame.command);
+    }
+  }
+}
+
+/** A command in the guest. */
+export class AgentProcess {
+  /** What is written goes to the command's standard input; destroyed when the command is not to have any. */
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  /** Empty where the command has a terminal. */
+  readonly stderr: Readable;
+  /** Resolves when the command runs. Rejects with ERR_GUEST_EXEC if it cannot be started. */
+  readonly started: Promise<void>;
+  /**
+   * Resolves when the command has ended and all that it wrote has been received; so both outputs must be read.
+   * Rejects if it could not be started or if the guest failed.
+   */
+  readonly exit: Promise<ExitStatus>;
+
+  private readonly isStarted = settle<void>();
+  private readonly isEnded = settle<ExitStatus>();
+  private readonly input: InputStream;
+  private readonly outputs: readonly [OutputStream, OutputStream];
+  private ended = false;
+
+  /** @internal */
+  constructor(
+    private readonly command: number,
+    private readonly request: ExecRequest,
+    private readonly send: (bytes: Buffer) => void,
+  ) {
+    const sendLive = (bytes: Buffer) => {
+      if (!this.ended) send(bytes);
+    };
+    this.stdin = this.input = new InputStream(
+      command,
+      sendLive,
+      request.stdin || request.terminal !== undefined,
+    );
+    this.outputs = [new OutputStream(command, 1, sendLive), new OutputStream(command, 2, sendLive)];
+    [this.stdout, this.stderr] = this.outputs;
+    this.started = this.isStarted.promise;
+    this.exit = this.isEnded.promise;
+  }
+
+  /** Sends a signal to the command's process group. Does nothing when the command has ended. */
+  kill(signal: NodeJS.Signals = 'SIGTERM'): void {
+    const number = constants.signals[signal];
+    if (number === undefined) throw new TypeError(`signal: unknown signal ${String(signal)}`);
+    if (!this.ended) this.send(numbers(FrameType.signal, 0, this.command, number));
+  }
+
+  /** Tells the command's terminal its new size. */
+  resize(size: TerminalSize): void {
+    if (!this.ended) this.send(windowSize(this.command, size));
+  }
+
+  /** @internal @returns whether this was the command's last frame */
+  handle({ type, stream, payload }: Frame): boolean {
+    const output = this.outputs[stream === 2 ? 1 : 0];
+    switch (type) {
+      case FrameType.data:
+        output.receive(payload);
+        return false;
+      case FrameType.eof:
+        output.finish();
+        return false;
+      case FrameType.credit:
+        this.input.give(payload.readUInt32LE(0));
+        return false;
+      case FrameType.close:
+        this.input.refuse();
+        return false;
+      case FrameType.started:
+        this.isStarted.resolve();
+        return false;
+      case FrameType.exit: {
+        const status = exitStatus(payload.readUInt32LE(0));
+        this.end();
+        this.isEnded.resolve(status);
+        return true;
+      }
+      case FrameType.execFailed:
+        this.end();
+        this.reject(execError(this.request, payload.readUInt32LE(0), payload.readUInt32LE(4)));
+        return true;
+      default:
+        throw new Error(`The guest's agent sent a frame of unknown type ${type}`);
+    }
+  }
+
+  /** @internal The guest failed: the outputs end here, and `exit` says why. */
+  fail(error: Error): void {
+    this.end();
+    this.reject(error);
+  }
+
+  private reject(error: Error): void {
+    this.isStarted.reject(error);
+    this.isEnded.reject(error);
+  }
+
+  private end(): void {
+    this.ended = true;
+    this.input.destroy();
+    for (const output of this.outputs) output.finish();
+  }
+}
+
+/** Spends credit; a write is done when all of it is sent. */
+class InputStream extends Writable {
+  private credit = WINDOW;
+  private rest: Buffer = Buffer.alloc(0);
+  private done: ((error?: Error | null) => void) | undefined;
+
+  constructor(
+    private readonly command: number,
+    private readonly send: (bytes: Buffer) => void,
+    private open: boolean,
+  ) {
+    super({ highWaterMark: MAX_DATA });
+    if (!open) this.destroy();
+  }
+
+  override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
+    this.rest = chunk;
+    this.done = done;
+    this.flush();
+  }
+
+  override _final(done: () => void): void {
+    this.finish();
+    done();
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.finish();
+    done(error);
+  }
+
+  give(credit: number): void {
+    this.credit += credit;
+    this.flush();
+  }
+
+  /** The command has closed its input. */
+  refuse(): void {
+    if (this.writableFinished || this.destroyed) return;
+    this.open = false;
+    const error = Object.assign(new Error('write EPIPE: the command in the guest has closed its input'), {
+      code: 'EPIPE',
+      errno: -constants.errno.EPIPE,
+      syscall: 'write',
+    });
+    this.destroy(error);
+  }
+
+  private finish(): void {
+    if (this.open) this.send(header(FrameType.eof, 0, this.command, 0));
+    this.open = false;
+  }
+
+  private flush(): void {
+    while (this.rest.length > 0 && this.credit > 0) {
+      const bytes = this.rest.subarray(0, Math.min(this.credit, MAX_DATA));
+      this.rest = this.rest.subarray(bytes.length);
+      this.credit -= bytes.length;
+      this.send(header(FrameType.data, 0, this.command, bytes.length));
+      this.send(bytes);
+    }
+    if (this.rest.length > 0) return;
+    const done = this.done;
+    this.done = undefined;
+    done?.();
+  }
+}
+
+/** Gives credit back as its reader takes what came. */
+class OutputStream extends Readable {
+  private owed = 0;
+  private full = false;
+  private finished = false;
+
+  constructor(
+    private readonly command: number,
+    private readonly stream: 1 | 2,
+    private readonly send: (bytes: Buffer) => void,
+  ) {
+    super({ highWaterMark: MAX_DATA });
+  }
+
+  receive(bytes: Buffer): void {
+    if (this.destroyed || this.finished) return;
+    this.owed += bytes.length;
+    this.full = !this.push(bytes);
+    this.repay();
+  }
+
+  finish(): void {
+    if (this.finished) return;
+    this.finished = true;
+    if (!this.destroyed) this.push(null);
+  }
+
+  override _read(): void {
+    this.full = false;
+    this.repay();
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    if (!this.finished) this.send(header(FrameType.close, this.stream, this.command, 0));
+    done(error);
+  }
+
+  private repay(): void {
+    if (this.full || this.finished || this.owed < WINDOW / 4) return;
+    this.send(numbers(FrameType.credit, this.stream, this.command, this.owed));
+    this.owed = 0;
+  }
+}
+
+interface Settle<T> {
+  readonly promise: Promise<T>;
+  resolve(value: T): void;
+  reject(error: Error): void;
+}
+
+/** A promise that may be rejected without anybody looking. */
+function settle<T>(): Settle<T> {
+  let resolve!: (value: T) => void;
+  let reject!: (error: Error) => void;
+  const promise = new Promise<T>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  promise.catch(() => {});
+  return { promise, resolve, reject };
+}
+
+function checkRequest({ argv, env, cwd }: ExecRequest): void {
+  if (argv.length === 0) throw new TypeError('argv: a command needs at least its name');
+  const check = (name: string, text: unknown) => {
+    if (typeof text !== 'string') throw new TypeError(`${name}: not a string: ${String(text)}`);
+    if (text.includes('\0')) throw new TypeError(`${name}: a NUL character in ${JSON.stringify(text)}`);
+  };
+  argv.forEach((text, index) => check(`argv[${index}]`, text));
+  check('cwd', cwd);
+  for (const [name, value] of Object.entries(env)) {
+    check(`env.${name}`, value);
+    if (name === '' || name.includes('=') || name.includes('\0'))
+      throw new TypeError(`env: not a name of a variable: ${JSON.stringify(name)}`);
+  }
+}
+
+/** From the status that wait(2) gives. */
+function exitStatus(status: number): ExitStatus {
+  const number = status & 0x7f;
+  if (number === 0) return { status: (status >> 8) & 0xff, signal: null };
+  const name = Object.entries(constants.signals).find(([, value]) => value === number)?.[0];
+  return { status: null, signal: (name ?? `SIG${number}`) as NodeJS.Signals };
+}
+
+function execError(request: ExecRequest, errno: number, stage: number): GuestError {
+  const [name, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, `error ${errno}`];
+  const what = EXEC_STAGES[stage] ?? 'prepare';
+  const subject = {
+    prepare: '',
+    user: `uid ${request.uid}: `,
+    cwd: `${request.cwd}: `,
+    exec: `${request.argv[0]}: `,
+  };
+  return new GuestError(
+    'ERR_GUEST_EXEC',
+    `The command could not be started: ${subject[what]}${text} (${name})`,
+    {
+      errno: name,
+      stage: what,
+    },
+  );
+}

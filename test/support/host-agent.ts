@@ -1,0 +1,23 @@
+import { execFileSync, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { mkdtempSync } from 'node:fs';
+import type { Duplex } from 'node:stream';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+let binary: string | undefined;
+
+/** The guest's agent, built for this machine, behind a socket instead of a virtio-serial port. */
+export function startHostAgent(): { child: ChildProcess; socket: Duplex } {
+  binary ??= build();
+  const child = spawn(binary, ['--fd', '3'], { stdio: ['ignore', 'inherit', 'pipe', 'pipe'] });
+  return { child, socket: child.stdio[3] as Duplex };
+}
+
+function build(): string {
+  const path = join(mkdtempSync(join(tmpdir(), 'node-optee-agent-')), 'agent');
+  const source = join(__dirname, '../../../qemu/agent/agent.c');
+  const sanitizers = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
+  execFileSync('cc', ['-O1', '-g', '-Wall', '-Wextra', '-Werror', ...sanitizers, '-o', path, source]);
+  return path;
+}
