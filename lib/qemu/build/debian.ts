@@ -1,0 +1,187 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BuildError, command, type BuildLog } from './command.js';
+
+const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
+
+/** Newest first: a package's candidates come from all of them. */
+const SUITES = ['sid', 'forky', 'trixie-backports', 'trixie'];
+
+const MIRROR_VARIABLE = 'NODE_OPTEE_DEBIAN_MIRROR';
+
+const OTHER_HOST =
+  `The image is built from Debian's packages, and this host is not Debian: set ${MIRROR_VARIABLE} to the URL of a ` +
+  `Debian mirror (apt and debian-archive-keyring are needed), or run in the container image debian:12.`;
+
+/** The base URL of the host's own Debian mirror in `apt-get indextargets` output (URI, origin, label; tabs). */
+export function mirrorOf(indexTargets: string): string | undefined {
+  for (const line of indexTargets.split('\n')) {
+    const [uri, origin, label] = line.split('\t');
+    if (uri && origin === 'Debian' && label === 'Debian') return uri.replace(/\/+$/, '');
+  }
+  return undefined;
+}
+
+async function findMirror(): Promise<string> {
+  const chosen = process.env[MIRROR_VARIABLE];
+  if (chosen !== undefined && chosen !== '') {
+    if (!/^(https?|file|ftp):\/?\/?/.test(chosen)) {
+      throw new BuildError(`${MIRROR_VARIABLE} must be a URL, but is '${chosen}'`);
+    }
+    return chosen.replace(/\/+$/, '');
+  }
+  if (!isDebian()) throw new BuildError(OTHER_HOST);
+  const format = '$(REPO_URI)\t$(ORIGIN)\t$(LABEL)';
+  const mirror = mirrorOf(await command('apt-get', ['indextargets', '--format', format]));
+  if (mirror === undefined) {
+    throw new BuildError(
+      `apt knows no Debian mirror on this host: run "apt-get update" once, or set ${MIRROR_VARIABLE} to the URL of one`,
+    );
+  }
+  return mirror;
+}
+
+function isDebian(): boolean {
+  return existsSync('/etc/os-release') && /^ID=debian$/m.test(readFileSync('/etc/os-release', 'utf8'));
+}
+
+/** A version of a package on offer. */
+export interface Candidate {
+  readonly package: string;
+  readonly version: string;
+}
+
+/** Lines of `apt-cache madison` as candidates; `kind` picks binary packages or sources. */
+export function parseMadison(text: string, kind: 'Packages' | 'Sources'): Candidate[] {
+  const seen = new Set<string>();
+  const found: Candidate[] = [];
+  for (const line of text.split('\n')) {
+    const [name, version, origin] = line.split('|').map((field) => field.trim());
+    if (!name || !version || !origin?.endsWith(` ${kind}`)) continue;
+    const id = `${name} ${version}`;
+    if (!seen.has(id)) found.push({ package: name, version });
+    seen.add(id);
+  }
+  return found;
+}
+
+/** Sorts by Debian's order of versions, the newest first. */
+export async function newestFirst(candidates: readonly Candidate[]): Promise<Candidate[]> {
+  const sorted: Candidate[] = [];
+  for (const candidate of candidates) {
+    let at = 0;
+    for (const other of sorted) {
+      if (await isNewer(candidate.version, other.version)) break;
+      at++;
+    }
+    sorted.splice(at, 0, candidate);
+  }
+  return sorted;
+}
+
+/** Whether version `a` is newer than `b`, or equal where `orEqual`. */
+export async function isNewer(a: string, b: string, orEqual = false): Promise<boolean> {
+  return command('dpkg', ['--compare-versions', a, orEqual ? 'ge' : 'gt', b]).then(
+    () => true,
+    (error: unknown) => {
+      if (error instanceof BuildError && error.message.includes('exited with 1')) return false;
+      throw error;
+    },
+  );
+}
+
+/** apt with a configuration, lists and cache of its own: nothing of the host's apt is changed. */
+export class DebianArchive {
+  readonly #environment: Record<string, string>;
+  readonly #log: BuildLog;
+  readonly #signal: AbortSignal | undefined;
+
+  private constructor(configuration: string, log: BuildLog, signal: AbortSignal | undefined) {
+    this.#environment = { APT_CONFIG: configuration };
+    this.#log = log;
+    this.#signal = signal;
+  }
+
+  /** Fetches the lists of all suites, signatures checked. `folder` must be empty and the caller's own. */
+  static async open(folder: string, log: BuildLog, signal?: AbortSignal): Promise<DebianArchive> {
+    const mirror = await findMirror();
+    if (!existsSync(KEYRING)) throw new BuildError(`${KEYRING} is missing: install debian-archive-keyring`);
+    for (const name of ['lists/partial', 'cache/archives/partial']) {
+      await mkdir(join(folder, name), { recursive: true });
+    }
+    const sources = SUITES.flatMap((suite) =>
+      ['deb', 'deb-src'].map((type) => `${type} [signed-by=${KEYRING}] ${mirror} ${suite} main`),
+    );
+    await writeFile(join(folder, 'sources.list'), sources.join('\n') + '\n');
+    await writeFile(join(folder, 'status'), '');
+    const own = {
+      'Dir::State::Lists': join(folder, 'lists'),
+      'Dir::State::status': join(folder, 'status'),
+      'Dir::Cache': join(folder, 'cache'),
+      'Dir::Etc::sourcelist': join(folder, 'sources.list'),
+      'Dir::Etc::sourceparts': '/dev/null',
+      'Dir::Etc::preferences': '/dev/null',
+      'Dir::Etc::preferencesparts': '/dev/null',
+      'Dir::Etc::main': '/dev/null',
+      'Dir::Etc::parts': '/dev/null',
+      'APT::Architecture': 'arm64',
+      'APT::Sandbox::User': '',
+      // sid's Release can be past its Valid-Until on a mirror that lags.
+      'Acquire::Check-Valid-Until': 'false',
+      'Acquire::Languages': 'none',
+      'Acquire::Retries': '2',
+    };
+    const lines = Object.entries(own).map(([name, value]) => `${name} "${value}";`);
+    lines.push('APT::Architectures { "arm64"; };');
+    // How the host reaches its mirror (proxies, certificates) holds for us too.
+    const host = await command('apt-config', ['dump']);
+    const access = host.split('\n').filter((line) => /^Acquire::https?::/i.test(line));
+    const configuration = join(folder, 'apt.conf');
+    await writeFile(configuration, [...access, ...lines].join('\n') + '\n');
+    const archive = new DebianArchive(configuration, log, signal);
+    await archive.#run('apt-get', ['update', '-q', '--error-on=any'], folder);
+    return archive;
+  }
+
+  /** Binary packages (arm64 or all) whose name matches, every version on offer. */
+  async binaries(...names: string[]): Promise<Candidate[]> {
+    return parseMadison(await this.#read(['madison', ...names]), 'Packages');
+  }
+
+  async sources(name: string): Promise<Candidate[]> {
+    return parseMadison(await this.#read(['madison', name]), 'Sources').filter((c) => c.package === name);
+  }
+
+  /** Names of binary packages that match a regular expression. */
+  async names(expression: string): Promise<string[]> {
+    const text = await this.#read(['search', '--names-only', expression]);
+    return text.split('\n').flatMap((line) => line.split(' ', 1)[0] || []);
+  }
+
+  /** Downloads .deb files into a folder; apt checks them against the signed lists. */
+  async downloadBinaries(candidates: readonly Candidate[], folder: string): Promise<void> {
+    await this.#run(
+      'apt-get',
+      ['download', '-q', ...candidates.map((c) => `${c.package}=${c.version}`)],
+      folder,
+    );
+  }
+
+  /** Downloads the files of a source package into a folder. */
+  async downloadSource(candidate: Candidate, folder: string): Promise<void> {
+    await this.#run(
+      'apt-get',
+      ['source', '-q', '--download-only', '--only-source', `${candidate.package}=${candidate.version}`],
+      folder,
+    );
+  }
+
+  async #run(program: string, args: string[], cwd: string): Promise<void> {
+    await command(program, args, { cwd, env: this.#environment, log: this.#log, signal: this.#signal });
+  }
+
+  #read(args: string[]): Promise<string> {
+    return command('apt-cache', args, { env: this.#environment, signal: this.#signal });
+  }
+}

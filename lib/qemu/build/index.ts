@@ -1,0 +1,284 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { MACHINES, NODE_VERSIONS, type Machine, type MachineName, type NodeVersion } from '../machine.js';
+import { Cache } from './cache.js';
+import { BuildLog, command } from './command.js';
+import { DEVICE_TREE, deviceTreePart } from './device-tree.js';
+import { FIRMWARE, firmwarePart } from './firmware.js';
+import { requireHostPackages } from './host.js';
+import { linuxPart } from './linux.js';
+import { writeManifest } from './manifest.js';
+import { NODE_IMAGE, nodePart } from './node.js';
+import { STATIC_POOL, TA_DEV_KIT, opteePart, opteeVariant } from './optee.js';
+import { type Part, isBuilt, partFolder } from './part.js';
+import { type Progress, streamProgress } from './progress.js';
+import { ROOTFS, rootfsPart } from './rootfs.js';
+import { GUEST, LINUX, NODE, OPTEE_OS, type Requirement, Sources, TRUSTED_FIRMWARE } from './sources.js';
+import { readToolchain, writeToolchain } from './toolchain.js';
+
+export { BuildError } from './command.js';
+export { type Progress, silentProgress, streamProgress } from './progress.js';
+
+export interface PrepareOptions {
+  /** Which road of a dma-buf; default `dynamic`. */
+  machine?: MachineName | undefined;
+  /** Major version of the guest's Node.js; default 24. */
+  node?: NodeVersion | undefined;
+  /** Memory of the guest in MiB, 512 at least, 1024 at least for `static` and `dmabuf`; default 1024. */
+  memory?: number | undefined;
+  /** Processors of the guest, 1 to 8; default 2. */
+  cpus?: number | undefined;
+  /** Default: lines, or one live line on a terminal, on stderr. */
+  progress?: Progress | undefined;
+  /** Ends the build; what was under way leaves nothing behind. */
+  signal?: AbortSignal | undefined;
+}
+
+export const DEFAULT_NODE: NodeVersion = 24;
+
+/** Where everything is kept: `node-optee` in the user's cache folder. */
+export function cacheFolder(): string {
+  return new Cache().path;
+}
+
+/**
+ * Builds whatever of a machine is not in the cache yet, and returns what QEMU needs to boot it.
+ *
+ * The first time takes about ten minutes and the network; afterwards nothing but a few look-ups.
+ * @throws RangeError or TypeError for options out of range; BuildError where a step fails or a package is missing
+ */
+export async function prepareMachine(options: PrepareOptions = {}): Promise<Machine> {
+  const { machine, node, memory, cpus } = checkOptions(options);
+  const cache = new Cache();
+  const plan = (sources: Sources): MachineParts => machineParts(cache, sources, machine, node, memory, cpus);
+  const parts = await prepare(
+    cache,
+    plan,
+    [LINUX, OPTEE_OS, TRUSTED_FIRMWARE, ...GUEST, NODE[node]],
+    options,
+  );
+  return describe(cache, parts, machine, memory, cpus);
+}
+
+/** The TA development kit of OP-TEE, built where it is not in the cache yet; returns its folder. */
+export async function prepareDevKit(
+  options: Pick<PrepareOptions, 'progress' | 'signal'> = {},
+): Promise<string> {
+  const cache = new Cache();
+  const plan = (sources: Sources): { optee: Part } => ({
+    optee: opteePart('dynamic', sources, readToolchain(cache)),
+  });
+  const { optee } = await prepare(cache, plan, [OPTEE_OS], options);
+  return join(partFolder(cache, optee), TA_DEV_KIT);
+}
+
+/** Empties the cache. Waits for a build that is under way. */
+export async function cleanCache(options: Pick<PrepareOptions, 'progress' | 'signal'> = {}): Promise<void> {
+  const cache = new Cache();
+  const progress = options.progress ?? streamProgress();
+  await cache.locked(
+    () => cache.clean(),
+    () => progress.note(WAITING),
+    options.signal,
+  );
+}
+
+const WAITING = 'Waiting for another build to end';
+
+interface MachineParts {
+  linux: Part;
+  optee: Part;
+  firmware: Part;
+  rootfs: Part;
+  node: Part;
+  deviceTree?: Part;
+}
+
+function machineParts(
+  cache: Cache,
+  sources: Sources,
+  machine: MachineName,
+  node: NodeVersion,
+  memory: number,
+  cpus: number,
+): MachineParts {
+  const toolchain = readToolchain(cache);
+  const linux = linuxPart(sources, toolchain);
+  const optee = opteePart(opteeVariant(machine), sources, toolchain);
+  const firmware = firmwarePart(sources, toolchain, linux, optee);
+  const parts: MachineParts = {
+    rootfs: rootfsPart(sources, toolchain),
+    node: nodePart(node, sources),
+    optee,
+    linux,
+    firmware,
+  };
+  if (machine !== 'dynamic') {
+    parts.deviceTree = deviceTreePart(machine, { memory, cpus }, toolchain, linux, firmware);
+  }
+  return parts;
+}
+
+/** Resolves, plans and builds what is missing. `plan` is called again once everything is resolved. */
+async function prepare<T extends object>(
+  cache: Cache,
+  plan: (sources: Sources) => T,
+  requirements: readonly Requirement[],
+  options: Pick<PrepareOptions, 'progress' | 'signal'>,
+): Promise<T> {
+  const complete = (): T | undefined => {
+    const sources = new Sources(cache);
+    if (requirements.some((requirement) => !sources.get(requirement))) return undefined;
+    const parts = plan(sources);
+    return (Object.values(parts) as Part[]).every((part) => isBuilt(cache, part)) ? parts : undefined;
+  };
+  const ready = complete();
+  if (ready) return ready;
+
+  const { signal } = options;
+  const progress = options.progress ?? streamProgress();
+  await requireHostPackages();
+  return cache.locked(
+    async () => {
+      // Another process may have built it while we waited.
+      const now = complete();
+      if (now) return now;
+      await cache.sweep();
+      const sources = new Sources(cache);
+      const unresolved = requirements.filter((requirement) => !sources.get(requirement));
+      const planned = (Object.values(plan(sources)) as Part[]).filter(
+        (part) => !isBuilt(cache, part) || part.needs.some((need) => unresolved.includes(need)),
+      );
+      const steps = planned.length + (unresolved.length > 0 ? 1 : 0);
+      let step = 0;
+      const run = async (title: string, work: (log: BuildLog) => Promise<void>): Promise<void> => {
+        progress.start(++step, steps, title);
+        const began = Date.now();
+        const log = new BuildLog(join(cache.logs, `${logName(title)}.log`));
+        try {
+          await work(log);
+        } finally {
+          await log.close();
+        }
+        progress.end((Date.now() - began) / 1000);
+      };
+      if (unresolved.length > 0) {
+        await run('Packages', (log) => sources.resolve(unresolved, log, signal));
+        for (const requirement of unresolved) {
+          for (const { version, reason } of sources.get(requirement)?.passedOver ?? []) {
+            progress.note(`${requirement.name} ${version} could not be had, took an older one: ${reason}`);
+          }
+        }
+      }
+      const parts = plan(sources);
+      for (const part of Object.values(parts) as Part[]) {
+        if (isBuilt(cache, part)) continue;
+        await run(part.title, (log) => build(cache, sources, part, log, signal));
+      }
+      writeToolchain(cache, readToolchain(cache));
+      writeManifest(cache, sources, Object.values(parts) as Part[]);
+      await cache.sweep();
+      return parts;
+    },
+    () => progress.note(WAITING),
+    signal,
+  );
+}
+
+async function build(
+  cache: Cache,
+  sources: Sources,
+  part: Part,
+  log: BuildLog,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const scratch = cache.workFolder(part.name);
+  const run = async (program: string, args: readonly string[], cwd = scratch, env = {}): Promise<void> => {
+    await command(program, args, { cwd, env: { ...CLEAN_ENVIRONMENT, ...env }, log, signal });
+  };
+  try {
+    await cache.make(part.name, part.inputs, (folder) =>
+      part.build(folder, { cache, sources, log, signal, scratch, run }),
+    );
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+/** What would leak from the caller's make or compiler settings into ours. */
+const CLEAN_ENVIRONMENT = {
+  ARCH: undefined,
+  CC: undefined,
+  CFLAGS: undefined,
+  CPPFLAGS: undefined,
+  CROSS_COMPILE: undefined,
+  CXX: undefined,
+  LDFLAGS: undefined,
+  MAKEFLAGS: undefined,
+  MFLAGS: undefined,
+  O: undefined,
+  V: undefined,
+};
+
+function describe(
+  cache: Cache,
+  parts: MachineParts,
+  machine: MachineName,
+  memory: number,
+  cpus: number,
+): Machine {
+  const file = (part: Part, name: string): string => join(partFolder(cache, part), name);
+  return {
+    name: machine,
+    qemu: 'qemu-system-aarch64',
+    firmware: file(parts.firmware, FIRMWARE),
+    kernel: file(parts.linux, 'Image'),
+    kernelArguments: machine === 'dmabuf' ? ['tee.any_dmabuf=1'] : [],
+    ...(parts.deviceTree && { deviceTree: file(parts.deviceTree, DEVICE_TREE) }),
+    rootfs: file(parts.rootfs, ROOTFS),
+    node: file(parts.node, NODE_IMAGE),
+    memory,
+    cpus,
+    taDevKit: file(parts.optee, TA_DEV_KIT),
+  };
+}
+
+const MIB = 1 << 20;
+const RAM_BASE = 0x40000000;
+
+function checkOptions(options: PrepareOptions): Required<
+  Pick<PrepareOptions, 'machine' | 'node' | 'memory' | 'cpus'>
+> & {
+  machine: MachineName;
+  node: NodeVersion;
+  memory: number;
+  cpus: number;
+} {
+  const { machine = 'dynamic', node = DEFAULT_NODE, memory = 1024, cpus = 2 } = options;
+  oneOf('machine', machine, MACHINES);
+  oneOf('node', node, NODE_VERSIONS);
+  // The fixed pool must lie within RAM.
+  const least = machine === 'dynamic' ? 512 : (STATIC_POOL.base + STATIC_POOL.size - RAM_BASE) / MIB + 16;
+  wholeNumber('memory', memory, least, 65536);
+  wholeNumber('cpus', cpus, 1, 8);
+  return { machine, node, memory, cpus };
+}
+
+function oneOf<T>(name: string, value: T, allowed: readonly T[]): void {
+  if (!allowed.includes(value)) {
+    throw new TypeError(`${name} must be one of ${allowed.join(', ')}, but is ${String(value)}`);
+  }
+}
+
+function wholeNumber(name: string, value: number, least: number, most: number): void {
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw new RangeError(`${name} must be a whole number from ${least} to ${most}, but is ${String(value)}`);
+  }
+}
+
+function logName(title: string): string {
+  return title
+    .toLowerCase()
+    .replace(/[^a-z0-9.]+/g, '-')
+    .replace(/^-|-$/g, '');
+}

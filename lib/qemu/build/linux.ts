@@ -1,0 +1,74 @@
+import { copyFileSync, readFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { BuildError } from './command.js';
+import { type Part, type Workshop, dataFile, sourceInputs } from './part.js';
+import { LINUX, type Sources } from './sources.js';
+import type { Toolchain } from './toolchain.js';
+
+export const KERNEL_PATCH = 'tee-register-any-contiguous-dma-buf.patch';
+
+/** Headers that state the ABI, kept beside the Image for the test that compares ours with them. */
+const UAPI_HEADERS = ['linux/tee.h', 'linux/dma-heap.h', 'linux/dma-buf.h'];
+
+const ENVIRONMENT = {
+  ARCH: 'arm64',
+  CROSS_COMPILE: 'aarch64-linux-gnu-',
+  KBUILD_BUILD_TIMESTAMP: '@0',
+  KBUILD_BUILD_USER: 'node-optee',
+  KBUILD_BUILD_HOST: 'node-optee',
+};
+
+/** The kernel's Image, with our patch in it (off unless a machine's command line turns it on). */
+export function linuxPart(sources: Sources, toolchain: Toolchain): Part {
+  const configuration = dataFile('kernel', 'guest.config');
+  const patch = dataFile('kernel', KERNEL_PATCH);
+  return {
+    name: 'linux',
+    title: `Linux ${sources.get(LINUX)?.version ?? ''}`.trim(),
+    needs: [LINUX],
+    inputs: {
+      recipe: 1,
+      sources: sourceInputs(sources, LINUX),
+      toolchain,
+      configuration: readFileSync(configuration, 'utf8'),
+      patch: readFileSync(patch, 'utf8'),
+    },
+    async build(folder, shop) {
+      const tree = await unpackLinux(shop);
+      await shop.run('patch', ['-p1', '--forward', '--batch', '-i', patch], tree);
+      await make(shop, tree, `KCONFIG_ALLCONFIG=${configuration}`, 'allnoconfig');
+      checkConfiguration(readFileSync(configuration, 'utf8'), readFileSync(join(tree, '.config'), 'utf8'));
+      await make(shop, tree, `-j${availableParallelism()}`, 'Image');
+      copyFileSync(join(tree, 'arch/arm64/boot/Image'), join(folder, 'Image'));
+      copyFileSync(join(tree, '.config'), join(folder, 'config'));
+      for (const header of UAPI_HEADERS) {
+        copyFileSync(join(tree, 'include/uapi', header), join(folder, header.replace('linux/', '')));
+      }
+    },
+  };
+}
+
+function make(shop: Workshop, tree: string, ...args: string[]): Promise<void> {
+  return shop.run('make', ['-s', ...args], tree, ENVIRONMENT);
+}
+
+async function unpackLinux(shop: Workshop): Promise<string> {
+  const [deb] = await shop.sources.files(LINUX, shop.log, shop.signal);
+  await shop.run('dpkg-deb', ['-x', deb ?? '', shop.scratch]);
+  const folder = join(shop.scratch, 'usr', 'src');
+  const archive = (await readdir(folder)).find((name) => name.endsWith('.tar.xz'));
+  if (archive === undefined) throw new BuildError(`no source archive in ${deb}`);
+  await shop.run('tar', ['-xf', join(folder, archive), '-C', shop.scratch]);
+  return join(shop.scratch, archive.replace('.tar.xz', ''));
+}
+
+/** Kconfig drops an option silently when something that it depends on is off. */
+export function checkConfiguration(wanted: string, made: string): void {
+  const lines = new Set(made.split('\n'));
+  const missing = wanted.split('\n').filter((line) => line.startsWith('CONFIG_') && !lines.has(line));
+  if (missing.length > 0) {
+    throw new BuildError(`the kernel's configuration lost ${missing.join(', ')}`);
+  }
+}

@@ -1,0 +1,29 @@
+import { chmodSync, copyFileSync, mkdirSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { NodeVersion } from '../machine.js';
+import { type Part, makeExt4, sourceInputs } from './part.js';
+import { NODE, type Sources } from './sources.js';
+
+export const NODE_IMAGE = 'node.ext4';
+
+/** An image with `bin/node` of one major version, for arm64, from its npm package. */
+export function nodePart(version: NodeVersion, sources: Sources): Part {
+  const requirement = NODE[version];
+  return {
+    name: requirement.name,
+    title: `Node.js ${sources.get(requirement)?.version ?? version}`,
+    needs: [requirement],
+    inputs: { recipe: 1, sources: sourceInputs(sources, requirement) },
+    async build(folder, shop) {
+      const [archive] = await shop.sources.files(requirement, shop.log, shop.signal);
+      await shop.run('tar', ['-xzf', archive ?? '', '-C', shop.scratch, 'package/bin/node']);
+      const root = join(shop.scratch, 'root');
+      mkdirSync(join(root, 'bin'), { recursive: true });
+      copyFileSync(join(shop.scratch, 'package/bin/node'), join(root, 'bin/node'));
+      chmodSync(join(root, 'bin/node'), 0o755);
+      await rm(join(shop.scratch, 'package'), { recursive: true });
+      await makeExt4(root, join(folder, NODE_IMAGE), 0, shop);
+    },
+  };
+}

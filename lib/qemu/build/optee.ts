@@ -1,0 +1,93 @@
+import { cpSync, copyFileSync, existsSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { BuildError } from './command.js';
+import { type Part, type Workshop, sourceInputs } from './part.js';
+import { OPTEE_OS, type Requirement, type Sources } from './sources.js';
+import type { Toolchain } from './toolchain.js';
+import type { MachineName } from '../machine.js';
+
+/** Physical range of the fixed protected pool, near the end of 1 GiB of RAM at 0x40000000. */
+export const STATIC_POOL = { base: 0x7e000000, size: 0x01000000 };
+
+/** The two OP-TEEs: `dmabuf` runs that of `static`. */
+export type OpteeVariant = 'dynamic' | 'static';
+
+export function opteeVariant(machine: MachineName): OpteeVariant {
+  return machine === 'dynamic' ? 'dynamic' : 'static';
+}
+
+const COMMON_FLAGS = [
+  'PLATFORM=vexpress-qemu_armv8a',
+  'CFG_ARM64_core=y',
+  'CFG_USER_TA_TARGETS=ta_arm64',
+  'CFG_ARM_GICV3=y',
+  'CFG_SECURE_DATA_PATH=y',
+  'CFG_TEE_BENCHMARK=n',
+  'DEBUG=0',
+];
+
+const VARIANT_FLAGS: Record<OpteeVariant, readonly string[]> = {
+  dynamic: ['CFG_CORE_DYN_PROTMEM=y', 'CFG_NUM_THREADS=8'],
+  // CFG_NUM_THREADS stays at the default of 2, as on most boards.
+  static: [
+    'CFG_CORE_DYN_PROTMEM=n',
+    `CFG_TEE_SDP_MEM_BASE=0x${STATIC_POOL.base.toString(16)}`,
+    `CFG_TEE_SDP_MEM_SIZE=0x${STATIC_POOL.size.toString(16)}`,
+  ],
+};
+
+const TOOLS = [
+  'CROSS_COMPILE=aarch64-linux-gnu-',
+  'CROSS_COMPILE_core=aarch64-linux-gnu-',
+  'CROSS_COMPILE_ta_arm64=aarch64-linux-gnu-',
+  // Debian's own: its modules are not in another python that comes first in PATH.
+  'PYTHON3=/usr/bin/python3',
+];
+
+/** The images that TF-A packs, and in which order. */
+export const OPTEE_IMAGES = ['tee-header_v2.bin', 'tee-pager_v2.bin', 'tee-pageable_v2.bin'];
+
+/** The TA development kit, in the part's folder. */
+export const TA_DEV_KIT = 'export-ta_arm64';
+
+/** OP-TEE OS with Debian's patches, and the development kit for its TAs. */
+export function opteePart(variant: OpteeVariant, sources: Sources, toolchain: Toolchain): Part {
+  const flags = [...COMMON_FLAGS, ...VARIANT_FLAGS[variant]];
+  return {
+    name: `optee-${variant}`,
+    title: `OP-TEE OS ${sources.get(OPTEE_OS)?.version ?? ''} (${variant})`,
+    needs: [OPTEE_OS],
+    inputs: { recipe: 1, sources: sourceInputs(sources, OPTEE_OS), toolchain: toolchain.compiler, flags },
+    async build(folder, shop) {
+      const tree = await unpackSource(OPTEE_OS, shop);
+      const out = join(shop.scratch, 'out');
+      await shop.run('make', ['-s', `-j${availableParallelism()}`, `O=${out}`, ...TOOLS, ...flags], tree);
+      for (const image of OPTEE_IMAGES) copyFileSync(join(out, 'core', image), join(folder, image));
+      copyFileSync(join(out, 'conf.mk'), join(folder, 'conf.mk'));
+      cpSync(join(out, TA_DEV_KIT), join(folder, TA_DEV_KIT), { recursive: true, verbatimSymlinks: true });
+      const series = join(tree, 'debian', 'patches', 'series');
+      if (existsSync(series)) copyFileSync(series, join(folder, 'debian-patches'));
+    },
+  };
+}
+
+/** Unpacks a Debian source package with its patches applied, and returns its folder. */
+export async function unpackSource(requirement: Requirement, shop: Workshop): Promise<string> {
+  const files = await shop.sources.files(requirement, shop.log, shop.signal);
+  const description = files.find((path) => path.endsWith('.dsc'));
+  if (description === undefined) throw new BuildError(`${requirement.name} came without a .dsc file`);
+  const tree = join(shop.scratch, requirement.name);
+  // apt has checked the files against the signed lists; the maintainers' keys need not be on this host.
+  await shop.run('dpkg-source', ['--no-check', '-x', description, tree]);
+  return tree;
+}
+
+/** The patches that Debian applied, as the part's record keeps them. */
+export function debianPatches(partFolder: string): string[] {
+  const path = join(partFolder, 'debian-patches');
+  if (!existsSync(path)) return [];
+  return readFileSync(path, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'));
+}

@@ -1,0 +1,120 @@
+import { constants } from 'node:fs';
+import { access, mkdir, stat } from 'node:fs/promises';
+import { delimiter, join, resolve } from 'node:path';
+import { BuildError, BuildLog, command } from './command.js';
+
+const CROSS_COMPILE = 'aarch64-linux-gnu-';
+// The host's own: another python that comes first in PATH lacks the module that signs.
+const PYTHON = '/usr/bin/python3';
+
+export interface TaBuildOptions {
+  /** Folder of the TA's `Makefile`, which sets BINARY to its UUID and includes `ta_dev_kit.mk`. */
+  dir: string;
+  /** OP-TEE's TA development kit, `export-ta_arm64` of its build. */
+  devKit: string;
+  /** Folder for everything that is built, by default `build` in `dir`. */
+  out?: string;
+  /** Gets make's output; by default a file `build.log` in `out`. The caller's stays open. */
+  log?: BuildLog;
+  signal?: AbortSignal;
+}
+
+/**
+ * Builds and signs a TA with OP-TEE's development kit. Returns the paths of its `.ta` files, absolute.
+ * Throws a BuildError: a tool or file that is missing, or make's last lines and where the whole log is.
+ */
+export async function buildTa(options: TaBuildOptions): Promise<string[]> {
+  const dir = resolve(options.dir);
+  const out = resolve(options.out ?? join(dir, 'build'));
+  const devKit = resolve(options.devKit);
+  for (const path of [dir, out, devKit]) {
+    if (/\s/.test(path))
+      throw new BuildError(`make cannot work with a path that has white space in it: '${path}'`);
+  }
+  await checkTools();
+  await checkFolders(dir, devKit);
+  await mkdir(out, { recursive: true });
+  const log = options.log ?? new BuildLog(join(out, 'build.log'));
+  try {
+    const variables = {
+      TA_DEV_KIT_DIR: devKit,
+      CROSS_COMPILE,
+      CROSS_COMPILE_ta_arm64: CROSS_COMPILE,
+      PYTHON3: PYTHON,
+      O: out,
+    };
+    const args = ['-C', dir, ...Object.entries(variables).map(([name, value]) => `${name}=${value}`)];
+    // Those of a make that started us would reach into this one.
+    const env = { MAKEFLAGS: undefined, MFLAGS: undefined, MAKELEVEL: undefined };
+    const { signal } = options;
+    await command('make', [...args, 'all'], { env, log, signal });
+    const ask = [
+      '-s',
+      '--no-print-directory',
+      '--eval=node-optee-binary: ; @echo $(BINARY)',
+      'node-optee-binary',
+    ];
+    const answer = await command('make', [...args, ...ask], { env, signal });
+    const uuid = answer.trimEnd().split('\n').at(-1)?.trim();
+    if (!uuid) throw new BuildError(`${dir} does not build a TA: its Makefile sets no BINARY`);
+    const ta = join(out, `${uuid}.ta`);
+    await stat(ta).catch((cause: unknown) => {
+      throw new BuildError(`make ended well, but there is no ${ta}; the whole log: ${log.path}`, { cause });
+    });
+    return [ta];
+  } finally {
+    if (options.log === undefined) await log.close();
+  }
+}
+
+async function checkTools(): Promise<void> {
+  const tools: [program: string, debianPackage: string][] = [
+    ['make', 'make'],
+    [`${CROSS_COMPILE}gcc`, 'gcc-aarch64-linux-gnu'],
+    [PYTHON, 'python3'],
+  ];
+  for (const [program, debianPackage] of tools) {
+    if (!(await isInstalled(program))) throw missing(program, debianPackage);
+  }
+  await command(PYTHON, ['-c', 'import cryptography']).catch((cause: unknown) => {
+    throw missing("python3's module cryptography", 'python3-cryptography', cause);
+  });
+}
+
+function missing(what: string, debianPackage: string, cause?: unknown): BuildError {
+  return new BuildError(`To build a TA, ${what} is needed: install Debian's package ${debianPackage}`, {
+    cause,
+  });
+}
+
+async function isInstalled(program: string): Promise<boolean> {
+  const folders = program.startsWith('/') ? [''] : (process.env['PATH'] ?? '').split(delimiter);
+  for (const folder of folders) {
+    const found = await access(join(folder, program), constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (found) return true;
+  }
+  return false;
+}
+
+async function checkFolders(dir: string, devKit: string): Promise<void> {
+  const folder = await stat(dir).catch(() => undefined);
+  if (folder === undefined) throw new BuildError(`The TA's folder ${dir} does not exist`);
+  if (!folder.isDirectory()) throw new BuildError(`The TA's folder ${dir} is not a folder`);
+  if (!(await isFile(join(dir, 'Makefile')))) {
+    const hint = (await isFile(join(dir, 'ta', 'Makefile'))) ? `; is it ${join(dir, 'ta')}?` : '';
+    throw new BuildError(`The TA's folder ${dir} has no Makefile${hint}`);
+  }
+  if (!(await isFile(join(devKit, 'mk', 'ta_dev_kit.mk')))) {
+    throw new BuildError(`${devKit} is no TA development kit of OP-TEE: it has no mk/ta_dev_kit.mk`);
+  }
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+}
