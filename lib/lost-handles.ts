@@ -7,23 +7,23 @@
  */
 interface Handle {
   readonly what: string;
-  readonly close: () => void;
+  readonly close: () => boolean;
 }
 
 const registry = new FinalizationRegistry<Handle>(({ what, close }) => {
-  close();
+  if (!close()) return; // it went with its context
   process.emitWarning(`${what} was closed by the garbage collector; close it when it is no longer needed`, {
     type: 'ResourceWarning',
-    code: 'ERR_TEE_NOT_CLOSED',
+    code: 'TEE_HANDLE_NOT_CLOSED',
   });
 });
 
 /**
  * @param owner the object that wraps the handle
- * @param what it is, for the warning: "Session with TA 8aaaf200-…"
- * @param close closes the handle; must not hold the owner, or it would live for ever
+ * @param what it is, for the warning: "A Session with TA 8aaaf200-…"
+ * @param close closes the handle and says if it was still open; must not hold the owner, or it would live for ever
  */
-export function watch(owner: object, what: string, close: () => void): void {
+export function watch(owner: object, what: string, close: () => boolean): void {
   registry.register(owner, { what, close }, owner);
 }
 

@@ -1,0 +1,161 @@
+/** What the opening of a session and the invocation of a command have in common: how they end. */
+import {
+  AbortError,
+  closedError,
+  outOfRange,
+  TeeError,
+  TeeSystemError,
+  wrongContext,
+  describeErrno,
+} from './errors.js';
+import { callHint, memoryOf, resultHint } from './hints.js';
+import type { Login } from './login.js';
+import { AnswerFlags, Cancelled, Packet, Status } from './native.js';
+import type { ContextHandle, Native, Outputs as NativeOutputs, SessionHandle } from './native.js';
+import { describeParam, unpack, unpackFailed, type Params } from './parameters.js';
+import { originName } from './results.js';
+
+/** What a call takes besides its parameters. */
+export interface CallOptions {
+  /** Aborts the call. */
+  signal?: AbortSignal | undefined;
+  /**
+   * Zero the memory of this call's temporary buffers as soon as their outputs were copied (the default is to do so
+   * before another session gets that memory).
+   */
+  wipe?: boolean | undefined;
+}
+
+/** @internal Who calls what, for messages and errors. */
+export interface Caller {
+  readonly uuid: string;
+  readonly path: string;
+  /** Only where a session is being opened. */
+  readonly login?: Login;
+}
+
+/** @internal What was asked, in words. */
+export function asked(caller: Caller, command: number | undefined, params: Params): string {
+  const what =
+    command === undefined
+      ? `opening a session with TA ${caller.uuid} (login ${caller.login?.name})`
+      : `command ${command} of TA ${caller.uuid}`;
+  return params.length === 0 ? what : `${what} with [${params.map(describeParam).join(', ')}]`;
+}
+
+/**
+ * The error of a call that did not succeed.
+ * @internal
+ */
+export function failure(
+  n: Native,
+  numbers: Float64Array,
+  at: number,
+  outputs: NativeOutputs | undefined,
+  first: number,
+  caller: Caller,
+  command: number | undefined,
+  params: Params,
+): Error {
+  const status = numbers[at + Packet.status] as number;
+  const detail = numbers[at + Packet.detail] as number;
+  if (status === Status.answered) {
+    const result = numbers[at + Packet.result] as number;
+    const originCode = numbers[at + Packet.origin] as number;
+    const staleCancel = ((numbers[at + Packet.flags] as number) & AnswerFlags.staleCancel) !== 0;
+    const found = unpackFailed(numbers, at, params, outputs, first);
+    const opening = command === undefined;
+    return new TeeError({
+      result,
+      originCode,
+      uuid: caller.uuid,
+      ...(opening ? {} : { command }),
+      outputs: found,
+      staleCancel,
+      asked: asked(caller, command, params),
+      hint: resultHint(result, originName(originCode), opening, staleCancel, params, (i) => {
+        const out = found[i];
+        return out !== undefined && 'size' in out ? out.size : undefined;
+      }),
+    });
+  }
+  if (status > 0) {
+    const { operation, syscall } = n.operations[detail] ?? { operation: 'unknown', syscall: 'unknown' };
+    return new TeeSystemError({
+      errno: status,
+      syscall,
+      operation,
+      path: caller.path,
+      asked: asked(caller, command, params),
+      hint: callHint(describeErrno(status).code, operation, caller.login?.name, memoryOf(params)),
+    });
+  }
+  switch (status) {
+    case Status.closed:
+      return closedError(
+        command === undefined ? `the TeeContext of ${caller.path}` : `the session with TA ${caller.uuid}`,
+      );
+    case Status.sharedMemoryClosed:
+      return closedError(`params[${detail}], shared memory,`);
+    case Status.otherContext:
+      return wrongContext(`params[${detail}]`);
+    case Status.outOfBounds:
+      return outOfRange(`params[${detail}]`, 'inside its shared memory', params[detail]?.b);
+    default:
+      return new Error(
+        `The native addon refused ${asked(caller, command, params)} (status ${status}, ${detail})`,
+      );
+  }
+}
+
+/**
+ * Waits for an asynchronous call that has just been started.
+ * @param id the call's
+ * @param handle what the call is cancelled with
+ * @param finish makes the answer of a call that succeeded from its record
+ * @internal
+ */
+export function settled<T>(
+  n: Native,
+  id: number,
+  handle: SessionHandle | ContextHandle,
+  caller: Caller,
+  command: number | undefined,
+  params: Params,
+  signal: AbortSignal | undefined,
+  finish: (values: unknown[], at: number) => T,
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    let onAbort: (() => void) | undefined;
+    n.settle.set(id, (at, outputs, first) => {
+      if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
+      const numbers = n.records;
+      if (numbers[at + Packet.status] === Status.answered && numbers[at + Packet.result] === 0) {
+        resolve(finish(unpack(numbers, at, params, outputs, first), at));
+        return;
+      }
+      const error = failure(n, numbers, at, outputs, first, caller, command, params);
+      const known = error instanceof TeeError || error instanceof TeeSystemError;
+      reject(signal?.aborted === true && known ? aborted(signal, caller, command, params, error) : error);
+    });
+    if (signal !== undefined) {
+      onAbort = () => {
+        if (n.cancel(handle, id) !== Cancelled.removed) return; // its record decides
+        n.settle.delete(id);
+        reject(aborted(signal, caller, command, params));
+      };
+      signal.addEventListener('abort', onAbort, { once: true });
+    }
+  });
+}
+
+/** @internal The error of a call whose signal was aborted. */
+export function aborted(
+  signal: AbortSignal,
+  caller: Caller,
+  command: number | undefined,
+  params: Params,
+  teeError?: TeeError | TeeSystemError,
+): AbortError {
+  return new AbortError(signal.reason, asked(caller, command, params), teeError);
+}

@@ -1,0 +1,108 @@
+/** The TEE devices of this machine. */
+import { readdirSync, realpathSync } from 'node:fs';
+import { basename } from 'node:path';
+import { describeErrno, invalidArgType, invalidArgValue, TeeSystemError } from './errors.js';
+import { openHint } from './hints.js';
+import type { ContextData, Failure } from './native.js';
+
+const FOLDER = '/dev';
+
+/** What a device is, as TEE_IOC_VERSION tells. */
+export interface TeeVersion {
+  /** The TEE's name: TEE_IMPL_ID_OPTEE, _AMDTEE, _TSTEE, _QTEE; `unknown` for another. */
+  readonly implementation: 'optee' | 'amdtee' | 'tstee' | 'qtee' | 'unknown';
+  readonly capabilities: TeeCapabilities;
+  /** The device's file. */
+  readonly path: string;
+}
+
+/** TEE_GEN_CAP_* */
+export interface TeeCapabilities {
+  /** Speaks GlobalPlatform's sessions and commands. */
+  readonly globalPlatform: boolean;
+  /** Is the device of a supplicant, with rights that a client does not have. */
+  readonly privileged: boolean;
+  /** Takes memory of the client's own: `registerSharedMemory`, and shared memory beyond a few MiB. */
+  readonly registeredMemory: boolean;
+  /** Takes NULL buffers: `buffer.null`. */
+  readonly nullMemref: boolean;
+  /** Takes references to objects. */
+  readonly objects: boolean;
+}
+
+/** A device: its version, or why it could not be opened. */
+export type TeeDevice =
+  | { readonly path: string; readonly version: TeeVersion; readonly error?: undefined }
+  | { readonly path: string; readonly version?: undefined; readonly error: TeeSystemError };
+
+const IMPLEMENTATIONS: Record<number, TeeVersion['implementation']> = {
+  1: 'optee',
+  2: 'amdtee',
+  3: 'tstee',
+  4: 'qtee',
+};
+
+/** @internal */
+export function versionOf(path: string, data: ContextData): TeeVersion {
+  const bits = data.generalCapabilities;
+  return Object.freeze({
+    implementation: IMPLEMENTATIONS[data.implementationId] ?? 'unknown',
+    capabilities: Object.freeze({
+      globalPlatform: (bits & 1) !== 0,
+      privileged: (bits & 2) !== 0,
+      registeredMemory: (bits & 4) !== 0,
+      nullMemref: (bits & 8) !== 0,
+      objects: (bits & 16) !== 0,
+    }),
+    path,
+  });
+}
+
+/**
+ * The files of the clients' devices, by their number. Never the supplicant's teepriv: it has one slot only, and
+ * opening it would end the supplicant.
+ * @internal
+ */
+export function devicePaths(folder = FOLDER): string[] {
+  let names: string[];
+  try {
+    names = readdirSync(folder);
+  } catch {
+    return [];
+  }
+  return names
+    .filter((name) => /^tee[0-9]+$/.test(name))
+    .sort((a, b) => Number(a.slice(3)) - Number(b.slice(3)))
+    .map((name) => `${folder}/${name}`);
+}
+
+/** @internal Checks the path of a device that a caller wants to open. */
+export function checkDevicePath(path: unknown, name: string): string {
+  if (typeof path !== 'string') throw invalidArgType(name, 'a string', path);
+  if (path === '' || path.includes('\0')) throw invalidArgValue(name, path, 'must be the path of a device');
+  let real = path;
+  try {
+    real = realpathSync(path);
+  } catch {
+    // Opening it will say why.
+  }
+  if (/^teepriv[0-9]+$/.test(basename(real))) {
+    throw invalidArgValue(
+      name,
+      path,
+      'must not be a teepriv device: that is the only slot of tee-supplicant, which ends when another opens it',
+    );
+  }
+  return path;
+}
+
+/** @internal */
+export function openError(path: string, failed: Failure): TeeSystemError {
+  return new TeeSystemError({
+    errno: failed.errno,
+    syscall: failed.syscall,
+    operation: failed.operation,
+    path,
+    hint: openHint(path, failed.operation, describeErrno(failed.errno).code),
+  });
+}

@@ -1,0 +1,133 @@
+import { closedError, describeErrno, invalidArgValue, notSupported, TeeSystemError } from './errors.js';
+import { unwatch, watch } from './lost-handles.js';
+import { native } from './native.js';
+import type { DmaBufData, DmaBufHandle, Failure, Native } from './native.js';
+import { checkBoolean, checkFd, checkOptions } from './validate.js';
+
+// DMA_BUF_SYNC_* of linux/dma-buf.h
+const SYNC_ACCESS = { read: 1, write: 2, readwrite: 3 } as const;
+const SYNC_PHASE = { start: 0, end: 4 } as const;
+
+/** A buffer that devices share: memory behind a descriptor. From `DmaHeap.alloc` or `DmaBuf.fromFd`. */
+export class DmaBuf {
+  /** In bytes: the size that was asked, rounded up to whole pages by the kernel. */
+  readonly size: number;
+
+  readonly #n: Native;
+  #fd: number;
+  #handle: DmaBufHandle | 0;
+  #map: ArrayBuffer | undefined;
+
+  private constructor(n: Native, data: DmaBufData) {
+    this.size = data.size;
+    this.#n = n;
+    this.#fd = data.fd;
+    const handle = data.buf;
+    this.#handle = handle;
+    watch(this, `A DmaBuf of ${data.size} bytes`, () => n.close(handle));
+  }
+
+  /** @internal */
+  static make(n: Native, data: DmaBufData): DmaBuf {
+    return new DmaBuf(n, data);
+  }
+
+  /**
+   * A DmaBuf for the dma-buf of another library.
+   * @param fd the dma-buf's descriptor, of this process
+   * @param options own: false (the default), it is duplicated and stays the caller's; true, this object takes it over
+   *   and closes it, if this does not throw
+   * @throws RangeError ERR_OUT_OF_RANGE; TypeError ERR_INVALID_ARG_VALUE if it is no dma-buf; TeeSystemError: EBADF if it
+   *   is not open
+   */
+  static fromFd(fd: number, options: { own?: boolean | undefined } = {}): DmaBuf {
+    checkFd(fd, 'fd');
+    checkOptions(options, 'options');
+    const { own = false } = options;
+    checkBoolean(own, 'options.own');
+    const n = native();
+    const { open, link } = n.describeDescriptor(fd);
+    if (open && link !== undefined && !link.startsWith('/dmabuf:')) {
+      throw invalidArgValue('fd', undefined, `must be a dma-buf, but descriptor ${fd} is ${link}`);
+    }
+    const data = n.adoptDmaBuf(fd, own);
+    if ('errno' in data) {
+      throw new TeeSystemError({ ...data, asked: `DmaBuf.fromFd(${fd})` });
+    }
+    return new DmaBuf(n, data);
+  }
+
+  /** Was it closed? */
+  get closed(): boolean {
+    return this.#handle === 0;
+  }
+
+  /** The descriptor, for passing on; it stays this object's own, which closes it. -1 when this is closed. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /**
+   * Maps it for the CPU, whole; the same ArrayBuffer each time, empty after close. Use it between `sync('start', …)` and
+   * `sync('end', …)`, so that the CPU and the devices see the same bytes.
+   * @throws ERR_TEE_NOT_SUPPORTED where it is protected memory, which no CPU code outside the TEE can reach, and where
+   *   the runtime does not allow buffers over memory from outside; TeeSystemError, ERR_TEE_CLOSED
+   */
+  map(): ArrayBuffer {
+    if (this.#map !== undefined && this.#handle !== 0) return this.#map;
+    const map = this.#n.mapDmaBuf(this.#open());
+    if (map === undefined) {
+      throw notSupported(
+        'This runtime does not allow an ArrayBuffer over memory from outside, which map() needs',
+      );
+    }
+    if ('errno' in map) throw this.#error(map, 'map()');
+    this.#map = map;
+    return map;
+  }
+
+  /**
+   * Says that the CPU's access begins or ends (DMA_BUF_IOCTL_SYNC).
+   * @param phase when
+   * @param access what the CPU does between the two
+   * @throws TypeError ERR_INVALID_ARG_VALUE, TeeSystemError, ERR_TEE_CLOSED
+   */
+  sync(phase: 'start' | 'end', access: 'read' | 'write' | 'readwrite'): void {
+    if (!Object.hasOwn(SYNC_PHASE, phase)) throw invalidArgValue('phase', phase, "must be 'start' or 'end'");
+    if (!Object.hasOwn(SYNC_ACCESS, access)) {
+      throw invalidArgValue('access', access, "must be 'read', 'write' or 'readwrite'");
+    }
+    const failed = this.#n.syncDmaBuf(this.#open(), SYNC_PHASE[phase] | SYNC_ACCESS[access]);
+    if (failed !== undefined) throw this.#error(failed, `sync('${phase}', '${access}')`);
+  }
+
+  #open(): DmaBufHandle {
+    if (this.#handle === 0) throw closedError(`the DmaBuf of ${this.size} bytes`);
+    return this.#handle;
+  }
+
+  #error(failed: Failure, asked: string): TeeSystemError {
+    const { code } = describeErrno(failed.errno);
+    const protectedMemory = failed.syscall === 'mmap' && code !== 'ENOMEM';
+    return new TeeSystemError({
+      ...failed,
+      asked: `${asked} of a DmaBuf of ${this.size} bytes`,
+      hint: protectedMemory
+        ? 'memory of a protected heap cannot be mapped: only the TEE and trusted devices reach it'
+        : undefined,
+    });
+  }
+
+  /** Closes the descriptor; the ArrayBuffer of `map` becomes empty. What else holds the buffer goes on holding it. */
+  close(): void {
+    if (this.#handle === 0) return;
+    this.#n.close(this.#handle);
+    this.#handle = 0;
+    this.#fd = -1;
+    unwatch(this);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

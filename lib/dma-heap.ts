@@ -1,0 +1,92 @@
+import { DmaBuf } from './dma-buf.js';
+import { closedError, describeErrno, invalidArgType, invalidArgValue, TeeSystemError } from './errors.js';
+import { DMA_HEAP_FOLDER, listDmaHeaps, openHint } from './hints.js';
+import { unwatch, watch } from './lost-handles.js';
+import { native } from './native.js';
+import type { DmaHeapHandle, Native } from './native.js';
+import { checkInteger } from './validate.js';
+
+/** A heap that dma-bufs are allocated from: a file under /dev/dma_heap. */
+export class DmaHeap {
+  /** Its name, like `protected,secure-video`. */
+  readonly name: string;
+
+  readonly #n: Native;
+  readonly #path: string;
+  #handle: DmaHeapHandle | 0;
+
+  private constructor(n: Native, name: string, path: string, handle: DmaHeapHandle) {
+    this.name = name;
+    this.#n = n;
+    this.#path = path;
+    this.#handle = handle;
+    watch(this, `The DmaHeap ${name}`, () => n.close(handle));
+  }
+
+  /** The names of this machine's heaps, sorted. Those that begin with `protected,` are a TEE's. */
+  static list(): string[] {
+    return listDmaHeaps();
+  }
+
+  /**
+   * Opens a heap.
+   * @param name as `list` gives it
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; TeeSystemError: ENOENT where there is no such heap (the
+   *   message names those that there are), EACCES without permission
+   */
+  static open(name: string): DmaHeap {
+    if (typeof name !== 'string') throw invalidArgType('name', 'a string', name);
+    if (name === '' || name === '.' || name === '..' || /[/\0]/.test(name)) {
+      throw invalidArgValue('name', name, `must be the name of a file in ${DMA_HEAP_FOLDER}`);
+    }
+    const n = native();
+    const path = `${DMA_HEAP_FOLDER}/${name}`;
+    const data = n.openDmaHeap(path);
+    if ('errno' in data) {
+      const hint = openHint(path, data.operation, describeErrno(data.errno).code);
+      throw new TeeSystemError({ ...data, path, hint });
+    }
+    return new DmaHeap(n, name, path, data.heap);
+  }
+
+  /** Was it closed? */
+  get closed(): boolean {
+    return this.#handle === 0;
+  }
+
+  /**
+   * Allocates a dma-buf.
+   * @param size in bytes, 1 and up; the kernel rounds it up to whole pages
+   * @throws RangeError ERR_OUT_OF_RANGE; TeeSystemError: ENOMEM where the heap has no room; ERR_TEE_CLOSED
+   */
+  alloc(size: number): DmaBuf {
+    if (this.#handle === 0) throw closedError(`the DmaHeap ${this.name}`);
+    checkInteger(size, 'size', 1, Number.MAX_SAFE_INTEGER);
+    const data = this.#n.allocDmaBuf(this.#handle, size);
+    if ('errno' in data) {
+      const full = describeErrno(data.errno).code === 'ENOMEM';
+      throw new TeeSystemError({
+        ...data,
+        path: this.#path,
+        asked: `${size} bytes`,
+        hint: full
+          ? 'the heap has no room for that; protected heaps are small, and a buffer goes back only when every descriptor ' +
+            'and registration of it is closed'
+          : undefined,
+      });
+    }
+    return DmaBuf.make(this.#n, data);
+  }
+
+  /** Closes the heap. Its buffers go on existing. */
+  close(): void {
+    if (this.#handle === 0) return;
+    this.#n.close(this.#handle);
+    this.#handle = 0;
+    unwatch(this);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

@@ -1,0 +1,218 @@
+/** Every error that this package throws is made here, or in a file that builds its message from here. */
+import { getSystemErrorMap, inspect } from 'node:util';
+import { hex32, originName, resultName, type TeeOrigin } from './results.js';
+
+/** What an output parameter brought back although the call failed. */
+export type FailedOutput = { a: number; b: number } | { size: number; data?: Uint8Array } | undefined;
+
+/** What {@link TeeError} is made of. */
+export interface TeeErrorInit {
+  /** u32 */
+  result: number;
+  /** u32, 1 to 4 have names */
+  originCode: number;
+  uuid: string;
+  command?: number;
+  outputs?: FailedOutput[];
+  staleCancel?: boolean;
+  /** What was asked, for the message. */
+  asked: string;
+  /** What to do about it, for the message. */
+  hint?: string | undefined;
+}
+
+const ORIGINS: Record<TeeOrigin, string> = {
+  api: 'the client API',
+  comms: 'the communication with the TEE',
+  tee: 'the TEE',
+  'trusted-app': 'the TA',
+  unknown: 'an unknown origin',
+};
+
+/** The TEE answered, with something else than TEE_SUCCESS. */
+export class TeeError extends Error {
+  /** The result's name, `TEE_ERROR_SHORT_BUFFER`; of one that has none `TEE_0x12345678`. */
+  readonly code: string;
+  /** The result, u32, as the TEE or the TA gave it. */
+  readonly result: number;
+  /** Who answered. */
+  readonly origin: TeeOrigin;
+  /** The same as a number. */
+  readonly originCode: number;
+  /** The TA's UUID. */
+  readonly uuid: string;
+  /** The command; undefined where the call was the opening of a session. */
+  readonly command?: number;
+  /**
+   * One entry per parameter: `{ a, b }` of value outputs; `{ size, data? }` of memory outputs, where size is what
+   * the TA asked for (with TEE_ERROR_SHORT_BUFFER more than it was given) and data what a temporary buffer holds.
+   */
+  readonly outputs: FailedOutput[];
+  /**
+   * True if this call ended with TEE_ERROR_CANCEL although nobody aborted it: the TEE's cancel flag belongs to the
+   * session, and was most likely left over from an abort of the call before.
+   */
+  readonly staleCancel?: boolean;
+
+  constructor(init: TeeErrorInit) {
+    const code = resultName(init.result);
+    const origin = originName(init.originCode);
+    const name = code.startsWith('TEE_0x')
+      ? `result ${hex32(init.result)}`
+      : `${code} (${hex32(init.result)})`;
+    super(
+      `${name} from ${ORIGINS[origin]} for ${init.asked}` + (init.hint === undefined ? '' : `: ${init.hint}`),
+    );
+    this.code = code;
+    this.result = init.result;
+    this.origin = origin;
+    this.originCode = init.originCode;
+    this.uuid = init.uuid;
+    if (init.command !== undefined) this.command = init.command;
+    this.outputs = init.outputs ?? [];
+    if (init.staleCancel === true) this.staleCancel = true;
+  }
+}
+
+/** What {@link TeeSystemError} is made of. */
+export interface TeeSystemErrorInit {
+  /** Positive, as C knows it. */
+  errno: number;
+  syscall: string;
+  operation: string;
+  path?: string | undefined;
+  /** What was asked, for the message. */
+  asked?: string | undefined;
+  /** What to do about it, for the message. */
+  hint?: string | undefined;
+}
+
+/** The operating system refused. Its form is that of Node's own system errors. */
+export class TeeSystemError extends Error {
+  /** `EACCES` and so on. */
+  readonly code: string;
+  /** Negative, as in Node's own errors. */
+  readonly errno: number;
+  /** The system call: `open`, `ioctl`, `mmap`, … */
+  readonly syscall: string;
+  /** What the system call was for: `TEE_IOC_INVOKE`, `DMA_HEAP_IOCTL_ALLOC`, `open`, … */
+  readonly operation: string;
+  /** The device. */
+  readonly path?: string;
+
+  constructor(init: TeeSystemErrorInit) {
+    const { code, text } = describeErrno(init.errno);
+    const what = init.syscall === init.operation ? init.syscall : `${init.syscall} ${init.operation}`;
+    super(
+      `${code}: ${text}, ${what}` +
+        (init.path === undefined ? '' : ` '${init.path}'`) +
+        (init.asked === undefined ? '' : ` for ${init.asked}`) +
+        (init.hint === undefined ? '' : `: ${init.hint}`),
+    );
+    this.code = code;
+    this.errno = -init.errno;
+    this.syscall = init.syscall;
+    this.operation = init.operation;
+    if (init.path !== undefined) this.path = init.path;
+  }
+}
+
+for (const [type, name] of [
+  [TeeError, 'TeeError'],
+  [TeeSystemError, 'TeeSystemError'],
+] as const) {
+  Object.defineProperty(type.prototype, 'name', { value: name, configurable: true, writable: true });
+}
+
+/**
+ * Name and text of an errno.
+ * @param errno positive
+ */
+export function describeErrno(errno: number): { code: string; text: string } {
+  const known = getSystemErrorMap().get(-errno);
+  return known === undefined
+    ? { code: `E${errno}`, text: `error ${errno}` }
+    : { code: known[0], text: known[1] };
+}
+
+/** A call was aborted by its AbortSignal. The form is that of Node's own AbortError. */
+export class AbortError extends Error {
+  readonly code = 'ABORT_ERR';
+  /** How the call ended; undefined where nothing was sent to the TEE, or an open was left to itself. */
+  readonly teeError?: TeeError | TeeSystemError;
+
+  /**
+   * @param reason the signal's
+   * @param asked what was asked, for the message
+   * @param teeError how the call ended
+   */
+  constructor(reason: unknown, asked: string, teeError?: TeeError | TeeSystemError) {
+    super(
+      `The operation was aborted: ${asked} ` +
+        (teeError === undefined ? 'did not take place' : `ended with ${teeError.code}`),
+      { cause: reason },
+    );
+    if (teeError !== undefined) this.teeError = teeError;
+  }
+}
+Object.defineProperty(AbortError.prototype, 'name', {
+  value: 'AbortError',
+  configurable: true,
+  writable: true,
+});
+
+function withCode<E extends Error>(error: E, code: string): E & { code: string } {
+  return Object.assign(error, { code });
+}
+
+function show(value: unknown): string {
+  if (typeof value === 'function') return `function ${value.name}`;
+  const text = inspect(value, { depth: 0, breakLength: Infinity, maxArrayLength: 4, maxStringLength: 80 });
+  return typeof value === 'object'
+    ? text
+    : `${typeof value} ${text}`.replace(/^undefined undefined$/, 'undefined');
+}
+
+/** @param expected what it must be: 'a number' */
+export function invalidArgType(
+  name: string,
+  expected: string,
+  actual: unknown,
+): TypeError & { code: string } {
+  return withCode(new TypeError(`${name} must be ${expected}, not ${show(actual)}`), 'ERR_INVALID_ARG_TYPE');
+}
+
+/** @param problem what is wrong: 'must have 16 bytes, not 3' */
+export function invalidArgValue(
+  name: string,
+  actual: unknown,
+  problem: string,
+): TypeError & { code: string } {
+  const given = typeof actual === 'string' ? `; got ${show(actual)}` : '';
+  return withCode(new TypeError(`${name} ${problem}${given}`), 'ERR_INVALID_ARG_VALUE');
+}
+
+/** @param range what it must be: 'a whole number from 0 to 4' */
+export function outOfRange(name: string, range: string, actual: unknown): RangeError & { code: string } {
+  return withCode(new RangeError(`${name} must be ${range}, not ${inspect(actual)}`), 'ERR_OUT_OF_RANGE');
+}
+
+/** @param what is closed: 'the session with TA …', 'params[1], …,' */
+export function closedError(what: string): Error & { code: string } {
+  return withCode(new Error(`${what} is closed`), 'ERR_TEE_CLOSED');
+}
+
+export function wrongContext(name: string): Error & { code: string } {
+  return withCode(
+    new Error(
+      `${name} is shared memory of another TeeContext: an id is only valid on the open device that made it. ` +
+        'Allocate or register it with the context of the session',
+    ),
+    'ERR_TEE_WRONG_CONTEXT',
+  );
+}
+
+/** @param problem a whole sentence without its stop */
+export function notSupported(problem: string): Error & { code: string } {
+  return withCode(new Error(problem), 'ERR_TEE_NOT_SUPPORTED');
+}

@@ -1,0 +1,175 @@
+/** What a person can do about an error: a clause for its message, or undefined where there is nothing to say. */
+import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { TEE_RESULTS } from './results.js';
+import type { TeeOrigin } from './results.js';
+import { isMemory, type Params } from './parameters.js';
+
+/** Where dma-heaps are. */
+export const DMA_HEAP_FOLDER = '/dev/dma_heap';
+
+/** The dma-heaps of this machine, sorted; none where the kernel has none. */
+export function listDmaHeaps(): string[] {
+  try {
+    return readdirSync(DMA_HEAP_FOLDER).sort();
+  } catch {
+    return [];
+  }
+}
+
+/** Who may open a device file, and what to do when that is not this process. */
+function permissionHint(path: string): string {
+  let stat;
+  try {
+    stat = statSync(path);
+  } catch {
+    return 'this process may not look into its folder';
+  }
+  const mode = (stat.mode & 0o777).toString(8).padStart(4, '0');
+  const group = nameOf('/etc/group', stat.gid);
+  const who = `it belongs to user ${nameOf('/etc/passwd', stat.uid)} and group ${group}, mode ${mode}`;
+  if ((stat.mode & 0o060) !== 0o060)
+    return `${who}: a udev rule can give it a group that may read and write it`;
+  return `${who}: run as a member of that group (usermod -aG ${group} USER, then log in again)`;
+}
+
+function nameOf(file: string, id: number): string {
+  try {
+    for (const line of readFileSync(file, 'utf8').split('\n')) {
+      const fields = line.split(':');
+      if (fields[2] === String(id)) return fields[0] as string;
+    }
+  } catch {
+    // The number says it as well.
+  }
+  return String(id);
+}
+
+/**
+ * Why a device or a dma-heap could not be opened.
+ * @param code of the error: EACCES, …
+ */
+export function openHint(path: string, operation: string, code: string): string | undefined {
+  const heap = path.startsWith(`${DMA_HEAP_FOLDER}/`);
+  switch (code) {
+    case 'EACCES':
+    case 'EPERM':
+      return permissionHint(path);
+    case 'ENOENT':
+    case 'ENXIO':
+    case 'ENODEV':
+      if (!heap) return NO_DRIVER;
+      return `the dma-heaps of this machine are ${listDmaHeaps().join(', ') || 'none (the kernel needs CONFIG_DMABUF_HEAPS)'}`;
+    case 'ENOTTY':
+    case 'EINVAL':
+      return operation === 'TEE_IOC_VERSION' ? 'this is not a TEE device' : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** There is no TEE device. */
+export const NO_DRIVER =
+  'there is no such TEE device: either this machine has no TEE, or its driver is not there (kernel options ' +
+  'CONFIG_TEE and CONFIG_OPTEE; the kernel log says "optee: initialized driver"; in a container, pass the device in)';
+
+/**
+ * Why the system refused an open or an invoke.
+ * @param login the name of the login, of an open
+ * @param bytes all the memory that was passed
+ */
+export function callHint(
+  code: string,
+  operation: string,
+  login: string | undefined,
+  bytes: number,
+): string | undefined {
+  if (operation === 'TEE_IOC_OPEN_SESSION') {
+    if (code === 'EPERM' && login?.startsWith('group')) {
+      return 'this process is not in that group, so the kernel does not vouch for it';
+    }
+    if (code === 'EINVAL' && login === 'application') {
+      return "the kernel's driver has no application identity; use Login.user or Login.group(gid)";
+    }
+  }
+  switch (code) {
+    case 'ENOMEM':
+      return bytes >= LARGE
+        ? `${bytes} bytes in all are more than could be shared at once; pass them in smaller parts`
+        : 'the kernel or the TEE is out of memory';
+    case 'EINTR':
+      return 'a signal interrupted it; whether the TA has run is not known, so it was not repeated';
+    default:
+      return undefined;
+  }
+}
+
+/** From here on the size of what was passed is a likely reason for running out of memory. */
+const LARGE = 1 << 20;
+
+/**
+ * What a result means, where experience can tell more than its name.
+ * @param opening was it the opening of a session
+ * @param needed what each parameter would need, where a buffer was short
+ */
+export function resultHint(
+  result: number,
+  origin: TeeOrigin,
+  opening: boolean,
+  staleCancel: boolean,
+  params: Params,
+  needed: (i: number) => number | undefined,
+): string | undefined {
+  switch (result) {
+    case TEE_RESULTS.TEE_ERROR_SHORT_BUFFER: {
+      const short = params.flatMap((param, i) => {
+        const size = needed(i);
+        return isMemory(param) && size !== undefined && size > param.b
+          ? [`params[${i}] needs ${size} bytes`]
+          : [];
+      });
+      return short.join(', ') || undefined;
+    }
+    case TEE_RESULTS.TEE_ERROR_TARGET_DEAD:
+      return 'the TA has panicked; the session is of no use any more, close it and open another';
+    case TEE_RESULTS.TEE_ERROR_CANCEL:
+      return staleCancel
+        ? 'no abort was meant for this call; the cancel of the call before came too late for that one. Whether it ' +
+            'can be repeated is for the caller to say'
+        : undefined;
+    case TEE_RESULTS.TEE_ERROR_OUT_OF_MEMORY: {
+      const bytes = memoryOf(params);
+      if (bytes < LARGE) return undefined;
+      return (
+        `it was given ${bytes} bytes of memory, and how much OP-TEE can map into a TA at once is limited (with its ` +
+        'default configuration 4 MiB in and 4 MiB out work, 8 MiB each way do not); pass less at a time'
+      );
+    }
+    case TEE_RESULTS.TEE_ERROR_ITEM_NOT_FOUND:
+      return opening && origin !== 'trusted-app'
+        ? 'there is no such TA: is its UUID right, and its .ta file in the folder of tee-supplicant on this machine ' +
+            '(/lib/optee_armtz)?'
+        : undefined;
+    case TEE_RESULTS.TEE_ERROR_SECURITY:
+      return opening && origin !== 'trusted-app'
+        ? 'the TA was not accepted: is it signed with the key that this OP-TEE was built with?'
+        : undefined;
+    case TEE_RESULTS.TEE_ERROR_COMMUNICATION:
+      return origin === 'tee' || origin === 'comms' ? 'is tee-supplicant running?' : undefined;
+    case TEE_RESULTS.TEE_ERROR_BUSY:
+      return origin === 'tee'
+        ? 'the TA takes one session at a time, or all of its sessions or of the threads of the TEE are in use'
+        : undefined;
+    case TEE_RESULTS.TEE_ERROR_BAD_PARAMETERS:
+      return origin === 'tee' && params.some((param) => param?.memory?.isDmaBuf)
+        ? 'a dma-buf must lie in memory that OP-TEE knows as protected, and its TA must have the flag ' +
+            'TA_FLAG_SECURE_DATA_PATH'
+        : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** All the memory that a call passes, in bytes. */
+export function memoryOf(params: Params): number {
+  return params.reduce((sum, param) => sum + (isMemory(param) ? param.b : 0), 0);
+}

@@ -1,0 +1,299 @@
+import { isSharedArrayBuffer } from 'node:util/types';
+import type { TeeContext } from './context.js';
+import { DmaBuf } from './dma-buf.js';
+import {
+  closedError,
+  describeErrno,
+  invalidArgType,
+  invalidArgValue,
+  notSupported,
+  TeeSystemError,
+} from './errors.js';
+import { listDmaHeaps } from './hints.js';
+import { unwatch, watch } from './lost-handles.js';
+import { ParamKind } from './native.js';
+import type { ContextHandle, Failure, Native, SharedMemoryData, SharedMemoryHandle } from './native.js';
+import { Parameter } from './parameters.js';
+import { checkBytes, checkFd, checkInteger, checkOptions, checkRange, U32_MAX } from './validate.js';
+
+/** A part of shared memory. */
+export interface Range {
+  /** In bytes, 0 unless told otherwise. */
+  offset?: number | undefined;
+  /** In bytes; all that follows the offset unless told otherwise. */
+  size?: number | undefined;
+}
+
+type Origin = 'allocated' | 'registered' | 'dma-buf';
+
+const EBADF = 9;
+const EINVAL = 22;
+
+/**
+ * Memory that stays shared with the TEE over many calls. Made by `allocSharedMemory`, `registerSharedMemory` and
+ * `registerDmaBuf` of a TeeContext; can be used by sessions of that context only.
+ */
+export class SharedMemory {
+  /** The context that it belongs to. */
+  readonly context: TeeContext;
+  /** The kernel's id of it, valid on this context only. */
+  readonly id: number;
+  /** In bytes: as asked; of a dma-buf its whole. */
+  readonly size: number;
+
+  readonly #n: Native;
+  readonly #origin: Origin;
+  #fd: number;
+  #handle: SharedMemoryHandle | 0;
+  #buffer: ArrayBuffer | undefined;
+
+  private constructor(n: Native, context: TeeContext, origin: Origin, data: SharedMemoryData) {
+    this.context = context;
+    this.id = data.id;
+    this.size = data.size;
+    this.#n = n;
+    this.#origin = origin;
+    this.#fd = data.fd;
+    const handle = data.memory;
+    this.#handle = handle;
+    watch(this, `SharedMemory of ${data.size} bytes`, () => n.close(handle));
+  }
+
+  /** @internal */
+  static alloc(n: Native, context: TeeContext, handle: ContextHandle, size: number): SharedMemory {
+    checkInteger(size, 'size', 1, U32_MAX);
+    const data = n.allocSharedMemory(handle, size);
+    if ('errno' in data) throw memoryError(data, context, `allocSharedMemory of ${size} bytes`, size);
+    return new SharedMemory(n, context, 'allocated', data);
+  }
+
+  /** @internal */
+  static register(n: Native, context: TeeContext, handle: ContextHandle, view: Uint8Array): SharedMemory {
+    checkBytes(view, 'view');
+    const memory = view.buffer as ArrayBufferLike & { growable?: boolean };
+    if (!isSharedArrayBuffer(memory)) {
+      throw invalidArgValue(
+        'view',
+        undefined,
+        'must be over a SharedArrayBuffer: an ArrayBuffer can be moved or freed while the TEE still writes to it. ' +
+          'allocSharedMemory gives an ArrayBuffer that the TEE shares',
+      );
+    }
+    if ((memory as { growable?: boolean }).growable === true) {
+      throw invalidArgValue(
+        'view',
+        undefined,
+        'must be over a SharedArrayBuffer of fixed length, not a growable one',
+      );
+    }
+    if (view.byteLength === 0) throw invalidArgValue('view', undefined, 'must not be empty');
+    const size = view.byteLength;
+    const data = n.registerSharedMemory(handle, view);
+    if ('errno' in data) throw memoryError(data, context, `registerSharedMemory of ${size} bytes`, size);
+    return new SharedMemory(n, context, 'registered', data);
+  }
+
+  /** @internal */
+  static registerDmaBuf(
+    n: Native,
+    context: TeeContext,
+    handle: ContextHandle,
+    buf: DmaBuf | number,
+  ): SharedMemory {
+    let fd: number;
+    if (buf instanceof DmaBuf) {
+      if (buf.closed) throw closedError('buf, a DmaBuf,');
+      fd = buf.fd;
+    } else if (typeof buf === 'number') {
+      fd = checkFd(buf, 'buf');
+      checkIsDmaBuf(n, fd, context.version.path);
+    } else {
+      throw invalidArgType('buf', 'a DmaBuf or a file descriptor', buf);
+    }
+    const data = n.registerDmaBuf(handle, fd);
+    if ('errno' in data) throw dmaBufError(n, context, handle, fd, data);
+    return new SharedMemory(n, context, 'dma-buf', data);
+  }
+
+  /** Was it, or its context, closed? */
+  get closed(): boolean {
+    return this.#handle === 0 || this.context.closed;
+  }
+
+  /**
+   * The tee_shm descriptor, for passing on; it stays this object's own, which closes it. -1 when this is closed.
+   */
+  get fd(): number {
+    return this.closed ? -1 : this.#fd;
+  }
+
+  /**
+   * The shared pages themselves, of allocated memory: what the TA writes appears here and the other way round.
+   * Has a byteLength of 0 after close. Undefined for registered memory (the caller has it already) and dma-bufs
+   * (see `DmaBuf.map`), and where the runtime does not allow buffers over memory from outside: use `read` and `write`.
+   */
+  get buffer(): ArrayBuffer | undefined {
+    if (this.#buffer === undefined && this.#origin === 'allocated' && this.#handle !== 0) {
+      this.#buffer = this.#n.sharedMemoryBuffer(this.#handle);
+    }
+    return this.#buffer;
+  }
+
+  /**
+   * A copy of a part of it.
+   * @param offset in bytes
+   * @param length in bytes; all that follows the offset unless told otherwise
+   * @throws RangeError ERR_OUT_OF_RANGE; ERR_TEE_NOT_SUPPORTED for dma-bufs; ERR_TEE_CLOSED
+   */
+  read(offset = 0, length?: number): Uint8Array {
+    const handle = this.#reachable();
+    const count = checkRange(offset, length, this.size, 'offset', 'length');
+    const bytes = this.#n.readSharedMemory(handle, offset, count);
+    if (typeof bytes === 'number') throw closedError(this.description);
+    return bytes;
+  }
+
+  /**
+   * Copies bytes into it.
+   * @param offset where in it they go, in bytes
+   * @throws as `read`
+   */
+  write(bytes: Uint8Array, offset = 0): void {
+    const handle = this.#reachable();
+    checkBytes(bytes, 'bytes');
+    checkInteger(offset, 'offset', 0, this.size);
+    if (bytes.byteLength > this.size - offset) {
+      checkInteger(bytes.byteLength, 'bytes.byteLength', 0, this.size - offset);
+    }
+    if (this.#n.writeSharedMemory(handle, bytes, offset) !== 0) throw closedError(this.description);
+  }
+
+  /** As a parameter that the TA only reads. Brings back nothing. */
+  in(range?: Range): Parameter<undefined> {
+    return this.#parameter(ParamKind.sharedIn, range);
+  }
+
+  /** As a parameter that the TA writes. Brings back how many bytes it wrote. */
+  out(range?: Range): Parameter<number> {
+    return this.#parameter(ParamKind.sharedOut, range);
+  }
+
+  /** As a parameter that the TA reads and writes. Brings back how many bytes it left. */
+  inout(range?: Range): Parameter<number> {
+    return this.#parameter(ParamKind.sharedInout, range);
+  }
+
+  #parameter<O>(kind: ParamKind, range: Range | undefined): Parameter<O> {
+    if (this.closed) throw closedError(this.description);
+    if (range === undefined) return Parameter.make<O>(kind, 0, this.size, undefined, this);
+    checkOptions(range, 'range');
+    const offset = range.offset ?? 0;
+    const size = checkRange(offset, range.size, this.size, 'range.offset', 'range.size');
+    return Parameter.make<O>(kind, offset, size, undefined, this);
+  }
+
+  #reachable(): SharedMemoryHandle {
+    if (this.closed) throw closedError(this.description);
+    if (this.#origin === 'dma-buf') {
+      throw notSupported(
+        'A registered dma-buf is not read or written through its registration: use map() and sync() of the DmaBuf, ' +
+          'or, if it is protected memory, which no CPU code outside the TEE can reach, a TA',
+      );
+    }
+    return this.#handle as SharedMemoryHandle;
+  }
+
+  /** @internal */
+  get description(): string {
+    return `the ${this.#origin} SharedMemory of ${this.size} bytes`;
+  }
+
+  /** @internal */
+  get handle(): SharedMemoryHandle {
+    return this.#handle as SharedMemoryHandle;
+  }
+
+  /** @internal */
+  get isDmaBuf(): boolean {
+    return this.#origin === 'dma-buf';
+  }
+
+  /**
+   * Ends the sharing. It cannot be used any more at once, and `buffer` becomes empty; what calls under way still use
+   * is released when they are done.
+   */
+  close(): void {
+    if (this.#handle === 0) return;
+    this.#n.close(this.#handle);
+    this.#handle = 0;
+    this.#fd = -1;
+    unwatch(this);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** From here on the size is a likely reason. */
+const LARGE = 4 << 20;
+
+function memoryError(failed: Failure, context: TeeContext, asked: string, size: number): TeeSystemError {
+  const { code } = describeErrno(failed.errno);
+  let hint: string | undefined;
+  if (code === 'ENOMEM' && size >= LARGE) {
+    hint =
+      failed.operation === 'TEE_IOC_SHM_ALLOC'
+        ? 'this TEE takes its shared memory from physically contiguous pages, of which there is seldom more than 4 MiB'
+        : 'that is more than the TEE can take at once; use smaller pieces';
+  } else if (code === 'ENOMEM') {
+    hint = 'the kernel or the TEE is out of memory, or this process may not lock more (ulimit -l)';
+  }
+  return new TeeSystemError({ ...failed, path: context.version.path, asked, hint });
+}
+
+const REGISTER_FD = 'TEE_IOC_SHM_REGISTER_FD';
+
+function checkIsDmaBuf(n: Native, fd: number, path: string): void {
+  const { open, link } = n.describeDescriptor(fd);
+  if (!open) {
+    throw new TeeSystemError({
+      errno: EBADF,
+      syscall: 'ioctl',
+      operation: REGISTER_FD,
+      path,
+      asked: `registerDmaBuf(${fd})`,
+      hint: `no file is open as descriptor ${fd} in this process`,
+    });
+  }
+  if (link !== undefined && !link.startsWith('/dmabuf:')) {
+    throw invalidArgValue('buf', undefined, `must be a dma-buf, but descriptor ${fd} is ${link}`);
+  }
+}
+
+/** The kernel says EINVAL to everything, so the reason is found by excluding the others. */
+function dmaBufError(
+  n: Native,
+  context: TeeContext,
+  handle: ContextHandle,
+  fd: number,
+  failed: Failure,
+): Error {
+  const path = context.version.path;
+  if (failed.errno === EINVAL || describeErrno(failed.errno).code === 'ENOTTY') {
+    checkIsDmaBuf(n, fd, path);
+    if (!n.hasRegisterDmaBuf(handle)) {
+      return notSupported(
+        `This kernel cannot register a dma-buf with a TEE: ${path} has no ${REGISTER_FD} (Linux 6.18 and later have it)`,
+      );
+    }
+  }
+  const heaps = listDmaHeaps().filter((name) => name.startsWith('protected,'));
+  const hint =
+    failed.errno === EINVAL
+      ? 'it is a dma-buf, and this kernel has the call, but it accepts only dma-bufs of its ' +
+        "TEE's own protected heaps" +
+        (heaps.length > 0 ? `, which are here: ${heaps.join(', ')}` : ', of which there are none here')
+      : undefined;
+  return new TeeSystemError({ ...failed, path, asked: `registerDmaBuf(${fd})`, hint });
+}

@@ -1,0 +1,42 @@
+/**
+ * UUIDs of Trusted Applications: any 16 bytes. Many TAs in the field have one whose version or variant bits are
+ * not those of RFC 4122, so neither is looked at.
+ */
+import { isUint8Array } from 'node:util/types';
+import { invalidArgType, invalidArgValue } from './errors.js';
+
+const PATTERN = /^([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})$/i;
+
+/**
+ * The 16 bytes of a UUID in the order in which it is written (big-endian), which is how the kernel takes it.
+ * @param uuid 32 hexadecimal digits, with or without the usual dashes, upper or lower case; or the 16 bytes
+ * @param name what the message of an error calls it
+ * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+ */
+export function parseUuid(uuid: string | Uint8Array, name = 'uuid'): Uint8Array {
+  if (typeof uuid === 'string') {
+    const match = PATTERN.exec(uuid);
+    if (match === null) {
+      throw invalidArgValue(
+        name,
+        uuid,
+        'must be 32 hexadecimal digits, like 8aaaf200-2450-11e4-abe2-0002a5d5c51b',
+      );
+    }
+    return new Uint8Array(Buffer.from(match.slice(1).join(''), 'hex'));
+  }
+  if (isUint8Array(uuid)) {
+    if (uuid.length !== 16) throw invalidArgValue(name, uuid, `must have 16 bytes, not ${uuid.length}`);
+    return new Uint8Array(uuid);
+  }
+  throw invalidArgType(name, 'a string or a Uint8Array of 16 bytes', uuid);
+}
+
+/**
+ * A UUID as it is written: lower case, 8-4-4-4-12 digits.
+ * @param bytes 16 bytes, big-endian
+ */
+export function formatUuid(bytes: Uint8Array): string {
+  const hex = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
+}
