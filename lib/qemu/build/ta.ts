@@ -7,6 +7,16 @@ const CROSS_COMPILE = 'aarch64-linux-gnu-';
 // The host's own: another python that comes first in PATH lacks the module that signs.
 const PYTHON = '/usr/bin/python3';
 
+/** What would reach in from a make that started us, or from settings that are meant for the host's programs. */
+const CLEAN_ENVIRONMENT = {
+  MAKEFLAGS: undefined,
+  MFLAGS: undefined,
+  MAKELEVEL: undefined,
+  CFLAGS: undefined,
+  CPPFLAGS: undefined,
+  LDFLAGS: undefined,
+};
+
 export interface TaBuildOptions {
   /** Folder of the TA's `Makefile`, which sets BINARY to its UUID and includes `ta_dev_kit.mk`. */
   dir: string;
@@ -44,9 +54,8 @@ export async function buildTa(options: TaBuildOptions): Promise<string[]> {
       O: out,
     };
     const args = ['-C', dir, ...Object.entries(variables).map(([name, value]) => `${name}=${value}`)];
-    // Those of a make that started us would reach into this one.
-    const env = { MAKEFLAGS: undefined, MFLAGS: undefined, MAKELEVEL: undefined };
     const { signal } = options;
+    const env = CLEAN_ENVIRONMENT;
     await command('make', [...args, 'all'], { env, log, signal });
     const ask = [
       '-s',
