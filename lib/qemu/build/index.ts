@@ -9,6 +9,7 @@ import { requireHostPackages } from './host.js';
 import { linuxPart } from './linux.js';
 import { writeManifest } from './manifest.js';
 import { NODE_IMAGE, nodePart } from './node.js';
+import { NODE_MODULES_IMAGE, nodeModulesPart } from './node-modules.js';
 import { STATIC_POOL, TA_DEV_KIT, opteePart, opteeVariant } from './optee.js';
 import { type Part, isBuilt, partFolder } from './part.js';
 import { type Progress, streamProgress } from './progress.js';
@@ -70,6 +71,20 @@ export async function prepareDevKit(
   });
   const { optee } = await prepare(cache, plan, [OPTEE_OS], options);
   return join(partFolder(cache, optee), TA_DEV_KIT);
+}
+
+/**
+ * Installs a folder's locked dependencies for the guest and returns the ext4 image of its `node_modules`.
+ * @param share folder with `package.json` and `package-lock.json`
+ */
+export async function prepareNodeModules(
+  share: string,
+  options: Pick<PrepareOptions, 'progress' | 'signal'> = {},
+): Promise<string> {
+  const cache = new Cache();
+  const plan = (): { modules: Part } => ({ modules: nodeModulesPart(share) });
+  const { modules } = await prepare(cache, plan, [], options);
+  return join(partFolder(cache, modules), NODE_MODULES_IMAGE);
 }
 
 /** Empties the cache. Waits for a build that is under way. */

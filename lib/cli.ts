@@ -1,0 +1,45 @@
+#!/usr/bin/env node
+import type { MachineName } from './qemu/machine.js';
+
+const USAGE = `Usage: node-optee COMMAND …
+
+  list                      the TEE devices of this machine, what they can do, and the dma-heaps
+  invoke UUID COMMAND …     one command of a Trusted Application
+  qemu [OPTIONS] -- COMMAND runs COMMAND in a QEMU guest with a real OP-TEE
+  ta DIR                    builds and signs a Trusted Application for that guest
+
+node-optee COMMAND --help tells more. Machines of the guest: ${['dynamic', 'static', 'dmabuf'] satisfies MachineName[]}
+`;
+
+/** Each command is loaded when it is asked for: none needs what the others do. */
+const COMMANDS: Readonly<Record<string, () => Promise<{ run(args: string[]): Promise<number> }>>> = {
+  list: () => import('./commands/list.js'),
+  invoke: () => import('./commands/invoke.js'),
+  qemu: () => import('./commands/qemu.js'),
+  ta: async () => ({ run: (await import('./qemu/build/ta-command.js')).taCommand }),
+};
+
+async function main(args: string[]): Promise<number> {
+  const [name = '', ...rest] = args;
+  if (name === '--help' || name === '-h' || name === 'help') {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (!command) {
+    process.stderr.write(name === '' ? USAGE : `node-optee: there is no command '${name}'\n\n${USAGE}`);
+    return 2;
+  }
+  return (await command()).run(rest);
+}
+
+main(process.argv.slice(2)).then(
+  (status) => {
+    process.exitCode = status;
+  },
+  (error: unknown) => {
+    const { name, message } = error as Error;
+    process.stderr.write(`node-optee: ${name === 'Error' ? '' : `${name}: `}${message}\n`);
+    process.exitCode = 1;
+  },
+);

@@ -1,0 +1,85 @@
+// From a fresh clone to something that runs: Debian packages, npm's, TypeScript. No dependency: it runs first.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { installPackages, missingPackages } from './host-packages.mjs';
+
+export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** Runs a program with its output on stderr, so that stdout stays the caller's. Throws where it fails. */
+export function run(program, args, options = {}) {
+  const { status, signal, error } = spawnSync(program, args, {
+    cwd: ROOT,
+    stdio: ['ignore', 2, 2],
+    ...options,
+  });
+  if (error) throw error;
+  if (signal) process.kill(process.pid, signal);
+  if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed`);
+}
+
+/** A digest of files and of all files below folders. */
+export function digest(...paths) {
+  const hash = createHash('sha256');
+  const visit = (path) => {
+    hash
+      .update(`${path}\0`)
+      .update(readFileSync(join(ROOT, path)))
+      .update('\0');
+  };
+  const walk = (path) => {
+    for (const entry of readdirSync(join(ROOT, path), { withFileTypes: true }).sort((a, b) =>
+      a.name < b.name ? -1 : 1,
+    )) {
+      const child = join(path, entry.name);
+      if (entry.isDirectory()) walk(child);
+      else visit(child);
+    }
+  };
+  for (const path of paths) {
+    if (!existsSync(join(ROOT, path))) continue;
+    if (/\.[a-z]+$/.test(path)) visit(path);
+    else walk(path);
+  }
+  return hash.digest('hex');
+}
+
+/** Does `work`, which makes `product`, unless the file `stamp` says that it was done for the same inputs. */
+export function once(stamp, product, inputs, work) {
+  const path = join(ROOT, stamp);
+  if (existsSync(join(ROOT, product)) && existsSync(path) && readFileSync(path, 'utf8') === inputs) return;
+  rmSync(path, { force: true });
+  work();
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, inputs);
+}
+
+/** Debian packages; what else a script needs (linters, say) is named by `extra`. */
+export function setUpHost(extra = []) {
+  const missing = [...(missingPackages() ?? []), ...(missingPackages(extra) ?? [])];
+  if (missing.length > 0) installPackages(missing);
+}
+
+export function setUpModules() {
+  once('node_modules/.node-optee-stamp', 'node_modules', digest('package.json', 'package-lock.json'), () => {
+    run('npm', ['ci', '--no-audit', '--no-fund']);
+  });
+}
+
+/** lib/ to dist/. Removed first, so that no file of an older version stays. */
+export function compile() {
+  once('build/dist.stamp', 'dist/index.js', digest('lib', 'tsconfig.json', 'package-lock.json'), () => {
+    rmSync(join(ROOT, 'dist'), { recursive: true, force: true });
+    run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', ROOT]);
+  });
+}
+
+/** test/ to build/test/. */
+export function compileTests() {
+  once('build/test.stamp', 'build/test', digest('test', 'lib', 'tsconfig.json', 'package-lock.json'), () => {
+    rmSync(join(ROOT, 'build', 'test'), { recursive: true, force: true });
+    run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', join(ROOT, 'test')]);
+  });
+}
