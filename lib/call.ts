@@ -26,7 +26,7 @@ export interface CallOptions {
   wipe?: boolean | undefined;
 }
 
-/** @internal Who calls what, for messages and errors. */
+/** Who calls what, for messages and errors. */
 export interface Caller {
   readonly uuid: string;
   readonly path: string;
@@ -34,7 +34,7 @@ export interface Caller {
   readonly login?: Login;
 }
 
-/** @internal What was asked, in words. */
+/** What was asked, in words. */
 export function asked(caller: Caller, command: number | undefined, params: Params): string {
   const what =
     command === undefined
@@ -45,7 +45,6 @@ export function asked(caller: Caller, command: number | undefined, params: Param
 
 /**
  * The error of a call that did not succeed.
- * @internal
  */
 export function failure(
   n: Native,
@@ -113,7 +112,6 @@ export function failure(
  * @param id the call's
  * @param handle what the call is cancelled with
  * @param finish makes the answer of a call that succeeded from its record
- * @internal
  */
 export function settled<T>(
   n: Native,
@@ -149,7 +147,7 @@ export function settled<T>(
   });
 }
 
-/** @internal The error of a call whose signal was aborted. */
+/** The error of a call whose signal was aborted. */
 export function aborted(
   signal: AbortSignal,
   caller: Caller,

@@ -42,7 +42,7 @@ const IMPLEMENTATIONS: Record<number, TeeVersion['implementation']> = {
   4: 'qtee',
 };
 
-/** @internal */
+/** */
 export function versionOf(path: string, data: ContextData): TeeVersion {
   const bits = data.generalCapabilities;
   return Object.freeze({
@@ -61,7 +61,6 @@ export function versionOf(path: string, data: ContextData): TeeVersion {
 /**
  * The files of the clients' devices, by their number. Never the supplicant's teepriv: it has one slot only, and
  * opening it would end the supplicant.
- * @internal
  */
 export function devicePaths(folder = FOLDER): string[] {
   let names: string[];
@@ -76,7 +75,7 @@ export function devicePaths(folder = FOLDER): string[] {
     .map((name) => `${folder}/${name}`);
 }
 
-/** @internal Checks the path of a device that a caller wants to open. */
+/** Checks the path of a device that a caller wants to open. */
 export function checkDevicePath(path: unknown, name: string): string {
   if (typeof path !== 'string') throw invalidArgType(name, 'a string', path);
   if (path === '' || path.includes('\0')) throw invalidArgValue(name, path, 'must be the path of a device');
@@ -96,7 +95,7 @@ export function checkDevicePath(path: unknown, name: string): string {
   return path;
 }
 
-/** @internal */
+/** */
 export function openError(path: string, failed: Failure): TeeSystemError {
   return new TeeSystemError({
     errno: failed.errno,

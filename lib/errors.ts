@@ -42,7 +42,7 @@ export class TeeError extends Error {
   /** The TA's UUID. */
   readonly uuid: string;
   /** The command; undefined where the call was the opening of a session. */
-  readonly command?: number;
+  declare readonly command?: number;
   /**
    * One entry per parameter: `{ a, b }` of value outputs; `{ size, data? }` of memory outputs, where size is what
    * the TA asked for (with TEE_ERROR_SHORT_BUFFER more than it was given) and data what a temporary buffer holds.
@@ -52,7 +52,7 @@ export class TeeError extends Error {
    * True if this call ended with TEE_ERROR_CANCEL although nobody aborted it: the TEE's cancel flag belongs to the
    * session, and was most likely left over from an abort of the call before.
    */
-  readonly staleCancel?: boolean;
+  declare readonly staleCancel?: boolean;
 
   constructor(init: TeeErrorInit) {
     const code = resultName(init.result);
@@ -98,7 +98,7 @@ export class TeeSystemError extends Error {
   /** What the system call was for: `TEE_IOC_INVOKE`, `DMA_HEAP_IOCTL_ALLOC`, `open`, … */
   readonly operation: string;
   /** The device. */
-  readonly path?: string;
+  declare readonly path?: string;
 
   constructor(init: TeeSystemErrorInit) {
     const { code, text } = describeErrno(init.errno);
@@ -139,7 +139,7 @@ export function describeErrno(errno: number): { code: string; text: string } {
 export class AbortError extends Error {
   readonly code = 'ABORT_ERR';
   /** How the call ended; undefined where nothing was sent to the TEE, or an open was left to itself. */
-  readonly teeError?: TeeError | TeeSystemError;
+  declare readonly teeError?: TeeError | TeeSystemError;
 
   /**
    * @param reason the signal's

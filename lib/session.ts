@@ -198,14 +198,14 @@ function same(values: unknown[]): unknown[] {
   return values;
 }
 
-/** @internal Checks the options of an asynchronous call and returns its signal. */
+/** Checks the options of an asynchronous call and returns its signal. */
 export function checkCallOptions(options: CallOptions): AbortSignal | undefined {
   checkOptions(options, 'options');
   checkSyncOptions(options);
   return options.signal === undefined ? undefined : checkSignal(options.signal, 'options.signal');
 }
 
-/** @internal Checks the options of a blocking call. */
+/** Checks the options of a blocking call. */
 export function checkSyncOptions(options: Pick<CallOptions, 'wipe'>): void {
   checkOptions(options, 'options');
   if (options.wipe !== undefined) checkBoolean(options.wipe, 'options.wipe');
@@ -214,7 +214,6 @@ export function checkSyncOptions(options: Pick<CallOptions, 'wipe'>): void {
 /**
  * Waits for a close.
  * @param id the call's
- * @internal
  */
 export function ended(n: Native, id: number, operation: string, caller: { path: string }): Promise<void> {
   return new Promise((resolve, reject) => {
