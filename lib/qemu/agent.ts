@@ -33,14 +33,16 @@ export class Agent {
   private readonly processes = new Map<number, AgentProcess>();
   private nextCommand = 1;
   private failure: Error | undefined;
+  private isLost = false;
 
   /**
    * @param socket the port; the agent owns it from now on
-   * @param onFailure called once if the connection ends or breaks, unless `fail` was called first
+   * @param onLost called once if the connection ends or breaks, unless `fail` was called first; what it is given
+   *   knows only that, so whoever can find out why calls `fail`
    */
   constructor(
     private readonly socket: Duplex,
-    private readonly onFailure: (error: Error) => void = () => {},
+    private readonly onLost: (error: Error) => void = (error) => this.fail(error),
   ) {
     this.isReady = settle<void>();
     this.ready = this.isReady.promise;
@@ -89,13 +91,14 @@ export class Agent {
   }
 
   private lost(error: Error): void {
-    if (this.failure) return;
-    this.onFailure(error);
-    this.fail(error);
+    if (this.failure || this.isLost) return;
+    this.isLost = true;
+    this.socket.destroy();
+    this.onLost(error);
   }
 
   private send(bytes: Buffer): void {
-    if (!this.failure) this.socket.write(bytes);
+    if (!this.failure && !this.isLost) this.socket.write(bytes);
   }
 
   private handle(frame: Frame): void {
@@ -103,6 +106,9 @@ export class Agent {
       const version = frame.payload.readUInt32LE(0);
       if (version !== PROTOCOL_VERSION)
         throw new Error(`The guest's agent speaks protocol ${version}, not ${PROTOCOL_VERSION}`);
+      // The guest's kernel starts in 1970.
+      const now = Date.now();
+      this.send(numbers(FrameType.clock, 0, 0, Math.floor(now / 1000), (now % 1000) * 1_000_000));
       this.isReady.resolve();
     } else if (frame.type === FrameType.error) {
       throw new Error(`The guest's agent gave up: ${frame.payload.toString()}`);

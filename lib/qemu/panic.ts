@@ -9,8 +9,8 @@ export interface Panic {
 /** The log of the serial port that a line came from. */
 export type LogName = 'kernel' | 'secure';
 
-/** `[    1.234567] Kernel panic - not syncing: …`, with or without the caller's id. */
-const KERNEL = /^\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? (Kernel panic - not syncing: .*)/;
+/** `[    1.234567] Kernel panic - not syncing: …`, with or without the caller's id; a command's half line can be before it. */
+const KERNEL = /\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? (Kernel panic - not syncing: .*)/;
 /**
  * OP-TEE's own panic, from its `__do_panic()`: `E/TC:0 0 Panic 'why' at file:line <function>`. A TA's is
  * `E/TC:? 0 TA panicked with code …` and does the machine no harm.

@@ -21,6 +21,7 @@ export const FrameType = {
   signal: 0x11,
   winsize: 0x12,
   poweroff: 0x13,
+  clock: 0x14,
   hello: 0x20,
   started: 0x21,
   execFailed: 0x22,

@@ -13,9 +13,6 @@
  * that was in its pipes when it ended; children that it left behind do not delay it.
  *
  * lib/qemu/protocol.ts is the other side.
- *
- * Usage: agent            as PID 1: the port is the one whose name is node-optee.agent
- *        agent --fd N     for tests on the host: the port is the socket N
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -32,13 +29,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/reboot.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "agent.h"
 
 enum {
     PROTOCOL_VERSION = 1,
@@ -67,6 +65,7 @@ enum frame_type {
     FRAME_SIGNAL = 0x11,  /* u32 number, to the command's process group */
     FRAME_WINSIZE = 0x12, /* u16 rows, u16 columns */
     FRAME_POWEROFF = 0x13,
+    FRAME_CLOCK = 0x14, /* u32 seconds since 1970, u32 nanoseconds */
     /* Guest to host */
     FRAME_HELLO = 0x20, /* u32 protocol version */
     FRAME_STARTED = 0x21,
@@ -598,6 +597,14 @@ static void send_signal(struct command *c, uint32_t number)
     kill(c->status_fd >= 0 ? c->pid : -c->pid, (int)number);
 }
 
+static void set_clock(uint32_t seconds, uint32_t nanoseconds)
+{
+    const struct timespec now = {.tv_sec = seconds, .tv_nsec = nanoseconds};
+
+    if (is_init && clock_settime(CLOCK_REALTIME, &now) < 0)
+        perror("node-optee agent: clock_settime");
+}
+
 static void handle_frame(uint8_t type, uint8_t stream, uint32_t id, uint8_t *payload, size_t size)
 {
     struct command *c = find(id);
@@ -608,6 +615,11 @@ static void handle_frame(uint8_t type, uint8_t stream, uint32_t id, uint8_t *pay
         return;
     case FRAME_POWEROFF:
         end();
+    case FRAME_CLOCK:
+        if (size != 8)
+            fail("frame 0x%02x of %zu bytes", type, size);
+        set_clock(get32(payload), get32(payload + 4));
+        return;
     case FRAME_DATA:
     case FRAME_EOF:
         if (stream != 0)
@@ -903,24 +915,12 @@ static int wait_for_port(void)
     fail("no virtio-serial port named node-optee.agent, or no host behind it");
 }
 
-int main(int argc, char **argv)
+_Noreturn void serve(int fd)
 {
-    const struct rlimit files = {.rlim_cur = 1024, .rlim_max = 524288};
     sigset_t set;
     int signals;
 
     is_init = getpid() == 1;
-    if (argc == 3 && strcmp(argv[1], "--fd") == 0) {
-        port = atoi(argv[2]);
-        if (fcntl(port, F_SETFL, O_RDWR | O_NONBLOCK) < 0 || fcntl(port, F_SETFD, FD_CLOEXEC) < 0) {
-            perror("node-optee agent: --fd");
-            return 2;
-        }
-    } else if (!is_init) {
-        fprintf(stderr, "usage: agent --fd N\n");
-        return 2;
-    }
-
     umask(022);
     signal(SIGPIPE, SIG_IGN);
     sigfillset(&set);
@@ -930,10 +930,9 @@ int main(int argc, char **argv)
     signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0)
         fail("signalfd: %s", strerror(errno));
-    if (is_init) {
-        setrlimit(RLIMIT_NOFILE, &files);
-        port = wait_for_port();
-    }
+    port = fd >= 0 ? fd : wait_for_port();
+    if (fcntl(port, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
+        fail("fcntl: %s", strerror(errno));
     send_frame(FRAME_HELLO, 0, 0, 1, PROTOCOL_VERSION, 0);
     loop(signals);
 }

@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, readdirSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,8 +16,22 @@ export function startHostAgent(): { child: ChildProcess; socket: Duplex } {
 
 function build(): string {
   const path = join(mkdtempSync(join(tmpdir(), 'node-optee-agent-')), 'agent');
-  const source = join(__dirname, '../../../qemu/agent/agent.c');
+  const folder = join(__dirname, '../../../qemu/agent');
+  const sources = readdirSync(folder)
+    .filter((name) => name.endsWith('.c'))
+    .map((name) => join(folder, name));
   const sanitizers = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
-  execFileSync('cc', ['-O1', '-g', '-Wall', '-Wextra', '-Werror', ...sanitizers, '-o', path, source]);
+  execFileSync('cc', [
+    '-O1',
+    '-g',
+    '-Wall',
+    '-Wextra',
+    '-Werror',
+    ...sanitizers,
+    '-std=c11',
+    '-o',
+    path,
+    ...sources,
+  ]);
   return path;
 }

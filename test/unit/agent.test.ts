@@ -266,7 +266,7 @@ describe('an agent that is lost, and one that gets nonsense', () => {
   test('commands end at once when the agent is gone', async () => {
     let failure: Error | undefined;
     const other = startHostAgent();
-    const lost = new Agent(other.socket, (error) => (failure = error));
+    const lost: Agent = new Agent(other.socket, (error) => lost.fail((failure = error)));
     await lost.ready;
     const sleep = lost.exec(request(['sleep', '100']));
     await sleep.started;
@@ -310,7 +310,7 @@ describe('an agent that is lost, and one that gets nonsense', () => {
   ])('%s: it says what is wrong and ends', async (_name, bytes, message) => {
     const other = startHostAgent();
     let failure: Error | undefined;
-    const bad = new Agent(other.socket, (error) => (failure = error));
+    const bad: Agent = new Agent(other.socket, (error) => bad.fail((failure = error)));
     await bad.ready;
     other.socket.write(bytes);
     const [[status]] = await Promise.all([once(other.child, 'exit'), once(other.socket, 'close')]);
@@ -342,7 +342,7 @@ describe('an agent that is lost, and one that gets nonsense', () => {
   ])('%s', async (_name, frames, message) => {
     const other = startHostAgent();
     let failure: Error | undefined;
-    const bad = new Agent(other.socket, (error) => (failure = error));
+    const bad: Agent = new Agent(other.socket, (error) => bad.fail((failure = error)));
     await bad.ready;
     await bad.exec(request(['sleep', '100'], { stdin: true })).started;
     for (const frame of frames(1)) other.socket.write(frame);

@@ -1,0 +1,460 @@
+import { statSync } from 'node:fs';
+import { Readable } from 'node:stream';
+import type { Writable } from 'node:stream';
+import { finished, pipeline } from 'node:stream/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isUint8Array } from 'node:util/types';
+import { invalidArgType, invalidArgValue } from '../errors.js';
+import { Agent } from './agent.js';
+import type { AgentProcess } from './agent.js';
+import type { Progress } from './build/index.js';
+import { GuestError } from './guest-error.js';
+import type { GuestErrorCode, GuestErrorDetails, GuestLogs } from './guest-error.js';
+import type { Machine, MachineName, NodeVersion } from './machine.js';
+import { shareMount, shareTarget, taMount } from './mounts.js';
+import type { Mount } from './mounts.js';
+import { panicOfLine } from './panic.js';
+import type { LogName, Panic } from './panic.js';
+import type { TerminalSize } from './protocol.js';
+import { Qemu } from './qemu.js';
+import type { QemuEnd } from './qemu.js';
+
+/** The last resort; every other way of not coming up is seen when it happens. */
+const BOOT_WATCHDOG = 120_000;
+/** How long a guest may take to switch itself off before QEMU is killed. */
+const POWER_OFF_DEADLINE = 5_000;
+/** How long to wait for the rest of a log after the line that tells of a panic. Linux ends QEMU itself. */
+const PANIC_GRACE = { kernel: 2_000, optee: 300, firmware: 500 } as const;
+/** Between SIGTERM, SIGKILL and giving up on a command whose time is over. */
+const KILL_DELAY = 1_000;
+
+const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+/** Those of `qemu/rootfs/etc/group`. */
+const VIDEO_GID = 44;
+const TEE_GID = 500;
+
+export interface BootOptions {
+  /** What to boot: a machine that is built, or the name of one that is built first if need be. `dynamic` */
+  readonly machine?: Machine | MachineName | undefined;
+  /** Node.js in the guest, where `machine` is a name. 24 */
+  readonly node?: NodeVersion | undefined;
+  /** MiB, where `machine` is a name. */
+  readonly memory?: number | undefined;
+  /** Processors, where `machine` is a name. */
+  readonly cpus?: number | undefined;
+  /** Gets told of a build's steps, where `machine` is a name. */
+  readonly progress?: Progress | undefined;
+  /** Folder of the host that is mounted in the guest at the same path, and where commands start. */
+  readonly share?: string | undefined;
+  /** Folders whose `*.ta` files the guest's OP-TEE can load. */
+  readonly tas?: readonly string[] | undefined;
+  /** Who runs commands: a user of this name in the groups `tee` and `video`, with the owner of the share. `root` */
+  readonly user?: string | undefined;
+  /** ext4 image that is mounted at `node_modules` in the share. */
+  readonly nodeModules?: string | undefined;
+  /** Variables for all commands. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
+  /** Gets both logs line by line, each line with the log's name before it. */
+  readonly verbose?: Writable | undefined;
+  /** Ends the guest, during the boot and after it. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface CommandOptions {
+  /** Variables beside those of the guest. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
+  /** A folder in the guest. The share, or the user's home. */
+  readonly cwd?: string | undefined;
+  /** `root`, or the guest's user, which is also the default. */
+  readonly user?: string | undefined;
+}
+
+export interface SpawnOptions extends CommandOptions {
+  /** Whether the command's standard input comes from `stdin`; otherwise it is empty. true */
+  readonly stdin?: boolean | undefined;
+  /** A terminal of this size instead of pipes. */
+  readonly terminal?: TerminalSize | undefined;
+}
+
+export interface RunOptions extends CommandOptions {
+  /** Standard input. Empty by default. */
+  readonly stdin?: string | Uint8Array | Readable | undefined;
+  /** Milliseconds. The command is ended after that, and the promise rejects. */
+  readonly timeout?: number | undefined;
+  /** Ends the command; the promise rejects at once with an AbortError. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface CommandResult {
+  /** 0 to 255, or null if a signal ended the command. */
+  readonly status: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: Buffer;
+  readonly stderr: Buffer;
+}
+
+interface User {
+  readonly name: string;
+  readonly uid: number;
+  readonly gid: number;
+  readonly groups: readonly number[];
+  readonly home: string;
+}
+
+const ROOT: User = { name: 'root', uid: 0, gid: 0, groups: [], home: '/root' };
+
+/** A running guest. It ends with `close()`, and with this process. */
+export class Guest {
+  /** What was booted. */
+  readonly machine: Machine;
+  /** Resolves when the guest has ended, however. */
+  readonly closed: Promise<void>;
+  readonly #qemu: Qemu;
+  readonly #agent: Agent;
+  readonly #env: Readonly<Record<string, string>>;
+  readonly #share: string | undefined;
+  readonly #user: User;
+  #isUp = false;
+  #panic: Panic | undefined;
+  #failure: Error | undefined;
+  #closing: Promise<void> | undefined;
+
+  /**
+   * Builds the machine if it has to be built, boots it and puts the share, the TAs and the user in place.
+   * @returns the guest, which is the caller's to close
+   * @throws GuestError ERR_GUEST_BOOT, ERR_GUEST_PANIC or ERR_GUEST_SETUP; what a build throws; TypeError
+   */
+  static async boot(options: BootOptions = {}): Promise<Guest> {
+    options.signal?.throwIfAborted();
+    const target = options.share === undefined ? undefined : shareTarget(options.share);
+    const tas = (options.tas ?? []).map(taMount);
+    const user = userOf(options.user, target);
+    checkEnv(options.env);
+    const machine = await machineOf(options);
+    options.signal?.throwIfAborted();
+    const mounts = target === undefined ? tas : [shareMount(target), ...tas];
+    const guest = new Guest(machine, options, mounts, target, user);
+    try {
+      await guest.#comeUp(options.nodeModules, tas);
+      return guest;
+    } catch (error) {
+      guest.#qemu.kill();
+      await guest.closed;
+      throw error;
+    }
+  }
+
+  private constructor(
+    machine: Machine,
+    options: BootOptions,
+    mounts: readonly Mount[],
+    share: string | undefined,
+    user: User,
+  ) {
+    const { verbose, nodeModules, signal } = options;
+    this.machine = machine;
+    this.#env = options.env ?? {};
+    this.#share = share;
+    this.#user = user;
+    this.#qemu = new Qemu({
+      machine,
+      mounts,
+      ...(nodeModules === undefined ? {} : { modules: nodeModules }),
+      verbose: verbose !== undefined,
+      onLine: (log, line) => {
+        verbose?.write(`[${log}] ${line}\n`);
+        this.#watch(log, line);
+      },
+    });
+    this.#agent = new Agent(this.#qemu.agent, (error) => this.#lost(error));
+    const abort = () => this.#conclude(abortError(signal?.reason));
+    signal?.addEventListener('abort', abort, { once: true });
+    this.closed = this.#qemu.ended.then((end) => {
+      signal?.removeEventListener('abort', abort);
+      this.#over(end);
+    });
+  }
+
+  /** What Linux and OP-TEE have said until now. */
+  get logs(): GuestLogs {
+    return { kernel: this.#qemu.kernelLog.text, secure: this.#qemu.secureLog.text };
+  }
+
+  /** QEMU's process id. */
+  get pid(): number | undefined {
+    return this.#qemu.pid;
+  }
+
+  /**
+   * Starts a command; several can run at once. Children that it leaves behind run on until the guest ends.
+   * @param argv the program, found in PATH, and its arguments
+   * @returns the command; its outputs have to be read, `exit` says how it ended
+   * @throws GuestError if the guest has ended; TypeError for what no command can have
+   */
+  spawn(argv: readonly string[], options: SpawnOptions = {}): AgentProcess {
+    if (this.#failure) throw this.#failure;
+    if (this.#closing) throw this.#error('ERR_GUEST_CLOSED', 'The guest is closed');
+    checkArgv(argv);
+    checkEnv(options.env);
+    const { terminal } = options;
+    const user = this.#userNamed(options.user);
+    return this.#agent.exec({
+      argv,
+      env: { ...defaultEnv(user, terminal !== undefined), ...this.#env, ...options.env },
+      cwd: options.cwd ?? this.#share ?? user.home,
+      uid: user.uid,
+      gid: user.gid,
+      groups: user.groups,
+      stdin: options.stdin ?? true,
+      ...(terminal === undefined ? {} : { terminal }),
+    });
+  }
+
+  /**
+   * Runs a command to its end. A status other than 0 is no error.
+   * @param argv the program, found in PATH, and its arguments
+   * @throws GuestError ERR_GUEST_EXEC, ERR_GUEST_TIMEOUT, or why the guest ended; AbortError
+   */
+  async run(argv: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
+    const { stdin, timeout, signal, ...rest } = options;
+    signal?.throwIfAborted();
+    checkInput(stdin);
+    const command = this.spawn(argv, { ...rest, stdin: stdin !== undefined });
+    const stdout = collect(command.stdout);
+    const stderr = collect(command.stderr);
+    const over = new AbortController();
+    let timedOut = false;
+    const ends: Promise<unknown>[] = [command.exit, feed(command, stdin), aborted(signal, over.signal)];
+    if (timeout !== undefined) ends.push(limit(command, timeout, over.signal, () => (timedOut = true)));
+    try {
+      await Promise.race(ends);
+      if (timedOut)
+        throw new GuestError('ERR_GUEST_TIMEOUT', `${argv[0]} did not end within ${timeout} ms`, {
+          stdout: stdout.bytes(),
+          stderr: stderr.bytes(),
+        });
+      const exit = await command.exit;
+      await Promise.all([stdout.ended, stderr.ended]);
+      return { ...exit, stdout: stdout.bytes(), stderr: stderr.bytes() };
+    } catch (error) {
+      command.kill('SIGKILL');
+      throw error;
+    } finally {
+      over.abort();
+    }
+  }
+
+  /**
+   * Switches the guest off, or ends QEMU where that takes too long. Commands that still run reject with
+   * ERR_GUEST_CLOSED. May be called more than once.
+   */
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close());
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    if (!this.#failure) {
+      this.#agent.powerOff();
+      const over = new AbortController();
+      const deadline = delay(POWER_OFF_DEADLINE, undefined, { signal: over.signal });
+      await Promise.race([this.closed, deadline.catch(() => {})]);
+      over.abort();
+    }
+    this.#qemu.kill();
+    await this.closed;
+  }
+
+  async #comeUp(nodeModules: string | undefined, tas: readonly Mount[]): Promise<void> {
+    const watchdog = setTimeout(() => {
+      const seconds = BOOT_WATCHDOG / 1000;
+      this.#conclude(this.#error('ERR_GUEST_BOOT', `The guest did not come up within ${seconds} s`));
+    }, BOOT_WATCHDOG);
+    await this.#agent.ready.finally(() => clearTimeout(watchdog));
+    const words = setupWords(this.#share, nodeModules, tas, this.#user);
+    if (words.length > 0) {
+      const setup = ['/usr/lib/node-optee/agent', 'setup', ...words];
+      const { status, stderr } = await this.run(setup, { user: 'root', cwd: '/' });
+      if (status !== 0)
+        throw this.#error('ERR_GUEST_SETUP', `The guest could not be set up: ${stderr.toString().trim()}`);
+    }
+    this.#isUp = true;
+  }
+
+  #userNamed(name: string | undefined): User {
+    if (name === undefined || name === this.#user.name) return this.#user;
+    if (name === ROOT.name) return ROOT;
+    throw invalidArgValue('user', name, `must be root or the guest's user, ${this.#user.name}`);
+  }
+
+  /** Looks at each line of the logs for the end of a world. */
+  #watch(log: LogName, line: string): void {
+    if (this.#panic || this.#closing) return;
+    this.#panic = panicOfLine(log, line);
+    if (!this.#panic) return;
+    // The rest of what it has to say, then the end: Linux ends QEMU itself, the others hang.
+    const error = () => this.#conclude(this.#panicError());
+    const timer = setTimeout(error, PANIC_GRACE[this.#panic.world]);
+    void this.closed.then(() => clearTimeout(timer));
+  }
+
+  /** The port is closed or broken. QEMU's own end, and with it the logs, comes a moment later and says more. */
+  #lost(error: Error): void {
+    const timer = setTimeout(() => this.#conclude(this.#ended(error.message)), PANIC_GRACE.kernel);
+    void this.closed.then(() => clearTimeout(timer));
+  }
+
+  /** QEMU has ended. */
+  #over(end: QemuEnd): void {
+    // The firmware says PANIC at some normal power-offs.
+    if (this.#panic && this.#panic.world !== 'firmware') return this.#conclude(this.#panicError());
+    const how = end.signal === null ? `with status ${end.status}` : `by ${end.signal}`;
+    this.#conclude(this.#ended(`QEMU ended ${how}${end.message && `: ${end.message}`}`));
+  }
+
+  #ended(why: string): GuestError {
+    if (this.#closing) return this.#error('ERR_GUEST_CLOSED', 'The guest was closed');
+    if (this.#isUp) return this.#error('ERR_GUEST_GONE', `The guest ended. ${why}`);
+    return this.#error('ERR_GUEST_BOOT', `The guest did not come up. ${why}`);
+  }
+
+  #panicError(): GuestError {
+    const panic = this.#panic as Panic;
+    const world = { kernel: 'Linux', optee: 'OP-TEE', firmware: 'The firmware' }[panic.world];
+    return this.#error('ERR_GUEST_PANIC', `${world} in the guest panicked: ${panic.text}`, { panic });
+  }
+
+  /** The one end of a guest: everything under way rejects with this error. */
+  #conclude(error: Error): void {
+    if (this.#failure) return;
+    this.#failure = error;
+    this.#agent.fail(error);
+    this.#qemu.kill();
+  }
+
+  #error(code: GuestErrorCode, message: string, details: GuestErrorDetails = {}): GuestError {
+    return new GuestError(code, message, { ...details, logs: this.logs });
+  }
+}
+
+async function machineOf(options: BootOptions): Promise<Machine> {
+  const { machine, node, memory, cpus, progress, signal } = options;
+  if (typeof machine === 'object') return machine;
+  // Only here: whoever has a machine needs nothing of what builds one.
+  const { prepareMachine } = await import('./build/index.js');
+  return prepareMachine({ machine, node, memory, cpus, progress, signal });
+}
+
+/** With the numbers of the share's owner, so that what is written belongs to them on the host. */
+function userOf(name: string | undefined, share: string | undefined): User {
+  if (name === undefined || name === ROOT.name) return ROOT;
+  if (typeof name !== 'string') throw invalidArgType('user', 'a string', name);
+  if (!/^[a-z_][a-z0-9_-]{0,31}$/.test(name))
+    throw invalidArgValue('user', name, 'must be a name of small letters, digits, - and _');
+  const owner = share === undefined ? undefined : statSync(share);
+  const uid = owner?.uid || 1000;
+  return { name, uid, gid: owner?.gid || uid, groups: [VIDEO_GID, TEE_GID], home: `/home/${name}` };
+}
+
+/** What the guest's setup script is told. */
+function setupWords(
+  share: string | undefined,
+  nodeModules: string | undefined,
+  tas: readonly Mount[],
+  user: User,
+): string[] {
+  const words = tas.map((_, index) => `ta=${index}`);
+  if (user !== ROOT) words.push(`user=${user.name}:${user.uid}:${user.gid}`);
+  if (share !== undefined) words.push(`share=${share}`);
+  if (nodeModules !== undefined) {
+    if (share === undefined) throw invalidArgValue('nodeModules', nodeModules, 'needs a share');
+    words.push(`modules=${share}/node_modules`);
+  }
+  return words;
+}
+
+function defaultEnv(user: User, terminal: boolean): Record<string, string> {
+  return {
+    PATH,
+    HOME: user.home,
+    USER: user.name,
+    LOGNAME: user.name,
+    SHELL: '/bin/sh',
+    LANG: 'C.UTF-8',
+    ...(terminal ? { TERM: process.env.TERM ?? 'dumb' } : {}),
+  };
+}
+
+function checkArgv(argv: unknown): void {
+  if (!Array.isArray(argv)) throw invalidArgType('argv', 'an array of strings', argv);
+}
+
+function checkEnv(env: unknown): void {
+  if (env !== undefined && (typeof env !== 'object' || env === null))
+    throw invalidArgType('env', 'an object', env);
+}
+
+function checkInput(stdin: unknown): void {
+  if (stdin === undefined || typeof stdin === 'string' || isUint8Array(stdin) || stdin instanceof Readable)
+    return;
+  throw invalidArgType('stdin', 'a string, a Uint8Array or a Readable', stdin);
+}
+
+/** Rejects if the input's source fails, and otherwise never settles. */
+async function feed(command: AgentProcess, stdin: RunOptions['stdin']): Promise<void> {
+  if (stdin !== undefined) {
+    const source = stdin instanceof Readable ? stdin : Readable.from([Buffer.from(stdin)]);
+    try {
+      await pipeline(source, command.stdin);
+    } catch (error) {
+      // That a command does not read all of its input is its own affair.
+      const { code } = error as NodeJS.ErrnoException;
+      const fine = ['EPIPE', 'ERR_STREAM_PREMATURE_CLOSE', 'ERR_STREAM_DESTROYED'];
+      if (code === undefined || !fine.includes(code)) throw error;
+    }
+  }
+  await new Promise(() => {});
+}
+
+interface Collected {
+  /** What has come until now. */
+  bytes(): Buffer;
+  readonly ended: Promise<void>;
+}
+
+function collect(stream: Readable): Collected {
+  const chunks: Buffer[] = [];
+  stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+  return { bytes: () => Buffer.concat(chunks), ended: finished(stream) };
+}
+
+/** Rejects when the signal aborts, unless all is over before. */
+function aborted(signal: AbortSignal | undefined, over: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal?.addEventListener('abort', () => reject(abortError(signal.reason)), { once: true, signal: over });
+  });
+}
+
+function abortError(reason: unknown): Error {
+  const error = new Error('The operation was aborted', { cause: reason });
+  return Object.assign(error, { name: 'AbortError', code: 'ABORT_ERR' });
+}
+
+/** Ends the command when its time is over, and settles when it has ended or when even SIGKILL did not end it. */
+async function limit(
+  command: AgentProcess,
+  time: number,
+  over: AbortSignal,
+  onTime: () => void,
+): Promise<void> {
+  const wait = (ms: number) => delay(ms, undefined, { signal: over });
+  await wait(time);
+  onTime();
+  command.kill('SIGTERM');
+  await Promise.race([command.exit, wait(KILL_DELAY)]);
+  command.kill('SIGKILL');
+  await Promise.race([command.exit, wait(KILL_DELAY)]);
+}

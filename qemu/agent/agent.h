@@ -1,0 +1,17 @@
+/* The three subjects of the guest's agent. */
+#ifndef NODE_OPTEE_AGENT_H
+#define NODE_OPTEE_AGENT_H
+
+/* Groups of qemu/rootfs/etc/group. */
+enum { TTY_GID = 5, VIDEO_GID = 44, TEE_GID = 500 };
+
+/* init.c: makes a machine of a kernel that has just started PID 1. What fails is said on the console. */
+void init_machine(void);
+
+/* setup.c: prepares a booted guest for one host. Returns an exit status. */
+int set_up(int count, char **words);
+
+/* agent.c: serves the host on this port; does not return. */
+_Noreturn void serve(int port);
+
+#endif
