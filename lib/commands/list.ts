@@ -1,0 +1,39 @@
+import { parseArgs } from 'node:util';
+import { TeeContext } from '../context.js';
+import type { TeeDevice } from '../devices.js';
+import { DmaHeap } from '../dma-heap.js';
+import { NO_DRIVER } from '../hints.js';
+
+const USAGE = `Usage: node-optee list [--json]
+
+The TEE devices of this machine, what each can do, and the dma-heaps. The status is 1 if no device can be used.
+`;
+
+/** `node-optee list`. */
+export function run(args: string[]): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+  });
+  if (values.help === true) {
+    process.stdout.write(USAGE);
+    return Promise.resolve(0);
+  }
+  const devices = TeeContext.list();
+  const heaps = DmaHeap.list();
+  if (values.json === true) {
+    const plain = devices.map(({ path, version, error }) => ({ path, version, error: error?.message }));
+    process.stdout.write(`${JSON.stringify({ devices: plain, heaps }, null, 2)}\n`);
+  } else {
+    if (devices.length === 0) process.stderr.write(`${NO_DRIVER}\n`);
+    for (const device of devices) process.stdout.write(`${describe(device)}\n`);
+    if (heaps.length > 0) process.stdout.write(`dma-heaps: ${heaps.join(' ')}\n`);
+  }
+  return Promise.resolve(devices.some(({ version }) => version !== undefined) ? 0 : 1);
+}
+
+function describe({ path, version, error }: TeeDevice): string {
+  if (version === undefined) return `${path}: ${error.message}`;
+  const able = Object.entries(version.capabilities).flatMap(([name, has]) => (has ? [name] : []));
+  return `${path}: ${version.implementation}, ${able.join(' ') || 'no capabilities'}`;
+}
