@@ -233,28 +233,37 @@ describe('flow', () => {
 });
 
 describe('terminal', () => {
-  test('has a size that changes, echoes, and sends signals', async () => {
-    const terminal = { rows: 33, columns: 77 };
-    const sh = agent.exec(
-      request(['sh', '-c', 'trap "stty size" WINCH; tty; stty size; read line; echo "[$line]"; cat'], {
-        terminal,
-      }),
-    );
+  const terminal = { rows: 33, columns: 77 };
+
+  async function waitFor(command: AgentProcess, pattern: RegExp): Promise<void> {
     let seen = '';
-    const waitFor = async (pattern: RegExp) => {
-      while (!pattern.test(seen)) await once(sh.stdout, 'data');
-    };
-    sh.stdout.on('data', (chunk: Buffer) => (seen += chunk.toString()));
-    await waitFor(/\/dev\/pts\/\d+\r\n33 77\r\n/);
+    for await (const chunk of command.stdout.iterator({ destroyOnReturn: false })) {
+      seen += (chunk as Buffer).toString();
+      if (pattern.test(seen)) return;
+    }
+    throw new Error(`${pattern} was not seen in ${JSON.stringify(seen)}`);
+  }
+
+  test('has a size that changes, and sends signals', async () => {
+    const script = 'trap "stty size" WINCH; tty; stty size; while :; do sleep 0.02; done';
+    const sh = agent.exec(request(['sh', '-c', script], { terminal }));
+    await waitFor(sh, /\/dev\/pts\/\d+\r\n33 77\r\n/);
     sh.resize({ rows: 40, columns: 100 });
-    sh.stdin.write('line\r');
-    await waitFor(/line\r\n(40 100\r\n)?\[line\]\r\n/);
+    await waitFor(sh, /40 100\r\n/);
     sh.stdin.write('\x03');
     expect(await sh.exit).toMatchObject({ signal: 'SIGINT' });
   });
 
+  test('echoes, and ends its input with Ctrl-D or when the host does', async () => {
+    const cat = agent.exec(request(['cat'], { terminal }));
+    cat.stdin.write('line\r\x04');
+    expect(await output(cat)).toMatchObject({ status: 0, stdout: 'line\r\nline\r\n' });
+    const other = agent.exec(request(['cat'], { terminal }));
+    other.stdin.end();
+    expect(await output(other)).toMatchObject({ status: 0 });
+  });
+
   test('output right before the exit is not lost', async () => {
-    const terminal = { rows: 24, columns: 80 };
     for (let i = 0; i < 20; i++) {
       const { stdout } = await output(agent.exec(request(['sh', '-c', 'seq 1000'], { terminal })));
       expect(stdout.endsWith('\r\n1000\r\n')).toBe(true);
