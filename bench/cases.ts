@@ -1,0 +1,121 @@
+import { buffer, DmaHeap, value, type Params, type Session, type TeeContext } from 'node-optee';
+import {
+  NODE_OPTEE_TEST_TA_UUID,
+  TEST_TA_NOTHING,
+  TEST_TA_TOUCH,
+  TEST_TA_VALUES,
+} from '../test/support/test-ta';
+
+const SIZES = [16, 4096, 65536, 1048576] as const;
+const DMA_BUF_SIZE = 65536;
+/** As in `c/bench.h`: what lies before and behind a part of shared memory. */
+const PART_MARGIN = 4096;
+export const HEAP = 'protected,secure-video';
+
+/** What a case does once, ready to be measured. */
+export interface Prepared {
+  /** One call that blocks. */
+  sync?: () => void;
+  /** One call that is awaited. */
+  async?: () => Promise<unknown>;
+  /** Releases what was prepared. */
+  close?: () => Promise<void> | void;
+}
+
+/** A case by the name that the C side has for it too. */
+export interface BenchCase {
+  readonly name: string;
+  /** How many calls a round makes, of those that it makes where a call takes half a millisecond. */
+  readonly share: number;
+  readonly handover: boolean;
+  prepare(tee: TeeContext, session: Session): Prepared;
+}
+
+/** Makes the same call of the TA in both ways. Here as below, parameters are made for each call, as in C. */
+function invocation(name: string, command: number, params: () => Params): BenchCase {
+  const prepare = (_: TeeContext, session: Session): Prepared => {
+    return {
+      sync: () => void session.invokeSync(command, params()),
+      async: () => session.invoke(command, params()),
+    };
+  };
+  return { name, share: 1, handover: true, prepare };
+}
+
+function temporary(direction: 'in' | 'out' | 'inout', size: number): BenchCase {
+  const prepare = (_: TeeContext, session: Session): Prepared => {
+    const bytes = new Uint8Array(size);
+    const param =
+      direction === 'in'
+        ? () => buffer.in(bytes)
+        : direction === 'out'
+          ? () => buffer.out(size)
+          : () => buffer.inout(bytes);
+    return {
+      sync: () => void session.invokeSync(TEST_TA_TOUCH, [param()]),
+      async: () => session.invoke(TEST_TA_TOUCH, [param()]),
+    };
+  };
+  return { name: `tmp-${direction}-${size}`, share: size > 65536 ? 0.5 : 1, handover: true, prepare };
+}
+
+function sharedMemory(size: number, part: boolean): BenchCase {
+  const prepare = (tee: TeeContext, session: Session): Prepared => {
+    const shm = tee.allocSharedMemory(part ? size + 2 * PART_MARGIN : size);
+    const param = () => (part ? shm.inout({ offset: PART_MARGIN, size }) : shm.inout());
+    return {
+      sync: () => void session.invokeSync(TEST_TA_TOUCH, [param()]),
+      async: () => session.invoke(TEST_TA_TOUCH, [param()]),
+      close: () => shm.close(),
+    };
+  };
+  return { name: `shm-${part ? 'part' : 'whole'}-${size}`, share: 1, handover: true, prepare };
+}
+
+function allocation(size: number): BenchCase {
+  const prepare = (tee: TeeContext): Prepared => ({ sync: () => tee.allocSharedMemory(size).close() });
+  return { name: `shm-alloc-${size}`, share: 1, handover: false, prepare };
+}
+
+const dmaBuf: BenchCase = {
+  name: 'dmabuf-register',
+  share: 5,
+  handover: false,
+  prepare(tee) {
+    const heap = DmaHeap.open(HEAP);
+    const dma = heap.alloc(DMA_BUF_SIZE);
+    heap.close();
+    return { sync: () => tee.registerDmaBuf(dma).close(), close: () => dma.close() };
+  },
+};
+
+const openAndClose: BenchCase = {
+  name: 'session',
+  share: 0.05,
+  handover: true,
+  prepare: (tee) => ({
+    async: async () => (await tee.openSession(NODE_OPTEE_TEST_TA_UUID)).close(),
+  }),
+};
+
+/** All but `parallel8`, which is measured by itself. */
+export const CASES: readonly BenchCase[] = [
+  invocation('empty', TEST_TA_NOTHING, () => []),
+  invocation('value', TEST_TA_VALUES, () => [value.inout(41, 1)]),
+  invocation('values4', TEST_TA_VALUES, () => [
+    value.inout(41, 1),
+    value.inout(41, 1),
+    value.inout(41, 1),
+    value.inout(41, 1),
+  ]),
+  ...(['in', 'out', 'inout'] as const).flatMap((direction) =>
+    SIZES.map((size) => temporary(direction, size)),
+  ),
+  ...SIZES.map((size) => sharedMemory(size, false)),
+  ...SIZES.map((size) => sharedMemory(size, true)),
+  ...SIZES.map(allocation),
+  dmaBuf,
+  openAndClose,
+];
+
+export const PARALLEL = { name: 'parallel8', sessions: 8 } as const;

@@ -1,0 +1,79 @@
+import type { Run, Subject } from './results';
+import { median } from './statistics';
+
+/** What a median must not be above, as a multiple of another one. */
+interface Goal {
+  readonly cases: RegExp;
+  readonly subject: Subject;
+  readonly of: Subject;
+  readonly limit: number;
+}
+
+const GOALS: readonly Goal[] = [
+  { cases: /^(empty|value|values4)$/, subject: 'sync', of: 'libteec', limit: 1.05 },
+  { cases: /^(empty|value|values4)$/, subject: 'sync', of: 'ioctl', limit: 1.15 },
+  { cases: /^tmp-[a-z]+-(16|4096|65536)$/, subject: 'sync', of: 'libteec', limit: 0.6 },
+  { cases: /^tmp-[a-z]+-1048576$/, subject: 'sync', of: 'libteec', limit: 0.9 },
+  { cases: /^shm-(whole|part)-/, subject: 'sync', of: 'libteec', limit: 1.05 },
+  { cases: /^dmabuf-register$/, subject: 'sync', of: 'ioctl', limit: 1.1 },
+  { cases: /^empty$/, subject: 'async', of: 'handover', limit: 1.2 },
+  // 0.95 times as many calls per second.
+  { cases: /^parallel8$/, subject: 'async', of: 'libteec', limit: 1 / 0.95 },
+];
+
+const READ_FILE_LIMIT = 1.2;
+
+/** How a goal was met: medians over all runs of the ratio. */
+export interface Verdict {
+  readonly name: string;
+  readonly subject: string;
+  readonly of: string;
+  readonly ratio: number;
+  readonly limit: number;
+  /** How far apart two measurements of the same were: a ratio above 1 by no more counts as equal. */
+  readonly spread: number;
+  readonly met: boolean;
+}
+
+/** The ratio of two subjects' medians: of each run, then the median of those. NaN where it was not measured. */
+export function ratio(runs: readonly Run[], name: string, subject: Subject, of: Subject): number {
+  const ratios = runs.map((run) => {
+    const result = run.cases[name];
+    return (result?.[subject]?.median ?? NaN) / (result?.[of]?.median ?? NaN);
+  });
+  return median(ratios);
+}
+
+/** How far libteec is from itself in a case. */
+export function spread(runs: readonly Run[], name: string): number {
+  const differences = runs.map((run) => Math.abs(ratio([run], name, 'libteec again', 'libteec') - 1));
+  return median(differences);
+}
+
+export function verdicts(runs: readonly Run[]): Verdict[] {
+  const found: Verdict[] = [];
+  for (const name of Object.keys(runs[0].cases)) {
+    for (const { cases, subject, of, limit } of GOALS) {
+      if (!cases.test(name)) continue;
+      const is = ratio(runs, name, subject, of);
+      const apart = spread(runs, name);
+      found.push({
+        name,
+        subject,
+        of,
+        ratio: is,
+        limit,
+        spread: apart,
+        met: is <= limit || is <= 1 + apart,
+      });
+    }
+  }
+  const reads = runs.flatMap(({ responsiveness }) => responsiveness?.readFile ?? []);
+  if (reads.length > 0) {
+    const is = median(reads.map(({ idle, blocked }) => blocked.median / idle.median));
+    const name = `fs.readFile under ${reads[0].calls} blocked calls`;
+    const met = is <= READ_FILE_LIMIT;
+    found.push({ name, subject: 'blocked', of: 'idle', ratio: is, limit: READ_FILE_LIMIT, spread: 0, met });
+  }
+  return found;
+}

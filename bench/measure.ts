@@ -1,0 +1,175 @@
+/**
+ * Runs in the guest: measures every case with all subjects in turns, and prints a `Run` as JSON on stdout.
+ *
+ *   node measure.js C_PROGRAM [--quick] [--case NAME]... [--rounds N] [--no-extras]
+ */
+import { cpus, release } from 'node:os';
+import { parseArgs } from 'node:util';
+import { TeeContext, type Session } from 'node-optee';
+import { NODE_OPTEE_TEST_TA_UUID, TEST_TA_NOTHING } from '../test/support/test-ta';
+import { CASES, PARALLEL, type BenchCase } from './cases';
+import { measureMemory } from './memory';
+import { measureResponsiveness } from './responsiveness';
+import type { CaseResult, Run, Subject } from './results';
+import { CServer } from './server';
+import { summarize } from './statistics';
+
+/** Makes so many calls and tells the nanoseconds of each. */
+type Batch = (calls: number) => Promise<number[]>;
+
+interface Plan {
+  readonly rounds: number;
+  /** Of a case whose share is 1. */
+  readonly calls: number;
+}
+
+const FULL: Plan = { rounds: 15, calls: 20 };
+const QUICK: Plan = { rounds: 2, calls: 4 };
+
+const note = (text: string): void => void process.stderr.write(`${text}\n`);
+
+function fromC(server: CServer, name: string, client: string): Batch {
+  return (calls) => server.measure(name, client, calls);
+}
+
+function timeSync(call: () => void): Batch {
+  return (calls) => {
+    const ns: number[] = new Array<number>(calls);
+    for (let i = 0; i < calls; i++) {
+      const start = performance.now();
+      call();
+      ns[i] = (performance.now() - start) * 1e6;
+    }
+    return Promise.resolve(ns);
+  };
+}
+
+function timeAsync(call: () => Promise<unknown>): Batch {
+  return async (calls) => {
+    const ns: number[] = new Array<number>(calls);
+    for (let i = 0; i < calls; i++) {
+      const start = performance.now();
+      await call();
+      ns[i] = (performance.now() - start) * 1e6;
+    }
+    return ns;
+  };
+}
+
+/** All subjects in turns, in another order each round, so that whatever changes meanwhile meets all of them. */
+async function inTurns(batches: [Subject, Batch][], rounds: number, calls: number): Promise<CaseResult> {
+  const all = new Map<Subject, number[]>(batches.map(([subject]) => [subject, []]));
+  for (const [, batch] of batches) await batch(Math.max(1, Math.ceil(calls / 4)));
+  for (let round = 0; round < rounds; round++) {
+    for (let i = 0; i < batches.length; i++) {
+      const [subject, batch] = batches[(i + round) % batches.length];
+      all.get(subject)?.push(...(await batch(calls)));
+    }
+  }
+  return Object.fromEntries([...all].map(([subject, ns]) => [subject, summarize(ns)]));
+}
+
+async function measureCase(
+  bench: BenchCase,
+  plan: Plan,
+  tee: TeeContext,
+  session: Session,
+  server: CServer,
+): Promise<CaseResult> {
+  const prepared = bench.prepare(tee, session);
+  const batches: [Subject, Batch][] = [
+    ['ioctl', fromC(server, bench.name, 'ioctl')],
+    ['libteec', fromC(server, bench.name, 'libteec')],
+  ];
+  if (bench.handover) batches.push(['handover', fromC(server, bench.name, 'handover')]);
+  if (prepared.sync) batches.push(['sync', timeSync(prepared.sync)]);
+  batches.push(['libteec again', fromC(server, bench.name, 'libteec')]);
+  if (prepared.async) batches.push(['async', timeAsync(prepared.async)]);
+  try {
+    return await inTurns(batches, plan.rounds, Math.max(1, Math.round(plan.calls * bench.share)));
+  } finally {
+    await prepared.close?.();
+  }
+}
+
+/** Calls on 8 sessions, one under way on each at any time: nanoseconds per call, over all of them. */
+async function measureParallel(plan: Plan, tee: TeeContext, server: CServer): Promise<CaseResult> {
+  const { name } = PARALLEL;
+  const opening = Array.from({ length: PARALLEL.sessions }, () => tee.openSession(NODE_OPTEE_TEST_TA_UUID));
+  const sessions = await Promise.all(opening);
+  const eightDeep: Batch = async (calls) => {
+    const start = performance.now();
+    await Promise.all(
+      sessions.map(async (session) => {
+        for (let i = 0; i < calls; i++) await session.invoke(TEST_TA_NOTHING);
+      }),
+    );
+    return [((performance.now() - start) * 1e6) / (calls * sessions.length)];
+  };
+  try {
+    return await inTurns(
+      [
+        ['ioctl', fromC(server, name, 'ioctl')],
+        ['libteec', fromC(server, name, 'libteec')],
+        ['libteec again', fromC(server, name, 'libteec')],
+        ['async', eightDeep],
+      ],
+      Math.ceil(plan.rounds / 2),
+      plan.calls * 5,
+    );
+  } finally {
+    await Promise.all(sessions.map((session) => session.close()));
+  }
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      quick: { type: 'boolean', default: false },
+      case: { type: 'string', multiple: true },
+      rounds: { type: 'string' },
+      'no-extras': { type: 'boolean', default: false },
+    },
+  });
+  const [program] = positionals;
+  if (program === undefined) throw new Error('the path of the C side is needed');
+  const { quick } = values;
+  const plan = { ...(quick ? QUICK : FULL) };
+  if (values.rounds !== undefined) plan.rounds = Number(values.rounds);
+  const wanted = (name: string): boolean => values.case?.some((start) => name.startsWith(start)) ?? true;
+
+  const server = new CServer(program);
+  const names = [...CASES.map((bench) => bench.name), PARALLEL.name];
+  const theirs = await server.cases();
+  if (names.join() !== theirs.join()) throw new Error(`the C side has other cases: ${theirs.join()}`);
+
+  const tee = TeeContext.open();
+  const session = await tee.openSession(NODE_OPTEE_TEST_TA_UUID);
+  const cases: Record<string, CaseResult> = {};
+  for (const bench of CASES.filter(({ name }) => wanted(name))) {
+    note(bench.name);
+    cases[bench.name] = await measureCase(bench, plan, tee, session, server);
+  }
+  if (wanted(PARALLEL.name)) {
+    note(PARALLEL.name);
+    cases[PARALLEL.name] = await measureParallel(plan, tee, server);
+  }
+  // Nothing else may hold instances of the TA now: the rest needs many.
+  await server.close();
+  await tee.close();
+  const extras = values['no-extras']
+    ? {}
+    : { responsiveness: await measureResponsiveness(quick, note), memory: await measureMemory(quick, note) };
+  const run: Run = {
+    guest: { node: process.version, kernel: release(), cpus: cpus().length, tee: tee.version },
+    cases,
+    ...extras,
+  };
+  process.stdout.write(`${JSON.stringify(run)}\n`);
+}
+
+main().catch((error: unknown) => {
+  console.error(error);
+  process.exitCode = 1;
+});

@@ -1,0 +1,99 @@
+import { ratio, spread, verdicts } from './goals';
+import type { Memory, Run, Subject } from './results';
+import { median } from './statistics';
+
+const COLUMNS: readonly Subject[] = ['ioctl', 'libteec', 'handover', 'sync', 'async'];
+const BARS = '▁▂▃▄▅▆▇█';
+
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  const line = (row: readonly string[]): string =>
+    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ');
+  return rows.map((row) => line(row).trimEnd()).join('\n');
+}
+
+const micro = (ns: number): string => (ns < 1e5 ? (ns / 1e3).toFixed(1) : Math.round(ns / 1e3).toString());
+const times = (number: number): string => (Number.isNaN(number) ? '' : number.toFixed(2));
+
+/** Medians of all runs, half the distance of the quartiles, and the ratios that count. */
+function cases(runs: readonly Run[]): string {
+  const head = ['case', ...COLUMNS, 'sync/libteec', 'sync/ioctl', 'async/handover', 'libteec/itself'];
+  const rows = Object.keys(runs[0].cases).map((name) => {
+    const cell = (subject: Subject): string => {
+      const summaries = runs.flatMap((run) => run.cases[name]?.[subject] ?? []);
+      if (summaries.length === 0) return '';
+      const half = median(summaries.map(({ quartiles: [low, high] }) => (high - low) / 2));
+      return `${micro(median(summaries.map((summary) => summary.median)))} ±${micro(half)}`;
+    };
+    return [
+      name,
+      ...COLUMNS.map(cell),
+      times(ratio(runs, name, 'sync', 'libteec')),
+      times(ratio(runs, name, 'sync', 'ioctl')),
+      times(ratio(runs, name, 'async', name === 'parallel8' ? 'libteec' : 'handover')),
+      `±${times(spread(runs, name))}`,
+    ];
+  });
+  return table([head, ...rows]);
+}
+
+function goals(runs: readonly Run[]): string {
+  const rows = verdicts(runs).map((verdict) => [
+    `${verdict.name}: ${verdict.subject} / ${verdict.of}`,
+    times(verdict.ratio),
+    `at most ${times(verdict.limit)}`,
+    verdict.met ? (verdict.ratio <= verdict.limit ? 'met' : 'equal within the spread') : 'NOT MET',
+  ]);
+  return rows.length === 0 ? 'none of the goals was measured' : table([['goal', 'is', 'limit', ''], ...rows]);
+}
+
+function responsiveness(runs: readonly Run[]): string[] {
+  return runs.flatMap(({ responsiveness: found }) => {
+    if (found === undefined) return [];
+    const { readFile, timer } = found;
+    const late = ({ median: middle, p99, worst }: typeof timer.idle): string =>
+      `median ${micro(middle)}, 99 % ${micro(p99)}, worst ${micro(worst)}`;
+    return [
+      `fs.readFile, 64 KiB: ${micro(readFile.idle.median)} idle, ${micro(readFile.blocked.median)} under ` +
+        `${readFile.calls} blocked calls (${readFile.idle.calls} and ${readFile.blocked.calls} reads)`,
+      `a timer of 5 ms is late by: idle ${late(timer.idle)}; 8 deep ${late(timer.load)}`,
+    ];
+  });
+}
+
+/** A line of bars from 0, and how far the end is from the first tenth. */
+function graph(title: string, { calls, resident }: Memory['emptyCalls']): string {
+  const most = Math.max(...resident);
+  const bars = resident.map((bytes) => BARS[Math.round((bytes / most) * (BARS.length - 1))]).join('');
+  const first = resident[Math.floor(resident.length / 10)];
+  const last = resident[resident.length - 1];
+  const mib = (bytes: number): string => (bytes / 1048576).toFixed(1);
+  return (
+    `${title}, ${calls} calls: ${mib(first)} MiB after the first tenth, ${mib(last)} at the end ` +
+    `(${(((last - first) / first) * 100).toFixed(1)} %)\n${bars}`
+  );
+}
+
+/** The report for people. */
+export function report(runs: readonly Run[], facts: readonly string[]): string {
+  const { guest } = runs[0];
+  return [
+    ...facts,
+    `guest: Node.js ${guest.node}, Linux ${guest.kernel}, ${guest.cpus} CPUs; ${runs.length} run(s), medians of them`,
+    '',
+    'Microseconds per call: the median, and ± half the distance of the quartiles. parallel8: over all 8 sessions.',
+    cases(runs),
+    '',
+    goals(runs),
+    '',
+    ...responsiveness(runs),
+    ...runs.flatMap(({ memory }) =>
+      memory === undefined
+        ? []
+        : [
+            graph('Resident set, empty command', memory.emptyCalls),
+            graph('Resident set, temporary buffers', memory.buffers),
+          ],
+    ),
+  ].join('\n');
+}

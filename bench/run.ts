@@ -1,0 +1,81 @@
+/**
+ * The benchmark, on the host: prepares what it needs, boots one guest a run and reports.
+ *
+ *   node run.js [--quick] [--json] [--runs N] [--case NAME]... [--rounds N] [--no-extras]
+ *
+ *   --quick      few calls of each case: that all of it runs, not how fast
+ *   --json       all numbers as JSON instead of the table; nanoseconds and bytes
+ *   --runs N     so many guests one after the other; ratios are medians of theirs
+ *   --case NAME  only cases whose names begin so
+ *   --rounds N   turns of all clients in each case
+ *   --no-extras  cases only: no file reads and timers under load, no memory
+ */
+import { cpus } from 'node:os';
+import { parseArgs } from 'node:util';
+import { Guest } from 'node-optee/qemu';
+import { prepareMachine } from '#lib/qemu/build/index';
+import { verdicts } from './goals';
+import { prepareBench, ROOT } from './prepare';
+import { report } from './report';
+import type { Run } from './results';
+
+const options = {
+  quick: { type: 'boolean', default: false },
+  json: { type: 'boolean', default: false },
+  runs: { type: 'string', default: '1' },
+  case: { type: 'string', multiple: true },
+  rounds: { type: 'string' },
+  'no-extras': { type: 'boolean', default: false },
+} as const;
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options });
+  const count = Number(values.runs);
+  if (!Number.isInteger(count) || count < 1) throw new Error('--runs must be a whole number from 1');
+  if (values.rounds !== undefined && !/^[1-9][0-9]*$/.test(values.rounds)) {
+    throw new Error('--rounds must be a whole number from 1');
+  }
+  const machine = await prepareMachine();
+  const { program, ta } = await prepareBench();
+  const words = [
+    ...(values.quick ? ['--quick'] : []),
+    ...(values.case ?? []).flatMap((name) => ['--case', name]),
+    ...(values.rounds === undefined ? [] : ['--rounds', values.rounds]),
+    ...(values['no-extras'] ? ['--no-extras'] : []),
+  ];
+  const runs: Run[] = [];
+  for (let i = 0; i < count; i++) {
+    process.stderr.write(`run ${i + 1} of ${count}\n`);
+    const guest = await Guest.boot({ machine, share: ROOT, tas: [ta] });
+    try {
+      const measure = guest.spawn(['node', 'build/bench/measure.js', program, ...words], { stdin: false });
+      measure.stderr.pipe(process.stderr, { end: false });
+      const output: Buffer[] = [];
+      for await (const chunk of measure.stdout) output.push(chunk as Buffer);
+      const { status, signal } = await measure.exit;
+      if (status !== 0) throw new Error(`the measuring ended with ${String(status ?? signal)}`);
+      runs.push(JSON.parse(Buffer.concat(output).toString()) as Run);
+    } finally {
+      await guest.close();
+    }
+  }
+  const host = cpus();
+  const facts = {
+    date: new Date().toISOString(),
+    host: `${host.length} × ${host[0]?.model ?? 'unknown'}`,
+    machine: machine.name,
+    cpus: machine.cpus,
+    memory: machine.memory,
+  };
+  if (values.json) {
+    process.stdout.write(`${JSON.stringify({ facts, runs, verdicts: verdicts(runs) }, null, 2)}\n`);
+  } else {
+    const lines = [`host: ${facts.host}; machine ${facts.machine}, ${facts.memory} MiB`, `on ${facts.date}`];
+    process.stdout.write(`${report(runs, lines)}\n`);
+  }
+}
+
+main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+});
