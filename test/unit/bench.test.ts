@@ -1,0 +1,92 @@
+import { describe, expect, test } from '@jest/globals';
+import { join } from 'node:path';
+
+// The benchmark is a program beside the package, compiled to build/bench.
+const from = (name: string): Record<string, (...args: never[]) => unknown> =>
+  // eslint-disable-next-line @typescript-eslint/no-require-imports
+  require(join(process.cwd(), 'build', 'bench', name)) as Record<string, (...args: never[]) => unknown>;
+const { quantile, summarize } = from('statistics.js') as unknown as {
+  quantile: (numbers: number[], q: number) => number;
+  summarize: (ns: number[]) => object;
+};
+const { verdicts, ratio, spread } = from('goals.js') as unknown as {
+  verdicts: (runs: object[]) => { name: string; of: string; ratio: number; met: boolean }[];
+  ratio: (runs: object[], name: string, subject: string, of: string) => number;
+  spread: (runs: object[], name: string) => number;
+};
+const { report } = from('report.js') as unknown as { report: (runs: object[], facts: string[]) => string };
+
+const guest = { node: 'v24.0.0', kernel: '7.3', cpus: 2, tee: {} };
+const summary = (median: number) => ({
+  median,
+  quartiles: [median - 1, median + 1],
+  fastest: median - 2,
+  calls: 9,
+});
+
+/** A run with one case, of medians by subject. */
+function run(name: string, medians: Record<string, number>) {
+  const subjects = Object.fromEntries(Object.entries(medians).map(([key, ns]) => [key, summary(ns)]));
+  return { guest, cases: { [name]: subjects } };
+}
+
+describe('statistics', () => {
+  test('quantiles between neighbours', () => {
+    expect(quantile([3, 1, 2], 0.5)).toBe(2);
+    expect(quantile([4, 1, 2, 3], 0.5)).toBe(2.5);
+    expect(quantile([1, 2, 3, 4, 5], 0.25)).toBe(2);
+    expect(quantile([7], 0.99)).toBe(7);
+    expect(quantile([], 0.5)).toBeNaN();
+  });
+
+  test('a summary', () => {
+    expect(summarize([5, 1, 3, 2, 4])).toEqual({ median: 3, quartiles: [2, 4], fastest: 1, calls: 5 });
+  });
+});
+
+describe('goals', () => {
+  const medians = { ioctl: 1000, libteec: 1000, 'libteec again': 1000, sync: 1000 };
+
+  test('within the limit, above it, and above it by less than libteec is from itself', () => {
+    const met = (more: Record<string, number>) =>
+      verdicts([run('shm-whole-16', { ...medians, ...more })]).map((verdict) => verdict.met);
+    expect(met({ sync: 1050 })).toEqual([true]);
+    expect(met({ sync: 1051 })).toEqual([false]);
+    expect(met({ sync: 1070, 'libteec again': 1080 })).toEqual([true]);
+    expect(met({ sync: 1070, 'libteec again': 920 })).toEqual([true]);
+    expect(met({ sync: 1090, 'libteec again': 1080 })).toEqual([false]);
+  });
+
+  test('ratios are of each run, then their median', () => {
+    const runs = [100, 300, 200].map((sync) => run('empty', { ...medians, sync }));
+    expect(ratio(runs, 'empty', 'sync', 'libteec')).toBe(0.2);
+    expect(ratio(runs, 'empty', 'async', 'handover')).toBeNaN();
+    expect(spread(runs, 'empty')).toBe(0);
+  });
+
+  test('what was not measured is not met', () => {
+    const found = verdicts([run('empty', medians)]);
+    expect(found.map(({ of, met }) => [of, met])).toEqual([
+      ['libteec', true],
+      ['ioctl', true],
+      ['handover', false],
+    ]);
+  });
+
+  test('reads under blocked calls', () => {
+    const responsiveness = { readFile: { idle: summary(100), blocked: summary(130), calls: 16 } };
+    const [verdict] = verdicts([{ guest, cases: {}, responsiveness }]);
+    expect(verdict).toMatchObject({ ratio: 1.3, met: false });
+  });
+});
+
+test('the report has a line for each case and each goal', () => {
+  const text = report(
+    [run('empty', { ioctl: 500e3, libteec: 600e3, 'libteec again': 606e3, sync: 570e3 })],
+    ['fact'],
+  );
+  expect(text).toMatch(/^fact\n/);
+  expect(text).toMatch(/^empty +500 ±0\.0 +600 ±0\.0 +570 ±0\.0 +0\.95 +1\.14 +±0\.01$/m);
+  expect(text).toMatch(/^empty: sync \/ libteec +0\.95 +at most 1\.05 +met$/m);
+  expect(text).toMatch(/^empty: async \/ handover +at most 1\.20 +NOT MET$/m);
+});
