@@ -103,6 +103,7 @@ struct output {
     int fd; /* -1: closed, or there is none */
     uint8_t stream;
     uint32_t credit;
+    bool quiet; /* not looked at until the command ends */
     /* Once the command has ended: how much of what it wrote is still to be read. */
     size_t left;
 };
@@ -307,7 +308,12 @@ static void pump_output(struct command *c, struct output *o)
                 close_fd(&o->fd);
             return;
         }
-        if (n <= 0) { /* a terminal that nobody has open any more answers EIO */
+        if (n < 0 && c->tty && !c->ended) {
+            /* EIO: nobody has the terminal open. To close our end now would be a hang-up, and SIGHUP. */
+            o->quiet = true;
+            return;
+        }
+        if (n <= 0) {
             close_fd(&o->fd);
             if (!c->ended)
                 send_frame(FRAME_EOF, o->stream, c->id, 0, 0, 0);
@@ -814,7 +820,7 @@ static _Noreturn void loop(int signals)
             if (c->tty && !f[1].events)
                 f[1].fd = -1;
             for (int i = 0; i < 2; i++) {
-                bool wanted = !c->ended && c->out[i].credit > 0 && pending(&tx) < TX_HIGH;
+                bool wanted = !c->ended && !c->out[i].quiet && c->out[i].credit > 0 && pending(&tx) < TX_HIGH;
 
                 f[2 + i] = (struct pollfd){.fd = wanted ? c->out[i].fd : -1, .events = POLLIN};
             }
