@@ -1,0 +1,46 @@
+{
+  'variables': {
+    # N-API's own headers, so that it does not matter which Node builds this.
+    'napi_headers%': '<!(node -p "require(\'node-api-headers\').include_dir")',
+    'napi_cpp_headers%': '<!(node -p "path.dirname(require.resolve(\'node-addon-api\'))")',
+  },
+  'targets': [
+    {
+      'target_name': 'node-optee',
+      'sources': ['native/addon.cc'],
+      'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED'],
+      'conditions': [
+        ['OS=="linux"', {
+          'sources': [
+            'native/binding/calls.cc',
+            'native/binding/client.cc',
+            'native/binding/devices.cc',
+            'native/binding/memory.cc',
+            'native/core/context.cc',
+            'native/core/dma.cc',
+            'native/core/mapping.cc',
+            'native/core/remains.cc',
+            'native/core/shared_memory.cc',
+            'native/core/tee.cc',
+            'native/core/temporary_memory.cc',
+            'native/core/threads.cc',
+          ],
+          'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],
+          'cflags_cc': [
+            '-std=c++17', '-O2', '-fno-exceptions', '-fno-rtti', '-fvisibility=hidden',
+            '-ffunction-sections', '-fdata-sections',
+            '-Wall', '-Wextra', '-Wpedantic', '-Wconversion', '-Wshadow=local', '-Werror',
+            '-isystem', '<(napi_headers)', '-isystem', '<(napi_cpp_headers)',
+          ],
+          'ldflags': [
+            # Node unloads an addon when a worker thread ends; our threads may still be in it.
+            '-Wl,-z,nodelete', '-Wl,-z,relro', '-Wl,-z,now', '-Wl,--gc-sections', '-Wl,--no-undefined-version',
+            '-static-libstdc++', '-static-libgcc', '-s',
+          ],
+        }, {
+          'include_dirs': ['<(napi_headers)', '<(napi_cpp_headers)'],
+        }],
+      ],
+    },
+  ],
+}

@@ -1,0 +1,350 @@
+// The hot path: open and invoke, from a packet to its call and back.
+#include <algorithm>
+#include <cstring>
+
+#include "client.h"
+#include "numbers.h"
+
+namespace binding {
+
+using core::Call;
+using core::Parameter;
+
+namespace {
+
+// ParamKind in lib/native.ts: the kernel's attribute in the low four bits, where the memory is above.
+constexpr uint64_t kTemporary = 0x00;
+constexpr uint64_t kNull = 0x10;
+constexpr uint64_t kShared = 0x20;
+
+constexpr uint32_t kWipe = 1;
+
+bool isMemref(uint64_t attr) {
+  return attr >= uapi::kParamMemrefInput && attr <= uapi::kParamMemrefInout;
+}
+
+// A function's client and its arguments; those that were not given are undefined.
+template <size_t count>
+struct Arguments {
+  napi_value values[count];
+  Client* client = nullptr;
+
+  Arguments(napi_env env, napi_callback_info info) {
+    size_t argc = count;
+    void* data = nullptr;
+    if (napi_get_cb_info(env, info, &argc, values, nullptr, &data) == napi_ok)
+      client = static_cast<Client*>(data);
+  }
+};
+
+bool refuse(Call& call, int32_t status, uint32_t detail) {
+  call.answer.status = status;
+  call.answer.detail = detail;
+  return false;
+}
+
+bool readParam(napi_env env, Client& client, const double* numbers, uint32_t index, napi_value argument,
+               Call& call, Bytes& bytes) {
+  const uint32_t at = packet::kParams + index * packet::kStride;
+  Parameter& param = call.params[index];
+  uint64_t kind;
+  if (!toUint(numbers[at + packet::kKind], 0xff, kind)) return refuse(call, core::status::kArgument, at);
+  if (kind == uapi::kParamNone) return true;
+  param.attr = kind & 0xf;
+  if (kind >= uapi::kParamValueInput && kind <= uapi::kParamValueInout) {
+    if (kind == uapi::kParamValueOutput) return true;
+    uint32_t a, b;
+    if (!toUint32(numbers[at + packet::kA], a)) return refuse(call, core::status::kArgument, at + packet::kA);
+    if (!toUint32(numbers[at + packet::kB], b)) return refuse(call, core::status::kArgument, at + packet::kB);
+    param.a = a;
+    param.b = b;
+    return true;
+  }
+  if (!isMemref(param.attr)) return refuse(call, core::status::kArgument, at);
+  switch (kind & ~uint64_t{0xf}) {
+    case kTemporary:
+      param.memory = Parameter::Memory::temporary;
+      if (kind == uapi::kParamMemrefOutput) {
+        if (!toUint(numbers[at + packet::kB], kMaxSafe, param.b)) {
+          return refuse(call, core::status::kArgument, at + packet::kB);
+        }
+      } else {
+        if (!readBytes(env, argument, bytes)) return refuse(call, core::status::kArgument, at);
+        param.b = bytes.length;
+      }
+      break;
+    case kNull:
+      param.memory = Parameter::Memory::null;
+      break;
+    case kShared: {
+      param.memory = Parameter::Memory::shared;
+      if (!toUint(numbers[at + packet::kA], kMaxSafe, param.a)) {
+        return refuse(call, core::status::kArgument, at + packet::kA);
+      }
+      if (!toUint(numbers[at + packet::kB], kMaxSafe, param.b)) {
+        return refuse(call, core::status::kArgument, at + packet::kB);
+      }
+      param.shared = client.handles.get<core::SharedMemory>(numbers[at + packet::kMemory]);
+      if (!param.shared) return refuse(call, core::status::kSharedMemoryClosed, index);
+      if (param.shared->context() != call.context) return refuse(call, core::status::kOtherContext, index);
+      if (!param.shared->contains(param.a, param.b)) return refuse(call, core::status::kOutOfBounds, index);
+      break;
+    }
+    default:
+      return refuse(call, core::status::kArgument, at);
+  }
+  param.given = param.b;
+  return true;
+}
+
+// Reads the packet and copies what temporary buffers hold. False: the call has the status that says why.
+bool readCall(napi_env env, Client& client, const double* numbers, const napi_value* arguments, Call& call) {
+  uint32_t flags;
+  if (!toUint32(numbers[packet::kNumber], call.number)) {
+    return refuse(call, core::status::kArgument, packet::kNumber);
+  }
+  if (!toUint32(numbers[packet::kFlags], flags) || flags > kWipe) {
+    return refuse(call, core::status::kArgument, packet::kFlags);
+  }
+  call.wipe = (flags & kWipe) != 0;
+  Bytes bytes[core::kMaxParams];
+  uint64_t size = 0;
+  bool tooLarge = false;
+  for (uint32_t i = 0; i < core::kMaxParams; i++) {
+    if (!readParam(env, client, numbers, i, arguments[i], call, bytes[i])) return false;
+    Parameter& param = call.params[i];
+    if (param.memory != Parameter::Memory::temporary) continue;
+    // Each buffer begins a page, an empty one too: OP-TEE maps whole pages.
+    param.a = size;
+    const size_t pages = core::wholePages(param.b);
+    tooLarge = tooLarge || pages == 0;
+    size += pages;  // four of at most 2^53 each
+  }
+  if (size == 0) return true;
+  if (tooLarge) {
+    call.answer.fail({core::Operation::memfdCreate, ENOMEM});
+    return false;
+  }
+  auto slot = call.context->temporary().take(size, call.sessionKey);
+  if (!slot.ok()) {
+    call.answer.fail(slot.failure());
+    return false;
+  }
+  call.slot = std::move(slot.value());
+  for (uint32_t i = 0; i < core::kMaxParams; i++) {
+    const Parameter& param = call.params[i];
+    if (param.memory != Parameter::Memory::temporary) continue;
+    if (param.attr == uapi::kParamMemrefOutput) {
+      call.slot->zero(param.a, param.b);
+    } else if (param.b != 0) {
+      memcpy(call.slot->data() + param.a, bytes[i].data, param.b);
+    }
+  }
+  return true;
+}
+
+void writeAnswer(double* record, const Call& call, double session) {
+  record[packet::kStatus] = call.answer.status;
+  record[packet::kDetail] = call.answer.detail;
+  record[packet::kResult] = call.answer.result;
+  record[packet::kOrigin] = call.answer.origin;
+  record[packet::kFlags] = call.answer.flags;
+  record[packet::kHandle] = session;
+  for (uint32_t i = 0; i < core::kMaxParams; i++) {
+    double* to = record + packet::kParams + i * packet::kStride;
+    to[packet::kA] = static_cast<double>(call.params[i].a);
+    to[packet::kB] = static_cast<double>(call.params[i].b);
+  }
+}
+
+void collectOutputs(napi_env env, const Call& call, napi_value* outputs, uint32_t first) {
+  if (!call.slot || call.answer.status != core::status::kAnswered) return;
+  for (uint32_t i = 0; i < core::kMaxParams; i++) {
+    const Parameter& param = call.params[i];
+    if (param.memory != Parameter::Memory::temporary || param.attr == uapi::kParamMemrefInput) continue;
+    if (*outputs == nullptr && napi_create_array(env, outputs) != napi_ok) return;
+    napi_value bytes = makeBytes(env, call.slot->data() + param.a, std::min(param.b, param.given));
+    if (bytes != nullptr) napi_set_element(env, *outputs, first + i, bytes);
+  }
+}
+
+napi_value number(napi_env env, double value) {
+  napi_value result = nullptr;
+  napi_create_double(env, value, &result);
+  return result;
+}
+
+// The answer to a call that there is no object for.
+void writeClosed(double* numbers) {
+  numbers[packet::kStatus] = core::status::kClosed;
+  numbers[packet::kFlags] = 0;
+  numbers[packet::kHandle] = 0;
+}
+
+bool readUuids(napi_env env, const napi_value* arguments, Call& call) {
+  Bytes uuid, client;
+  if (!readBytes(env, arguments[0], uuid) || uuid.length != sizeof(call.uuid) ||
+      !readBytes(env, arguments[1], client) || client.length != sizeof(call.client)) {
+    return refuse(call, core::status::kArgument, packet::kHandle);
+  }
+  memcpy(call.uuid, uuid.data, sizeof(call.uuid));
+  memcpy(call.client, client.data, sizeof(call.client));
+  return true;
+}
+
+napi_value startCall(napi_env env, Client& client, double* numbers, std::unique_ptr<Call> call, bool read) {
+  const uint64_t id = client.newCall();
+  call->id = id;
+  call->completions = client.completions();
+  const std::shared_ptr<core::Context> context = call->context;
+  if (!read || !context->start(call)) {
+    writeAnswer(numbers, *call, 0);
+    return number(env, 0);
+  }
+  client.callStarted(env);
+  return number(env, static_cast<double>(id));
+}
+
+napi_value runCall(napi_env env, Client& client, double* numbers, Call& call, bool read) {
+  if (read) call.context->runSync(call);
+  napi_value outputs = nullptr;
+  writeRecord(env, client, call, numbers, &outputs, 0);
+  return outputs;
+}
+
+napi_value openSession(napi_env env, napi_callback_info info) {
+  const Arguments<6> arguments(env, info);
+  double* numbers = arguments.client == nullptr ? nullptr : arguments.client->packetNumbers(env);
+  if (numbers == nullptr) return number(env, 0);
+  Client& client = *arguments.client;
+  const auto context = client.handles.get<core::Context>(numbers[packet::kHandle]);
+  if (!context) {
+    writeClosed(numbers);
+    return number(env, 0);
+  }
+  auto call = std::make_unique<Call>(Call::Kind::open, context);
+  call->sessionKey = context->newSessionKey();
+  const bool read =
+      readUuids(env, arguments.values, *call) && readCall(env, client, numbers, arguments.values + 2, *call);
+  return startCall(env, client, numbers, std::move(call), read);
+}
+
+napi_value openSessionSync(napi_env env, napi_callback_info info) {
+  const Arguments<6> arguments(env, info);
+  double* numbers = arguments.client == nullptr ? nullptr : arguments.client->packetNumbers(env);
+  if (numbers == nullptr) return nullptr;
+  Client& client = *arguments.client;
+  const auto context = client.handles.get<core::Context>(numbers[packet::kHandle]);
+  if (!context) {
+    writeClosed(numbers);
+    return nullptr;
+  }
+  Call call(Call::Kind::open, context);
+  call.sessionKey = context->newSessionKey();
+  const bool read =
+      readUuids(env, arguments.values, call) && readCall(env, client, numbers, arguments.values + 2, call);
+  return runCall(env, client, numbers, call, read);
+}
+
+napi_value invoke(napi_env env, napi_callback_info info) {
+  const Arguments<4> arguments(env, info);
+  double* numbers = arguments.client == nullptr ? nullptr : arguments.client->packetNumbers(env);
+  if (numbers == nullptr) return number(env, 0);
+  Client& client = *arguments.client;
+  auto session = client.handles.get<core::Session>(numbers[packet::kHandle]);
+  if (!session) {
+    writeClosed(numbers);
+    return number(env, 0);
+  }
+  auto call = std::make_unique<Call>(Call::Kind::invoke, session->context);
+  call->sessionKey = session->key;
+  call->session = std::move(session);
+  const bool read = readCall(env, client, numbers, arguments.values, *call);
+  return startCall(env, client, numbers, std::move(call), read);
+}
+
+napi_value invokeSync(napi_env env, napi_callback_info info) {
+  const Arguments<4> arguments(env, info);
+  double* numbers = arguments.client == nullptr ? nullptr : arguments.client->packetNumbers(env);
+  if (numbers == nullptr) return nullptr;
+  Client& client = *arguments.client;
+  auto session = client.handles.get<core::Session>(numbers[packet::kHandle]);
+  if (!session) {
+    writeClosed(numbers);
+    return nullptr;
+  }
+  Call call(Call::Kind::invoke, session->context);
+  call.sessionKey = session->key;
+  call.session = std::move(session);
+  const bool read = readCall(env, client, numbers, arguments.values, call);
+  return runCall(env, client, numbers, call, read);
+}
+
+napi_value cancel(napi_env env, napi_callback_info info) {
+  const Arguments<2> arguments(env, info);
+  auto cancelled = core::Cancelled::ended;
+  uint64_t id;
+  if (arguments.client != nullptr && readUint(env, arguments.values[1], kMaxSafe, id)) {
+    Client& client = *arguments.client;
+    const double handle = readHandle(env, arguments.values[0]);
+    if (const auto session = client.handles.get<core::Session>(handle)) {
+      cancelled = session->context->cancel(session, id);
+    } else if (const auto context = client.handles.get<core::Context>(handle)) {
+      cancelled = context->cancelOpen(id);
+    }
+    if (cancelled == core::Cancelled::removed) client.callsEnded(env, 1);
+  }
+  return number(env, static_cast<double>(cancelled));
+}
+
+napi_value closeSession(napi_env env, napi_callback_info info) {
+  const Arguments<1> arguments(env, info);
+  if (arguments.client == nullptr) return number(env, 0);
+  Client& client = *arguments.client;
+  Entry* entry = client.handles.find<core::Session>(readHandle(env, arguments.values[0]));
+  if (entry == nullptr) return number(env, 0);
+  const auto session = std::static_pointer_cast<core::Session>(entry->object);
+  client.handles.remove(*entry);
+  auto call = std::make_unique<Call>(Call::Kind::closeSession, session->context);
+  const uint64_t id = client.newCall();
+  call->id = id;
+  call->completions = client.completions();
+  call->session = session;
+  if (!session->context->closeSession(*session, std::move(call))) return number(env, 0);
+  client.callStarted(env);
+  return number(env, static_cast<double>(id));
+}
+
+}  // namespace
+
+napi_value makeBytes(napi_env env, const uint8_t* data, size_t length) {
+  napi_value buffer = nullptr, bytes = nullptr;
+  void* into = nullptr;
+  if (napi_create_arraybuffer(env, length, &into, &buffer) != napi_ok) return nullptr;
+  if (length != 0) memcpy(into, data, length);
+  if (napi_create_typedarray(env, napi_uint8_array, length, buffer, 0, &bytes) != napi_ok) return nullptr;
+  return bytes;
+}
+
+void writeRecord(napi_env env, Client& client, Call& call, double* record, napi_value* outputs,
+                 uint32_t first) {
+  double session = 0;
+  if (call.kind == Call::Kind::open && call.session) {
+    if (call.context->closing()) {
+      call.answer.status = core::status::kClosed;
+    } else {
+      session = client.handles.add(call.session);
+    }
+  }
+  record[packet::kCall] = static_cast<double>(call.id);
+  writeAnswer(record, call, session);
+  collectOutputs(env, call, outputs, first);
+}
+
+const NamedFunction kCallFunctions[6] = {
+    {"openSession", openSession}, {"openSessionSync", openSessionSync},
+    {"invoke", invoke},           {"invokeSync", invokeSync},
+    {"cancel", cancel},           {"closeSession", closeSession},
+};
+
+}  // namespace binding

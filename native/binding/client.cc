@@ -1,0 +1,258 @@
+#include "client.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "../core/remains.h"
+
+namespace binding {
+
+namespace {
+
+// BATCH in lib/native.ts is what fits into its records.
+double* numbersOf(napi_env env, napi_ref reference, size_t& length) {
+  napi_value array = nullptr;
+  napi_typedarray_type type{};
+  void* data = nullptr;
+  length = 0;
+  if (napi_get_reference_value(env, reference, &array) != napi_ok || array == nullptr) return nullptr;
+  if (napi_get_typedarray_info(env, array, &type, &length, &data, nullptr, nullptr) != napi_ok)
+    return nullptr;
+  return type == napi_float64_array ? static_cast<double*>(data) : nullptr;
+}
+
+struct BufferHold {
+  std::shared_ptr<core::Mapping> pages;
+  std::shared_ptr<core::Threads> closer;
+};
+
+void onBufferFinalize(napi_env, void*, void* hint) {
+  const std::unique_ptr<BufferHold> hold(static_cast<BufferHold*>(hint));
+  core::Remains::leaveTo(*hold->closer, {nullptr, std::move(hold->pages), core::UniqueFd()});
+}
+
+}  // namespace
+
+napi_value Client::attach(napi_env env, napi_callback_info info) {
+  size_t argc = 3;
+  napi_value argv[3];
+  if (napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr) != napi_ok) return nullptr;
+  auto* client = new Client(env);
+  if (!client->init(argv[0], argv[1], argv[2])) {
+    delete client;
+    napi_throw_error(env, nullptr, "attach(packet: Float64Array, records: Float64Array, deliver: function)");
+    return nullptr;
+  }
+
+  Napi::Object functions = Napi::Object::New(env);
+  const auto add = [&](const NamedFunction& named) {
+    napi_value function;
+    if (napi_create_function(env, named.name, NAPI_AUTO_LENGTH, named.function, client, &function) ==
+        napi_ok) {
+      functions.Set(named.name, function);
+    }
+  };
+  for (const NamedFunction& named : kCallFunctions) add(named);
+  for (const NamedFunction& named : kMemoryFunctions) add(named);
+  for (const NamedFunction& named : kDeviceFunctions) add(named);
+
+  Napi::Array operations = Napi::Array::New(env);
+  for (uint32_t i = 0; i < static_cast<uint32_t>(core::Operation::count); i++) {
+    Napi::Object operation = Napi::Object::New(env);
+    operation.Set("operation", core::kOperationNames[i].operation);
+    operation.Set("syscall", core::kOperationNames[i].syscall);
+    operations.Set(i, operation);
+  }
+  functions.Set("operations", operations);
+  return functions;
+}
+
+bool Client::init(napi_value packet, napi_value records, napi_value deliver) {
+  napi_valuetype type{};
+  if (napi_typeof(env_, deliver, &type) != napi_ok || type != napi_function) return false;
+  bool isTypedArray = false;
+  for (napi_value array : {packet, records}) {
+    if (napi_is_typedarray(env_, array, &isTypedArray) != napi_ok || !isTypedArray) return false;
+  }
+  napi_create_reference(env_, packet, 1, &packet_);
+  napi_create_reference(env_, records, 1, &records_);
+  napi_create_reference(env_, deliver, 1, &deliver_);
+  size_t length = 0;
+  if (packetNumbers(env_) == nullptr || numbersOf(env_, records_, length) == nullptr ||
+      length < packet::kLength) {
+    return false;
+  }
+  napi_value name;
+  if (napi_create_string_utf8(env_, "node-optee", NAPI_AUTO_LENGTH, &name) != napi_ok) return false;
+  if (napi_create_threadsafe_function(env_, nullptr, nullptr, name, 0, 1, this, onFinalize, this, onWake,
+                                      &wake_) != napi_ok) {
+    return false;
+  }
+  napi_unref_threadsafe_function(env_, wake_);
+  completions_ = std::make_shared<core::Completions>(wake, this);
+  // Hooks run last in, first out: this one before that of the thread-safe function.
+  napi_add_env_cleanup_hook(env_, onEnvironmentEnd, this);
+  return true;
+}
+
+double* Client::packetNumbers(napi_env env) const {
+  size_t length;
+  double* numbers = numbersOf(env, packet_, length);
+  return length < packet::kLength ? nullptr : numbers;
+}
+
+void Client::callStarted(napi_env env) {
+  if (pending_++ == 0) napi_ref_threadsafe_function(env, wake_);
+}
+
+void Client::callsEnded(napi_env env, size_t count) {
+  pending_ -= count;
+  if (pending_ == 0 && count != 0) napi_unref_threadsafe_function(env, wake_);
+}
+
+void Client::addContext(const std::shared_ptr<core::Context>& context) {
+  contexts_.erase(std::remove_if(contexts_.begin(), contexts_.end(), [](auto& old) { return old.expired(); }),
+                  contexts_.end());
+  contexts_.push_back(context);
+}
+
+void Client::wake(void* self) {
+  napi_call_threadsafe_function(static_cast<Client*>(self)->wake_, nullptr, napi_tsfn_nonblocking);
+}
+
+void Client::onWake(napi_env env, napi_value, void* self, void*) {
+  if (env != nullptr) static_cast<Client*>(self)->deliver(env);
+}
+
+void Client::onFinalize(napi_env, void* self, void*) {
+  delete static_cast<Client*>(self);
+}
+
+void Client::deliver(napi_env env) {
+  sweepViews(env);
+  completions_->take(ended_);
+  size_t room;
+  if (numbersOf(env, records_, room) == nullptr) room = 0;
+  const size_t batch = std::max<size_t>(room / packet::kLength, 1);
+  for (size_t from = 0; from < ended_.size(); from += batch) {
+    napi_handle_scope scope;
+    if (napi_open_handle_scope(env, &scope) != napi_ok) break;
+    const size_t count = std::min(batch, ended_.size() - from);
+    // Looked up each time: JavaScript has run in between.
+    size_t length;
+    double* records = numbersOf(env, records_, length);
+    napi_value function, global, arguments[2];
+    if (records != nullptr && length >= count * packet::kLength &&
+        napi_get_reference_value(env, deliver_, &function) == napi_ok &&
+        napi_get_global(env, &global) == napi_ok && napi_get_undefined(env, &arguments[1]) == napi_ok &&
+        napi_create_uint32(env, static_cast<uint32_t>(count), &arguments[0]) == napi_ok) {
+      napi_value outputs = nullptr;
+      for (size_t i = 0; i < count; i++) {
+        writeRecord(env, *this, *ended_[from + i], records + i * packet::kLength, &outputs,
+                    static_cast<uint32_t>(i * core::kMaxParams));
+      }
+      for (size_t i = 0; i < count; i++) ended_[from + i].reset();
+      callsEnded(env, count);
+      if (outputs != nullptr) arguments[1] = outputs;
+      if (napi_call_function(env, global, function, 2, arguments, nullptr) == napi_pending_exception) {
+        napi_value error;
+        if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
+      }
+    }
+    napi_close_handle_scope(env, scope);
+  }
+  ended_.clear();
+}
+
+std::shared_ptr<void> Client::hold(napi_env env, napi_value value) {
+  auto view = std::make_unique<View>();
+  if (napi_create_reference(env, value, 1, &view->reference) != napi_ok) return nullptr;
+  View* held = view.get();
+  {
+    std::lock_guard<std::mutex> lock(views_->mutex);
+    views_->all.push_back(std::move(view));
+    views_->held++;
+  }
+  auto release = [views = views_, completions = completions_](View* released) {
+    {
+      std::lock_guard<std::mutex> lock(views->mutex);
+      released->released = true;
+      views->held--;
+      views->changed.notify_all();
+    }
+    completions->wake();
+  };
+  return std::shared_ptr<View>(held, release);
+}
+
+void Client::sweepViews(napi_env env) {
+  std::lock_guard<std::mutex> lock(views_->mutex);
+  auto& all = views_->all;
+  for (size_t i = 0; i < all.size();) {
+    if (all[i]->released) {
+      napi_delete_reference(env, all[i]->reference);
+      all[i] = std::move(all.back());
+      all.pop_back();
+    } else {
+      i++;
+    }
+  }
+}
+
+napi_value Client::bufferOf(napi_env env, Entry& entry, const std::shared_ptr<core::Mapping>& pages,
+                            size_t length, const std::shared_ptr<core::Threads>& closer) {
+  napi_value buffer = nullptr;
+  if (entry.buffer != nullptr) {
+    if (napi_get_reference_value(env, entry.buffer, &buffer) == napi_ok && buffer != nullptr) return buffer;
+    napi_delete_reference(env, entry.buffer);
+    entry.buffer = nullptr;
+  }
+  auto* hold = new BufferHold{pages, closer};
+  if (napi_create_external_arraybuffer(env, pages->data(), length, onBufferFinalize, hold, &buffer) !=
+      napi_ok) {
+    delete hold;
+    return nullptr;
+  }
+  napi_create_reference(env, buffer, 0, &entry.buffer);
+  return buffer;
+}
+
+void Client::close(napi_env env, Entry& entry) {
+  if (entry.buffer != nullptr) {
+    napi_value buffer = nullptr;
+    if (napi_get_reference_value(env, entry.buffer, &buffer) == napi_ok && buffer != nullptr) {
+      // Fails if it is detached already, transferred for instance.
+      napi_detach_arraybuffer(env, buffer);
+    }
+    napi_delete_reference(env, entry.buffer);
+    entry.buffer = nullptr;
+  }
+  handles.remove(entry);
+}
+
+// Threads that are in the TEE finish without the environment: all that they need is held by their calls. Only
+// for memory of the environment's own, which the TEE may still write into, has it to be waited.
+void Client::onEnvironmentEnd(void* data) {
+  auto* self = static_cast<Client*>(data);
+  const napi_env env = self->env_;
+  self->completions_->close();
+  for (Entry& entry : self->handles.entries()) {
+    if (entry.buffer != nullptr) napi_delete_reference(env, entry.buffer);
+    entry.buffer = nullptr;
+    entry.object.reset();
+    entry.kind = Kind::none;
+  }
+  for (const std::weak_ptr<core::Context>& weak : self->contexts_) {
+    if (const std::shared_ptr<core::Context> context = weak.lock()) context->abandon();
+  }
+  self->ended_.clear();
+  {
+    std::unique_lock<std::mutex> lock(self->views_->mutex);
+    self->views_->changed.wait(lock, [self] { return self->views_->held == 0; });
+  }
+  self->sweepViews(env);
+  for (napi_ref reference : {self->packet_, self->records_, self->deliver_})
+    napi_delete_reference(env, reference);
+}
+
+}  // namespace binding

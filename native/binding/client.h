@@ -1,0 +1,117 @@
+// What one copy of lib/native.ts has in one environment: handles, calls under way, the arrays for numbers.
+// Lives until the environment ends.
+#pragma once
+
+#include <napi.h>
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "../core/completions.h"
+#include "../core/context.h"
+#include "../core/mapping.h"
+#include "../core/threads.h"
+#include "handles.h"
+
+namespace binding {
+
+// Indices of packets and records: Packet and Param in lib/native.ts.
+namespace packet {
+constexpr uint32_t kCall = 0;
+constexpr uint32_t kHandle = 1;
+constexpr uint32_t kNumber = 2;
+constexpr uint32_t kFlags = 3;
+constexpr uint32_t kStatus = 4;
+constexpr uint32_t kDetail = 5;
+constexpr uint32_t kResult = 6;
+constexpr uint32_t kOrigin = 7;
+constexpr uint32_t kParams = 8;
+constexpr uint32_t kLength = 24;
+
+constexpr uint32_t kKind = 0;
+constexpr uint32_t kA = 1;
+constexpr uint32_t kB = 2;
+constexpr uint32_t kMemory = 3;
+constexpr uint32_t kStride = 4;
+}  // namespace packet
+
+class Client {
+ public:
+  // The object with all functions, or an empty value and a pending exception.
+  static napi_value attach(napi_env env, napi_callback_info info);
+
+  Handles handles;
+
+  // The packet's numbers; null if lib/native.ts lost it.
+  double* packetNumbers(napi_env env) const;
+  const std::shared_ptr<core::Completions>& completions() const { return completions_; }
+  uint64_t newCall() { return ++calls_; }
+  // Asynchronous calls keep the event loop alive.
+  void callStarted(napi_env env);
+  void callsEnded(napi_env env, size_t count);
+
+  void addContext(const std::shared_ptr<core::Context>& context);
+
+  // Something that lets a view's memory live until its last copy is gone, which may be on any thread and
+  // after the environment: the environment's end waits for it.
+  std::shared_ptr<void> hold(napi_env env, napi_value view);
+
+  // An ArrayBuffer over pages, the same one as long as it is alive; null where there can be none.
+  napi_value bufferOf(napi_env env, Entry& entry, const std::shared_ptr<core::Mapping>& pages, size_t length,
+                      const std::shared_ptr<core::Threads>& closer);
+  // Detaches the buffer, if there is one, and forgets the handle.
+  void close(napi_env env, Entry& entry);
+
+ private:
+  // Views that the TEE writes into.
+  struct View {
+    napi_ref reference = nullptr;
+    bool released = false;
+  };
+  struct Views {
+    std::mutex mutex;
+    std::condition_variable changed;
+    size_t held = 0;
+    std::vector<std::unique_ptr<View>> all;
+  };
+
+  explicit Client(napi_env env) : env_(env) {}
+
+  static void wake(void* self);
+  static void onWake(napi_env env, napi_value, void* self, void*);
+  static void onEnvironmentEnd(void* self);
+  static void onFinalize(napi_env, void* self, void*);
+
+  bool init(napi_value packet, napi_value records, napi_value deliver);
+  void deliver(napi_env env);
+  void sweepViews(napi_env env);
+
+  const napi_env env_;
+  napi_ref packet_ = nullptr;
+  napi_ref records_ = nullptr;
+  napi_ref deliver_ = nullptr;
+  napi_threadsafe_function wake_ = nullptr;
+  std::shared_ptr<core::Completions> completions_;
+  std::shared_ptr<Views> views_ = std::make_shared<Views>();
+  std::vector<std::weak_ptr<core::Context>> contexts_;
+  std::vector<std::unique_ptr<core::Call>> ended_;
+  uint64_t calls_ = 0;
+  size_t pending_ = 0;
+};
+
+// Writes a call's record; its outputs into `outputs` (made if it is null and there are any) from `first` on.
+void writeRecord(napi_env env, Client& client, core::Call& call, double* record, napi_value* outputs,
+                 uint32_t first);
+
+using Function = napi_value (*)(napi_env env, napi_callback_info info);
+struct NamedFunction {
+  const char* name;
+  Function function;
+};
+extern const NamedFunction kCallFunctions[6];
+extern const NamedFunction kMemoryFunctions[12];
+extern const NamedFunction kDeviceFunctions[5];
+
+}  // namespace binding

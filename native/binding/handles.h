@@ -1,0 +1,109 @@
+// Handles are numbers: the slot of a table and its generation, which changes with each use of the slot. The
+// table knows what kind of object a handle is, so nothing is unwrapped that was not checked.
+#pragma once
+
+#include <node_api.h>
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace core {
+class Context;
+class DmaBuf;
+class DmaHeap;
+class Session;
+class SharedMemory;
+}  // namespace core
+
+namespace binding {
+
+enum class Kind : uint8_t { none, context, session, sharedMemory, dmaHeap, dmaBuf };
+
+template <typename T>
+constexpr Kind kKind = Kind::none;
+template <>
+inline constexpr Kind kKind<core::Context> = Kind::context;
+template <>
+inline constexpr Kind kKind<core::Session> = Kind::session;
+template <>
+inline constexpr Kind kKind<core::SharedMemory> = Kind::sharedMemory;
+template <>
+inline constexpr Kind kKind<core::DmaHeap> = Kind::dmaHeap;
+template <>
+inline constexpr Kind kKind<core::DmaBuf> = Kind::dmaBuf;
+
+struct Entry {
+  Kind kind = Kind::none;
+  uint32_t generation = 0;
+  std::shared_ptr<void> object;
+  napi_ref buffer = nullptr;  // weak: the ArrayBuffer over its pages
+
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(object.get());
+  }
+};
+
+class Handles {
+ public:
+  template <typename T>
+  double add(std::shared_ptr<T> object) {
+    size_t slot;
+    if (free_.empty()) {
+      if (entries_.size() == kSlots) return 0;
+      slot = entries_.size();
+      entries_.emplace_back();
+    } else {
+      slot = free_.back();
+      free_.pop_back();
+    }
+    Entry& entry = entries_[slot];
+    entry.kind = kKind<T>;
+    if (++entry.generation == 0) entry.generation = 1;
+    entry.object = std::move(object);
+    return static_cast<double>(slot) + static_cast<double>(entry.generation) * kSlots;
+  }
+
+  // Null if it is not, or no longer, a handle of any kind.
+  Entry* find(double handle) {
+    if (!(handle >= kSlots && handle < 9007199254740992.0)) return nullptr;
+    const auto number = static_cast<uint64_t>(handle);
+    if (static_cast<double>(number) != handle) return nullptr;
+    const uint64_t slot = number % kSlots;
+    if (slot >= entries_.size()) return nullptr;
+    Entry& entry = entries_[slot];
+    return entry.kind != Kind::none && entry.generation == number / kSlots ? &entry : nullptr;
+  }
+
+  template <typename T>
+  Entry* find(double handle) {
+    Entry* entry = find(handle);
+    return entry != nullptr && entry->kind == kKind<T> ? entry : nullptr;
+  }
+
+  template <typename T>
+  std::shared_ptr<T> get(double handle) {
+    Entry* entry = find<T>(handle);
+    return entry == nullptr ? nullptr : std::static_pointer_cast<T>(entry->object);
+  }
+
+  // The entry's buffer must have been let go of.
+  void remove(Entry& entry) {
+    // What it holds is let go of when the table is in order again.
+    const std::shared_ptr<void> object = std::move(entry.object);
+    entry.kind = Kind::none;
+    free_.push_back(static_cast<uint32_t>(&entry - entries_.data()));
+  }
+
+  std::vector<Entry>& entries() { return entries_; }
+
+ private:
+  static constexpr uint32_t kSlots = 1u << 20;
+
+  std::vector<Entry> entries_;
+  std::vector<uint32_t> free_;
+};
+
+}  // namespace binding

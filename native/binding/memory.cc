@@ -1,0 +1,198 @@
+// Shared memory and dma-bufs.
+#include <cstring>
+
+#include "../core/dma.h"
+#include "../core/remains.h"
+#include "../core/shared_memory.h"
+#include "objects.h"
+
+namespace binding {
+
+using core::Context;
+using core::DmaBuf;
+using core::DmaHeap;
+using core::SharedMemory;
+using Napi::CallbackInfo;
+
+namespace {
+
+napi_value describe(napi_env env, Client& client, core::Result<std::shared_ptr<SharedMemory>> memory) {
+  if (!memory.ok()) return makeFailure(env, memory.failure());
+  const SharedMemory& shared = *memory.value();
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("id", shared.id());
+  object.Set("fd", shared.fd());
+  object.Set("size", static_cast<double>(shared.size()));
+  const double handle = client.handles.add(std::move(memory.value()));
+  if (handle == 0) return noHandleLeft(env);
+  object.Set("memory", handle);
+  return object;
+}
+
+napi_value allocSharedMemory(const CallbackInfo& info) {
+  Client& client = clientOf(info);
+  const auto context = client.handles.get<Context>(readHandle(info.Env(), info[0]));
+  if (!context) return badArgument(info.Env(), "context");
+  uint64_t size;
+  if (!readUint(info.Env(), info[1], kMaxSafe, size) || size == 0) return badArgument(info.Env(), "size");
+  return describe(info.Env(), client, core::allocSharedMemory(context, size));
+}
+
+napi_value registerSharedMemory(const CallbackInfo& info) {
+  Client& client = clientOf(info);
+  const auto context = client.handles.get<Context>(readHandle(info.Env(), info[0]));
+  if (!context) return badArgument(info.Env(), "context");
+  Bytes bytes;
+  napi_value buffer;
+  bool movable = true;
+  // A SharedArrayBuffer is no ArrayBuffer, and its memory stays where it is.
+  if (!readBytes(info.Env(), info[1], bytes, &buffer) || bytes.length == 0 ||
+      napi_is_arraybuffer(info.Env(), buffer, &movable) != napi_ok || movable) {
+    return badArgument(info.Env(), "view");
+  }
+  std::shared_ptr<void> keeper = client.hold(info.Env(), info[1]);
+  if (!keeper) return badArgument(info.Env(), "view");
+  return describe(info.Env(), client,
+                  core::registerSharedMemory(context, bytes.data, bytes.length, std::move(keeper)));
+}
+
+napi_value registerDmaBuf(const CallbackInfo& info) {
+  Client& client = clientOf(info);
+  const auto context = client.handles.get<Context>(readHandle(info.Env(), info[0]));
+  if (!context) return badArgument(info.Env(), "context");
+  int fd;
+  if (!readFd(info.Env(), info[1], fd)) return badArgument(info.Env(), "fd");
+  return describe(info.Env(), client, core::registerDmaBuf(context, fd));
+}
+
+napi_value sharedMemoryBuffer(const CallbackInfo& info) {
+  Client& client = clientOf(info);
+  Entry* entry = client.handles.find<SharedMemory>(readHandle(info.Env(), info[0]));
+  if (entry == nullptr) return undefined(info.Env());
+  const auto* shared = entry->as<SharedMemory>();
+  if (!shared->pages()) return undefined(info.Env());
+  napi_value buffer =
+      client.bufferOf(info.Env(), *entry, shared->pages(), shared->size(), shared->context()->closer());
+  return buffer != nullptr ? buffer : undefined(info.Env());
+}
+
+napi_value readSharedMemory(const CallbackInfo& info) {
+  const napi_env env = info.Env();
+  Client& client = clientOf(info);
+  const auto status = [env](int32_t value) { return Napi::Number::New(env, value); };
+  const auto memory = client.handles.get<SharedMemory>(readHandle(env, info[0]));
+  if (!memory) return status(core::status::kSharedMemoryClosed);
+  uint64_t offset, length;
+  if (memory->data() == nullptr || !readUint(env, info[1], kMaxSafe, offset) ||
+      !readUint(env, info[2], kMaxSafe, length)) {
+    return status(core::status::kArgument);
+  }
+  if (!memory->contains(offset, length)) return status(core::status::kOutOfBounds);
+  return makeBytes(env, memory->data() + offset, length);
+}
+
+napi_value writeSharedMemory(const CallbackInfo& info) {
+  const napi_env env = info.Env();
+  Client& client = clientOf(info);
+  const auto status = [env](int32_t value) { return Napi::Number::New(env, value); };
+  const auto memory = client.handles.get<SharedMemory>(readHandle(env, info[0]));
+  if (!memory) return status(core::status::kSharedMemoryClosed);
+  uint64_t offset;
+  Bytes bytes;
+  if (memory->data() == nullptr || !readBytes(env, info[1], bytes) ||
+      !readUint(env, info[2], kMaxSafe, offset)) {
+    return status(core::status::kArgument);
+  }
+  if (!memory->contains(offset, bytes.length)) return status(core::status::kOutOfBounds);
+  // The bytes may be a view of this very memory.
+  if (bytes.length != 0) memmove(memory->data() + offset, bytes.data, bytes.length);
+  return status(core::status::kAnswered);
+}
+
+napi_value describe(napi_env env, Client& client, core::Result<std::shared_ptr<DmaBuf>> buf) {
+  if (!buf.ok()) return makeFailure(env, buf.failure());
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("fd", buf.value()->fd());
+  object.Set("size", static_cast<double>(buf.value()->size()));
+  const double handle = client.handles.add(std::move(buf.value()));
+  if (handle == 0) return noHandleLeft(env);
+  object.Set("buf", handle);
+  return object;
+}
+
+napi_value openDmaHeap(const CallbackInfo& info) {
+  std::string path;
+  if (!readPath(info, 0, path)) return badArgument(info.Env(), "path");
+  auto heap = DmaHeap::open(path.c_str());
+  if (!heap.ok()) return makeFailure(info.Env(), heap.failure());
+  const double handle = clientOf(info).handles.add(std::move(heap.value()));
+  if (handle == 0) return noHandleLeft(info.Env());
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("heap", handle);
+  return object;
+}
+
+napi_value allocDmaBuf(const CallbackInfo& info) {
+  Client& client = clientOf(info);
+  const auto heap = client.handles.get<DmaHeap>(readHandle(info.Env(), info[0]));
+  if (!heap) return badArgument(info.Env(), "heap");
+  uint64_t size;
+  if (!readUint(info.Env(), info[1], kMaxSafe, size) || size == 0) return badArgument(info.Env(), "size");
+  return describe(info.Env(), client, heap->alloc(size));
+}
+
+napi_value adoptDmaBuf(const CallbackInfo& info) {
+  int fd;
+  if (!readFd(info.Env(), info[0], fd)) return badArgument(info.Env(), "fd");
+  if (!info[1].IsBoolean()) return badArgument(info.Env(), "own");
+  return describe(info.Env(), clientOf(info), DmaBuf::adopt(fd, info[1].As<Napi::Boolean>()));
+}
+
+napi_value mapDmaBuf(const CallbackInfo& info) {
+  Client& client = clientOf(info);
+  Entry* entry = client.handles.find<DmaBuf>(readHandle(info.Env(), info[0]));
+  if (entry == nullptr) return badArgument(info.Env(), "buf");
+  auto* buf = entry->as<DmaBuf>();
+  auto pages = buf->map();
+  if (!pages.ok()) return makeFailure(info.Env(), pages.failure());
+  napi_value buffer = client.bufferOf(info.Env(), *entry, pages.value(), buf->size(), core::reaper());
+  return buffer != nullptr ? buffer : undefined(info.Env());
+}
+
+napi_value syncDmaBuf(const CallbackInfo& info) {
+  const auto buf = clientOf(info).handles.get<DmaBuf>(readHandle(info.Env(), info[0]));
+  if (!buf) return badArgument(info.Env(), "buf");
+  uint64_t flags;
+  if (!readUint(info.Env(), info[1], uapi::kDmaBufSyncValidFlags, flags))
+    return badArgument(info.Env(), "flags");
+  const core::Failure failure = core::dmaBufSync(buf->fd(), flags);
+  return failure ? makeFailure(info.Env(), failure) : undefined(info.Env());
+}
+
+napi_value close(const CallbackInfo& info) {
+  Client& client = clientOf(info);
+  Entry* entry = client.handles.find(readHandle(info.Env(), info[0]));
+  const bool mine = entry != nullptr && (entry->kind == Kind::sharedMemory || entry->kind == Kind::dmaHeap ||
+                                         entry->kind == Kind::dmaBuf);
+  if (mine) client.close(info.Env(), *entry);
+  return Napi::Boolean::New(info.Env(), mine);
+}
+
+}  // namespace
+
+const NamedFunction kMemoryFunctions[12] = {
+    {"allocSharedMemory", wrap<allocSharedMemory>},
+    {"registerSharedMemory", wrap<registerSharedMemory>},
+    {"registerDmaBuf", wrap<registerDmaBuf>},
+    {"sharedMemoryBuffer", wrap<sharedMemoryBuffer>},
+    {"readSharedMemory", wrap<readSharedMemory>},
+    {"writeSharedMemory", wrap<writeSharedMemory>},
+    {"openDmaHeap", wrap<openDmaHeap>},
+    {"allocDmaBuf", wrap<allocDmaBuf>},
+    {"adoptDmaBuf", wrap<adoptDmaBuf>},
+    {"mapDmaBuf", wrap<mapDmaBuf>},
+    {"syncDmaBuf", wrap<syncDmaBuf>},
+    {"close", wrap<close>},
+};
+
+}  // namespace binding

@@ -1,0 +1,58 @@
+// Calls that have ended, on their way to the thread that made them.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "call.h"
+
+namespace core {
+
+class Completions {
+ public:
+  // wake: called, from any thread, when there is something again after there was nothing. It must not come
+  // back here.
+  Completions(void (*wake)(void* waker), void* waker) : wake_(wake), waker_(waker) {}
+  Completions(const Completions&) = delete;
+  Completions& operator=(const Completions&) = delete;
+
+  // After close() nobody takes it, and it ends here.
+  void post(std::unique_ptr<Call> call) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!open_) return;
+    ended_.push_back(std::move(call));
+    if (ended_.size() == 1) wake_(waker_);
+  }
+
+  // For news of another kind.
+  void wake() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (open_) wake_(waker_);
+  }
+
+  // In the order of posting.
+  void take(std::vector<std::unique_ptr<Call>>& into) {
+    into.clear();
+    std::lock_guard<std::mutex> lock(mutex_);
+    ended_.swap(into);
+  }
+
+  // wake is not called any more once this has returned.
+  void close() {
+    std::vector<std::unique_ptr<Call>> dead;
+    std::lock_guard<std::mutex> lock(mutex_);
+    open_ = false;
+    ended_.swap(dead);
+  }
+
+ private:
+  void (*const wake_)(void* waker);
+  void* const waker_;
+  std::mutex mutex_;
+  bool open_ = true;
+  std::vector<std::unique_ptr<Call>> ended_;
+};
+
+}  // namespace core

@@ -1,0 +1,435 @@
+#include "context.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "completions.h"
+
+namespace core {
+
+namespace {
+
+constexpr uint32_t kTeeErrorCancel = 0xFFFF0002;
+
+// The kernel's parameters; how many there are up to the last that is used.
+uint32_t pack(const Call& call, uapi::tee_ioctl_param* params) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < kMaxParams; i++) {
+    const Parameter& from = call.params[i];
+    uapi::tee_ioctl_param& to = params[i];
+    to = {from.attr, from.a, from.b, 0};
+    switch (from.memory) {
+      case Parameter::Memory::none:
+        break;
+      case Parameter::Memory::temporary:
+        to.c = static_cast<uint64_t>(call.slot->id());
+        break;
+      case Parameter::Memory::null:
+        to.c = uapi::kMemrefNull;
+        break;
+      case Parameter::Memory::shared:
+        to.c = static_cast<uint64_t>(from.shared->id());
+        break;
+    }
+    if (from.attr != uapi::kParamNone) count = i + 1;
+  }
+  return count;
+}
+
+void unpack(Call& call, const uapi::tee_ioctl_param* params, uint32_t result, uint32_t origin) {
+  for (uint32_t i = 0; i < kMaxParams; i++) {
+    Parameter& to = call.params[i];
+    if (to.memory == Parameter::Memory::none) to.a = params[i].a;
+    to.b = params[i].b;
+  }
+  call.answer.result = result;
+  call.answer.origin = origin;
+}
+
+}  // namespace
+
+Call::Call(Kind kind, std::shared_ptr<Context> context) : kind(kind), context(std::move(context)) {
+  if (kind != Kind::closeContext) this->context->calls_++;
+}
+
+Call::~Call() {
+  if (slot) context->temporary().give(std::move(slot), wipe);
+  releaseShared();
+  if (kind != Kind::closeContext) context->callReleased();
+}
+
+void Call::releaseShared() {
+  for (Parameter& param : params) param.shared.reset();
+}
+
+Result<std::shared_ptr<Context>> Context::open(const char* path, unsigned threads, uint64_t temporaryBytes,
+                                               bool registration) {
+  Result<UniqueFd> fd = openFile(path, O_RDWR);
+  if (!fd.ok()) return fd.failure();
+  Result<uapi::tee_ioctl_version_data> version = core::version(fd.value().get());
+  if (!version.ok()) return version.failure();
+  return std::make_shared<Context>(std::move(fd.value()), version.value(), threads, temporaryBytes,
+                                   registration);
+}
+
+Context::Context(UniqueFd fd, const uapi::tee_ioctl_version_data& version, unsigned threads,
+                 uint64_t temporaryBytes, bool registration)
+    : version_(version),
+      registration_(registration && (version.gen_caps & uapi::kGenCapRegMem) != 0),
+      callers_(std::make_shared<Threads>("optee-call", threads)),
+      canceller_(std::make_shared<Threads>("optee-cancel", 1)),
+      closer_(std::make_shared<Threads>("optee-close", 1)),
+      temporary_(std::make_shared<TemporaryMemory>(temporaryBytes, registration_, closer_)),
+      fd_(std::move(fd)) {}
+
+ContextStatistics Context::statistics() {
+  ContextStatistics statistics;
+  statistics.threads = callers_->alive();
+  statistics.temporary = temporary_->statistics();
+  std::lock_guard<std::mutex> lock(mutex_);
+  statistics.sessions = sessions_.size();
+  return statistics;
+}
+
+bool Context::closing() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return closing_;
+}
+
+bool Context::start(std::unique_ptr<Call>& call) {
+  Orphans orphans;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (closing_ || (call->kind == Call::Kind::invoke && call->session->queue.closed())) {
+      call->answer.status = status::kClosed;
+      return false;
+    }
+    if (call->kind == Call::Kind::open) {
+      call->state = Call::State::started;
+      const int error = callers_->post({runTask, call.get()});
+      if (error != 0) {
+        call->answer.fail({Operation::thread, error});
+        return false;
+      }
+      opens_.push_back(call.release());
+    } else {
+      Session& session = *call->session;
+      session.queue.push(call.release());
+      pump(session, orphans);
+    }
+  }
+  runOrphans(orphans);
+  return true;
+}
+
+void Context::runSync(Call& call) {
+  call.sync = true;
+  if (call.kind == Call::Kind::invoke) {
+    Orphans orphans;
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (closing_ || call.session->queue.closed()) {
+      call.answer.status = status::kClosed;
+      return;
+    }
+    call.session->queue.push(&call);
+    pump(*call.session, orphans);
+    turn_.wait(lock, [&call] { return call.state == Call::State::started; });
+  } else if (closing()) {
+    call.answer.status = status::kClosed;
+    return;
+  }
+  if (begin(call)) execute(call);
+  finish(call);
+}
+
+// Gives the session's next call its turn, if it has come.
+void Context::pump(Session& session, Orphans& orphans) {
+  Call* next = session.queue.next();
+  if (next == nullptr) return;
+  if (next->sync) {
+    turn_.notify_all();
+  } else if (callers_->post({runTask, next}) != 0) {
+    orphans.push_back(next);
+  }
+}
+
+void Context::runTask(void* what) {
+  std::unique_ptr<Call> call(static_cast<Call*>(what));
+  const std::shared_ptr<Context> context = call->context;
+  context->run(std::move(call));
+}
+
+void Context::run(std::unique_ptr<Call> call) {
+  if (begin(*call)) execute(*call);
+  finish(*call);
+  if (call->completions && !call->abandoned) {
+    const std::shared_ptr<Completions> completions = call->completions;
+    completions->post(std::move(call));
+  }
+}
+
+// No thread could be made for them: a close is done here, even if it blocks; a call ends with the errno.
+void Context::runOrphans(Orphans& orphans) {
+  for (Call* orphan : orphans) {
+    if (orphan->kind != Call::Kind::closeSession) orphan->answer.fail({Operation::thread, EAGAIN});
+    runTask(orphan);
+  }
+}
+
+// What comes before the ioctl. False if there is nothing to be sent any more.
+bool Context::begin(Call& call) {
+  if (call.answer.status != status::kAnswered) return false;
+  if (call.sync) {
+    if (!call.slot) return true;
+    Failure failure = temporary_->prepare(*call.slot, fd());
+    if (failure) call.answer.fail(failure);
+    return !failure;
+  }
+  if (call.slot) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (call.abandoned) return false;
+    }
+    Failure failure = temporary_->prepare(*call.slot, fd());
+    if (failure) {
+      call.answer.fail(failure);
+      return false;
+    }
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (call.abandoned) return false;
+  call.state = Call::State::inFlight;
+  return true;
+}
+
+void Context::execute(Call& call) {
+  Failure failure;
+  switch (call.kind) {
+    case Call::Kind::open: {
+      OpenSessionMessage message{};
+      memcpy(message.arg.uuid, call.uuid, sizeof(call.uuid));
+      memcpy(message.arg.clnt_uuid, call.client, sizeof(call.client));
+      message.arg.clnt_login = call.number;
+      message.arg.num_params = pack(call, message.params);
+      failure = openSession(fd(), message);
+      if (!failure) {
+        unpack(call, message.params, message.arg.ret, message.arg.ret_origin);
+        if (message.arg.ret == 0) opened(call, message.arg.session);
+      }
+      break;
+    }
+    case Call::Kind::invoke: {
+      InvokeMessage message{};
+      message.arg.func = call.number;
+      message.arg.session = call.session->id;
+      message.arg.num_params = pack(call, message.params);
+      failure = invoke(fd(), message);
+      if (!failure) unpack(call, message.params, message.arg.ret, message.arg.ret_origin);
+      break;
+    }
+    case Call::Kind::closeSession:
+      failure = core::closeSession(fd(), call.session->id);
+      break;
+    case Call::Kind::closeContext:
+      break;
+  }
+  if (failure) call.answer.fail(failure);
+}
+
+// A session has arrived: it is the caller's, or nobody's any more.
+void Context::opened(Call& call, uint32_t id) {
+  auto session = std::make_shared<Session>(shared_from_this(), id, call.sessionKey);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!call.abandoned && !closing_) {
+      sessions_.push_back(session);
+      call.session = std::move(session);
+      forgetOpen(call);  // too late to abandon it
+      return;
+    }
+  }
+  core::closeSession(fd(), id);
+  call.answer.status = status::kClosed;
+}
+
+void Context::finish(Call& call) {
+  call.releaseShared();
+  if (call.slot) temporary_->ended(*call.slot);
+  Orphans orphans;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (call.kind == Call::Kind::open) {
+      call.state = Call::State::ended;
+      forgetOpen(call);
+      return;
+    }
+    Session& session = *call.session;
+    if (call.kind == Call::Kind::closeSession) {
+      sessions_.erase(std::find(sessions_.begin(), sessions_.end(), call.session));
+    } else {
+      const bool answered = call.answer.status == status::kAnswered && !call.abandoned;
+      const bool cancelled = answered && call.answer.result == kTeeErrorCancel;
+      if (call.cancelSent) call.answer.flags |= answer_flags::kCancelSent;
+      if ((answered || call.cancelSent) && session.queue.staleCancel(call, cancelled)) {
+        call.answer.flags |= answer_flags::kStaleCancel;
+      }
+    }
+    session.queue.ended();
+    pump(session, orphans);
+  }
+  runOrphans(orphans);
+}
+
+void Context::forgetOpen(const Call& call) {
+  opens_.erase(std::remove(opens_.begin(), opens_.end(), &call), opens_.end());
+}
+
+Cancelled Context::cancelOpen(uint64_t id) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (Call* call : opens_) {
+    if (call->id != id || call->abandoned) continue;
+    call->abandoned = true;
+    return Cancelled::removed;
+  }
+  return Cancelled::ended;
+}
+
+Cancelled Context::cancel(const std::shared_ptr<Session>& session, uint64_t id) {
+  std::unique_ptr<Call> removed;  // ends after the lock
+  std::lock_guard<std::mutex> lock(mutex_);
+  removed.reset(session->queue.remove(id));
+  if (removed) return Cancelled::removed;
+  Call* current = session->queue.current();
+  if (current == nullptr || current->id != id || current->kind != Call::Kind::invoke || current->abandoned) {
+    return Cancelled::ended;
+  }
+  if (current->state == Call::State::started) {
+    current->abandoned = true;
+    return Cancelled::removed;
+  }
+  struct Cancelling {
+    std::shared_ptr<Session> session;
+    uint64_t id;
+  };
+  auto* cancelling = new Cancelling{session, id};
+  auto run = [](void* what) {
+    const std::unique_ptr<Cancelling> self(static_cast<Cancelling*>(what));
+    self->session->context->sendCancel(*self->session, self->id);
+  };
+  if (canceller_->post({run, cancelling}) == 0) return Cancelled::requested;
+  delete cancelling;
+  return Cancelled::ended;
+}
+
+// CANCEL, if the call is still in its ioctl. The session's next call is held until it has returned, or it
+// could be the one that is hit.
+void Context::sendCancel(Session& session, uint64_t id) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Call* current = session.queue.current();
+    if (current == nullptr || current->id != id || current->state != Call::State::inFlight ||
+        current->cancelSent) {
+      return;
+    }
+    current->cancelSent = true;
+    session.queue.hold();
+  }
+  const int error = core::cancel(fd(), session.id);
+  Orphans orphans;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Call* current = session.queue.current();
+    if (error != 0 && current != nullptr && current->id == id) current->cancelSent = false;
+    session.queue.release();
+    pump(session, orphans);
+  }
+  runOrphans(orphans);
+}
+
+bool Context::closeSession(Session& session, std::unique_ptr<Call> call) {
+  Orphans orphans;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (session.queue.closed()) return false;
+    session.queue.close(call.release());
+    pump(session, orphans);
+  }
+  runOrphans(orphans);
+  return true;
+}
+
+void Context::close(std::unique_ptr<Call> call) {
+  calls_++;
+  Orphans orphans;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    closing_ = true;
+    closeCall_ = std::move(call);
+    closeSessions(orphans);
+  }
+  runOrphans(orphans);
+  callReleased();
+}
+
+void Context::abandon() {
+  calls_++;
+  std::vector<Call*> dropped;
+  Orphans orphans;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    closing_ = true;
+    for (Call* call : opens_) call->abandoned = true;
+    for (const std::shared_ptr<Session>& session : sessions_) {
+      session->queue.removeAll(dropped);
+      Call* current = session->queue.current();
+      if (current != nullptr && current->kind == Call::Kind::invoke &&
+          current->state == Call::State::started) {
+        current->abandoned = true;
+      }
+    }
+    closeSessions(orphans);
+  }
+  for (Call* call : dropped) delete call;
+  runOrphans(orphans);
+  callReleased();
+}
+
+void Context::closeSessions(Orphans& orphans) {
+  for (const std::shared_ptr<Session>& session : sessions_) {
+    if (session->queue.closed()) continue;
+    auto call = std::make_unique<Call>(Call::Kind::closeSession, shared_from_this());
+    call->session = session;
+    session->queue.close(call.release());
+    pump(*session, orphans);
+  }
+}
+
+// When the last call has ended, nothing uses the descriptor any more.
+void Context::callReleased() {
+  if (--calls_ != 0) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!closing_ || finalizing_ || calls_ != 0 || !sessions_.empty()) return;
+  finalizing_ = true;
+  auto* self = new std::shared_ptr<Context>(shared_from_this());
+  auto run = [](void* what) {
+    const std::unique_ptr<std::shared_ptr<Context>> context(static_cast<std::shared_ptr<Context>*>(what));
+    (*context)->finalize();
+  };
+  if (closer_->post({run, self}) != 0) run(self);
+}
+
+// Behind the ends of all registrations, which went to the same thread.
+void Context::finalize() {
+  temporary_->clear();
+  fd_.reset();
+  std::unique_ptr<Call> call = std::move(closeCall_);
+  if (call && call->completions) {
+    const std::shared_ptr<Completions> completions = call->completions;
+    completions->post(std::move(call));
+  }
+}
+
+}  // namespace core

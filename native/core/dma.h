@@ -1,0 +1,45 @@
+// dma-heaps and dma-bufs.
+#pragma once
+
+#include <memory>
+
+#include "mapping.h"
+#include "result.h"
+#include "unique_fd.h"
+
+namespace core {
+
+class DmaBuf {
+ public:
+  // Takes the descriptor over. Its size is what lseek to the end says.
+  static Result<std::shared_ptr<DmaBuf>> own(UniqueFd fd);
+  // own: of this very descriptor (only if it succeeds), else of a duplicate.
+  static Result<std::shared_ptr<DmaBuf>> adopt(int fd, bool own);
+
+  DmaBuf(UniqueFd fd, uint64_t size) : fd_(std::move(fd)), size_(size) {}
+  ~DmaBuf();
+  DmaBuf(const DmaBuf&) = delete;
+  DmaBuf& operator=(const DmaBuf&) = delete;
+
+  int fd() const { return fd_.get(); }
+  uint64_t size() const { return size_; }
+  // The same mapping each time.
+  Result<std::shared_ptr<Mapping>> map();
+
+ private:
+  UniqueFd fd_;
+  const uint64_t size_;
+  std::shared_ptr<Mapping> pages_;
+};
+
+class DmaHeap {
+ public:
+  static Result<std::shared_ptr<DmaHeap>> open(const char* path);
+  explicit DmaHeap(UniqueFd fd) : fd_(std::move(fd)) {}
+  Result<std::shared_ptr<DmaBuf>> alloc(uint64_t size);
+
+ private:
+  UniqueFd fd_;
+};
+
+}  // namespace core

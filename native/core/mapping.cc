@@ -1,0 +1,64 @@
+#include "mapping.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "unique_fd.h"
+
+namespace core {
+
+namespace {
+
+// The TEE pins what it is given, so a size that the machine cannot hold would end in the kernel's OOM killer
+// and not in an error.
+uint64_t mostBytes() {
+  static const uint64_t half = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * pageSize() / 2;
+  return half;
+}
+
+}  // namespace
+
+size_t pageSize() {
+  static const size_t size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return size;
+}
+
+size_t wholePages(uint64_t bytes) {
+  const size_t page = pageSize();
+  if (bytes > SIZE_MAX - page) return 0;
+  return bytes == 0 ? page : (bytes + page - 1) / page * page;
+}
+
+Result<Mapping> Mapping::ownPages(uint64_t bytes) {
+  const size_t size = wholePages(bytes);
+  if (size == 0 || size > mostBytes()) return Failure{Operation::memfdCreate, ENOMEM};
+  UniqueFd fd(memfd_create("node-optee", MFD_CLOEXEC));
+  if (!fd.valid()) return Failure::last(Operation::memfdCreate);
+  if (ftruncate(fd.get(), static_cast<off_t>(size)) < 0) return Failure::last(Operation::ftruncate);
+  return ofFile(fd.get(), size);
+}
+
+Result<Mapping> Mapping::ofFile(int fd, uint64_t bytes) {
+  const size_t size = wholePages(bytes);
+  if (size == 0) return Failure{Operation::mmap, ENOMEM};
+  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (data == MAP_FAILED) return Failure::last(Operation::mmap);
+  return Mapping(static_cast<uint8_t*>(data), size);
+}
+
+Mapping::Mapping(Mapping&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+Mapping::~Mapping() {
+  if (data_ != nullptr) munmap(data_, size_);
+}
+
+}  // namespace core

@@ -1,0 +1,78 @@
+// The order of one session's calls: one at a time, as they came. OP-TEE would hold a thread for each that
+// waits there, and its cancel flag is the session's, so the next call is held while a CANCEL is under way.
+// Guarded by the context's mutex.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "call.h"
+
+namespace core {
+
+class SessionQueue {
+ public:
+  bool closed() const { return closed_; }
+  Call* current() const { return current_; }
+
+  void push(Call* call) { waiting_.push_back(call); }
+
+  // The last call: its close.
+  void close(Call* call) {
+    closed_ = true;
+    waiting_.push_back(call);
+  }
+
+  // Makes the next call the current one if its turn has come, else null.
+  Call* next() {
+    if (current_ != nullptr || held_ || waiting_.empty()) return nullptr;
+    current_ = waiting_.front();
+    waiting_.pop_front();
+    current_->state = Call::State::started;
+    return current_;
+  }
+
+  void ended() {
+    current_->state = Call::State::ended;
+    current_ = nullptr;
+  }
+
+  void hold() { held_ = true; }
+  void release() { held_ = false; }
+
+  // Takes out a waiting call, null if there is none of that id.
+  Call* remove(uint64_t id) {
+    auto found = std::find_if(waiting_.begin(), waiting_.end(), [id](Call* call) { return call->id == id; });
+    if (found == waiting_.end() || (*found)->kind == Call::Kind::closeSession) return nullptr;
+    Call* call = *found;
+    waiting_.erase(found);
+    return call;
+  }
+
+  // Takes out all that wait, but for the close.
+  void removeAll(std::vector<Call*>& removed) {
+    while (!waiting_.empty() && waiting_.front()->kind != Call::Kind::closeSession) {
+      removed.push_back(waiting_.front());
+      waiting_.pop_front();
+    }
+  }
+
+  // Did the call end with a cancel that was meant for the one before? `cancelled`: it ended with
+  // TEE_ERROR_CANCEL. To be asked once for each call that got to the TEE, before ended().
+  bool staleCancel(const Call& call, bool cancelled) {
+    const bool stale = stale_ && !call.cancelSent && cancelled;
+    stale_ = call.cancelSent && !cancelled;
+    return stale;
+  }
+
+ private:
+  std::deque<Call*> waiting_;
+  Call* current_ = nullptr;
+  bool held_ = false;
+  bool closed_ = false;
+  bool stale_ = false;
+};
+
+}  // namespace core

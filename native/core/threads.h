@@ -1,0 +1,60 @@
+// Named threads for what can block: as many as there is work for, up to a bound. An idle one ends after a
+// while. They are never joined: one that is in an ioctl finishes when the TEE does, and all that its task
+// needs is held by the task.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace core {
+
+// What to run, once: either run() or, when it cannot be run at all, nothing.
+struct Task {
+  void (*run)(void* what) = nullptr;
+  void* what = nullptr;
+};
+
+using Clock = std::chrono::steady_clock;
+constexpr Clock::duration kIdle = std::chrono::seconds(5);
+
+class Threads : public std::enable_shared_from_this<Threads> {
+ public:
+  // name: at most 15 characters.
+  Threads(const char* name, unsigned bound) : name_(name), bound_(bound) {}
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+  // In the order of posting, as far as more than one thread has an order. 0, or the errno of the first thread
+  // that could not be made (then the task is not taken); where some are there already, the task waits for
+  // one.
+  int post(Task task);
+  // Not before the time has come, and never if there is no thread to be had.
+  int postAt(Clock::time_point when, Task task);
+  unsigned alive();
+
+ private:
+  struct Delayed {
+    Clock::time_point when;
+    Task task;
+  };
+
+  static void* main(void* self);
+  int addThread();
+  void work();
+  void takeDue(Clock::time_point now);
+
+  const char* const name_;
+  const unsigned bound_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Task> tasks_;
+  std::vector<Delayed> delayed_;
+  unsigned alive_ = 0;
+  unsigned idle_ = 0;
+};
+
+}  // namespace core

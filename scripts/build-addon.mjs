@@ -1,0 +1,106 @@
+// Builds the native addon: node scripts/build-addon.mjs [arm64|x64], this machine's by default. arm64 is
+// cross-built on x64. The result is prebuilds/linux-<arch>/node-optee.node; nothing is done where that was
+// built from the same files. Output goes to stderr.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const ARCHITECTURES = ['arm64', 'x64'];
+const CROSS = { arm64: 'aarch64-linux-gnu', x64: 'x86_64-linux-gnu' };
+
+// All of Node's own build settings that an addon needs. N-API's headers come from node-api-headers, so the
+// build needs neither the headers of the running Node nor a download.
+const COMMON_GYPI = `{
+  'target_defaults': {
+    'default_configuration': 'Release',
+    'configurations': { 'Release': { 'defines': ['NDEBUG'] }, 'Debug': { 'cflags': ['-g', '-O0'] } },
+    'cflags': ['-pthread'],
+    'ldflags': ['-pthread'],
+    'target_conditions': [['_type=="loadable_module"', { 'cflags': ['-fPIC'] }]],
+  },
+}
+`;
+
+function hashOf(arch) {
+  const hash = createHash('sha256').update(`${arch}\n${process.platform}\n`);
+  const files = readdirSync(join(ROOT, 'native'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
+  const packages = ['node-addon-api', 'node-api-headers', 'node-gyp'].map(
+    (name) => `node_modules/${name}/package.json`,
+  );
+  for (const file of [
+    ...files.sort(),
+    ...['binding.gyp', 'scripts/build-addon.mjs', ...packages].map((name) => join(ROOT, name)),
+  ]) {
+    hash
+      .update(`${file.slice(ROOT.length)}\n`)
+      .update(readFileSync(file))
+      .update('\n');
+  }
+  return hash.digest('hex');
+}
+
+/**
+ * @param {'arm64' | 'x64'} [arch]
+ * @returns {string} the addon's path
+ */
+export function buildAddon(arch = process.arch) {
+  if (!ARCHITECTURES.includes(arch))
+    throw new Error(`No addon for ${arch}: one of ${ARCHITECTURES.join(', ')}`);
+  const folder = join(ROOT, 'prebuilds', `${process.platform}-${arch}`);
+  const addon = join(folder, 'node-optee.node');
+  const work = join(ROOT, 'build', 'addon', arch);
+  const stamp = join(work, 'built-from');
+  const hash = hashOf(arch);
+  if (existsSync(addon) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return addon;
+
+  // node-gyp builds into (and empties) the folder build/ beside binding.gyp: it gets a folder of its own.
+  rmSync(work, { recursive: true, force: true });
+  const headers = join(work, 'headers', 'include', 'node');
+  mkdirSync(headers, { recursive: true });
+  writeFileSync(join(headers, 'common.gypi'), COMMON_GYPI);
+  writeFileSync(join(headers, 'config.gypi'), "{ 'target_defaults': {}, 'variables': {} }\n");
+  cpSync(join(ROOT, 'native'), join(work, 'native'), { recursive: true });
+  copyFileSync(join(ROOT, 'binding.gyp'), join(work, 'binding.gyp'));
+
+  const env = { ...process.env };
+  if (arch !== process.arch) {
+    env.CC = `${CROSS[arch]}-gcc`;
+    env.CXX = `${CROSS[arch]}-g++`;
+  }
+  const nodeGyp = join(ROOT, 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
+  const { status, error } = spawnSync(
+    process.execPath,
+    [nodeGyp, 'rebuild', '--arch', arch, '--nodedir', join(work, 'headers'), '--loglevel', 'warn'],
+    { cwd: work, env, stdio: ['ignore', 2, 2] },
+  );
+  if (error) throw error;
+  if (status !== 0)
+    throw new Error(`The addon for ${arch} could not be built (node-gyp ended with ${status})`);
+  // Written aside first: a process may have the old one loaded.
+  mkdirSync(folder, { recursive: true });
+  copyFileSync(join(work, 'build', 'Release', 'node-optee.node'), `${addon}.new`);
+  renameSync(`${addon}.new`, addon);
+  writeFileSync(stamp, hash);
+  return addon;
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  for (const arch of process.argv.length > 2 ? process.argv.slice(2) : [process.arch]) {
+    process.stderr.write(`${buildAddon(arch)}\n`);
+  }
+}
