@@ -3,9 +3,9 @@ import { pathToFileURL } from 'node:url';
 import { BuildError } from './command.js';
 
 interface HostPackages {
-  missingPackages(): string[] | undefined;
-  installLine(packages: readonly string[]): string;
-  installPackages(packages: readonly string[]): void;
+  missingPackages: () => string[] | undefined;
+  installLine: (packages: readonly string[]) => string;
+  installPackages: (packages: readonly string[]) => void;
 }
 
 /** One implementation for the repository's set-up, which runs before anything is compiled, and for the package. */

@@ -1,0 +1,225 @@
+// `npm test`: every check, the host's tests, and the device tests in a guest of each machine. Stops at the first
+// failure. The last line is the total of all runners.
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { ROOT, compile, compileTests, setUpHost } from './setup.mjs';
+
+const require = createRequire(import.meta.url);
+const REPORTS = join(ROOT, 'build', 'reports');
+const JEST = 'node_modules/jest/bin/jest.js';
+
+/** Linters, and what checks the kernel patch. */
+const TEST_PACKAGES = ['clang-format', 'perl'];
+
+const { values: options, positionals: only } = parseArgs({
+  args: process.argv.slice(2),
+  allowPositionals: true,
+  options: { list: { type: 'boolean' } },
+});
+
+const total = { passed: 0, failed: 0, skipped: 0 };
+const began = Date.now();
+const say = (text) => process.stdout.write(`${text}\n`);
+const running = new Set();
+
+function bin(name) {
+  return [process.execPath, join('node_modules', '.bin', name)];
+}
+
+/** Runs a program with its output kept, shown only where it fails. Resolves with whether it exited with 0. */
+function quiet([program, ...args], env = {}) {
+  return new Promise((resolve) => {
+    const child = spawn(program, args, {
+      cwd: ROOT,
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    running.add(child);
+    const output = [];
+    child.stdout.on('data', (chunk) => output.push(chunk));
+    child.stderr.on('data', (chunk) => output.push(chunk));
+    child.on('error', (error) => output.push(Buffer.from(`${error.message}\n`)));
+    child.on('close', (status) => {
+      running.delete(child);
+      resolve({ ok: status === 0, output: Buffer.concat(output).toString() });
+    });
+  });
+}
+
+/** A check that passes or fails as a whole. */
+const check = (name, command) => ({
+  name,
+  run: async () => {
+    const { ok, output } = await quiet(command);
+    return ok ? { passed: 1 } : { failed: 1, output };
+  },
+});
+
+/** Device tests may be skipped only where this file says why. */
+const SKIPPED = JSON.parse(readFileSync(join(ROOT, 'test/device/skipped.json'), 'utf8'));
+
+/** What a Jest report says; a skipped test that is not listed counts as failed. */
+function readReport(path, machine) {
+  if (!existsSync(path)) return { failed: 1, output: 'Jest wrote no report' };
+  const report = JSON.parse(readFileSync(path, 'utf8'));
+  const result = {
+    passed: report.numPassedTests,
+    failed: report.numFailedTests + report.numRuntimeErrorTestSuites,
+    skipped: 0,
+    output: '',
+  };
+  for (const suite of report.testResults) {
+    for (const { status, fullName } of suite.assertionResults) {
+      if (status !== 'pending' && status !== 'todo' && status !== 'skipped') continue;
+      const listed = SKIPPED.some((entry) => entry.test === fullName && entry.machines.includes(machine));
+      if (listed) result.skipped++;
+      else {
+        result.failed++;
+        result.output += `skipped, and not listed in test/device/skipped.json: ${fullName}\n`;
+      }
+    }
+  }
+  if (result.passed + result.failed + result.skipped === 0) return { failed: 1, output: 'Jest ran no test' };
+  return result;
+}
+
+/** Jest on the host, over some files of build/test. */
+const hostTests = (name, pattern) => ({
+  name,
+  run: async () => {
+    const report = join(REPORTS, `${pattern}.json`);
+    const args = ['--json', `--outputFile=${report}`, '--runInBand', `build/test/${pattern}/`];
+    const { output } = await quiet([process.execPath, JEST, ...args]);
+    const result = readReport(report, 'host');
+    return { ...result, output: result.failed > 0 ? `${output}\n${result.output ?? ''}` : '' };
+  },
+});
+
+/** Jest in a guest, over device tests. */
+const deviceTests = (machine, node, pattern = 'build/test/device/') => ({
+  name: `device tests on ${machine}, Node.js ${node}`,
+  run: async () => {
+    const { Guest } = require('../dist/qemu/index.js');
+    const { prepareNodeModules } = require('../dist/qemu/build/index.js');
+    const report = join(REPORTS, `device-${machine}-${node}.json`);
+    const guest = await Guest.boot({
+      machine,
+      node,
+      share: ROOT,
+      tas: [join(ROOT, 'build/ta')],
+      nodeModules: await prepareNodeModules(ROOT),
+      env: { NODE_OPTEE_MACHINE: machine, CI: process.env.CI ?? '' },
+    });
+    try {
+      const args = ['--json', `--outputFile=${report}`, '--runInBand', pattern];
+      const { status, stderr } = await guest.run(['node', '--expose-gc', JEST, ...args], {
+        timeout: 15 * 60_000,
+      });
+      const result = readReport(report, machine);
+      if (status !== 0 && !result.failed) return { failed: 1, output: stderr.toString() };
+      return { ...result, output: result.failed > 0 ? `${stderr}\n${result.output ?? ''}` : '' };
+    } catch (error) {
+      return { failed: 1, output: `${error.stack}\n${error.logs?.kernel ?? ''}` };
+    } finally {
+      await guest.close();
+    }
+  },
+});
+
+const cFiles = (...folders) =>
+  folders.flatMap((folder) =>
+    readdirSync(join(ROOT, folder), { recursive: true })
+      .map((name) => join(folder, name))
+      .filter((name) => /\.(c|cc|h)$/.test(name) && !name.includes('/build/')),
+  );
+
+async function setUp() {
+  setUpHost(TEST_PACKAGES);
+  compile();
+  compileTests();
+  rmSync(REPORTS, { recursive: true, force: true });
+  mkdirSync(REPORTS, { recursive: true });
+  const { buildAddon } = await import('./build-addon.mjs');
+  await buildAddon('x64');
+  await buildAddon('arm64');
+  const { prepareDevKit, prepareMachine, prepareNodeModules } = require('../dist/qemu/build/index.js');
+  const { buildTa } = require('../dist/qemu/build/ta.js');
+  for (const machine of ['dynamic', 'static', 'dmabuf']) await prepareMachine({ machine });
+  for (const node of [20, 22, 26]) await prepareMachine({ node });
+  await prepareNodeModules(ROOT);
+  await buildTa({ dir: join(ROOT, 'test/ta'), devKit: await prepareDevKit(), out: join(ROOT, 'build/ta') });
+}
+
+const tasks = () => [
+  deviceTests('dynamic', 24),
+  check('prettier', [...bin('prettier'), '--check', '.']),
+  check('eslint', [...bin('eslint'), '.']),
+  check('clang-format', [
+    'clang-format',
+    '--dry-run',
+    '-Werror',
+    ...cFiles('native', 'qemu/agent', 'test/ta', 'test/native', 'bench/c'),
+  ]),
+  check('types', [...bin('tsc'), '-p', 'test/types']),
+  check('publint', [...bin('publint'), '--strict']),
+  check('arethetypeswrong', [...bin('attw'), '--pack', '.']),
+  hostTests('host tests', 'unit'),
+  deviceTests('static', 24),
+  deviceTests('dmabuf', 24),
+  hostTests('builder tests', 'builder'),
+  hostTests('guest tests', 'guest'),
+  ...[20, 22, 26].map((node) => deviceTests('dynamic', node, 'build/test/device/smoke.test.js')),
+];
+
+/** Two at a time: a guest keeps a little more than one core busy. */
+async function runAll(queue) {
+  const lane = async () => {
+    for (let task = queue.shift(); task && total.failed === 0; task = queue.shift()) {
+      const start = Date.now();
+      const {
+        passed = 0,
+        failed = 0,
+        skipped = 0,
+        output = '',
+      } = await task.run().catch((error) => ({
+        failed: 1,
+        output: error.stack,
+      }));
+      total.passed += passed;
+      total.failed += failed;
+      total.skipped += skipped;
+      if (failed > 0) say(output);
+      const counts = `${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`;
+      say(
+        `${failed > 0 ? 'FAILED' : 'ok'} ${task.name}: ${counts}, ${Math.round((Date.now() - start) / 1000)} s`,
+      );
+    }
+  };
+  await Promise.all([lane(), lane()]);
+}
+
+const end = (status) => {
+  for (const child of running) child.kill('SIGKILL');
+  say(`all in ${Math.round((Date.now() - began) / 1000)} s`);
+  const { passed, failed, skipped } = total;
+  say(`${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`);
+  process.exit(status);
+};
+
+try {
+  await setUp();
+} catch (error) {
+  say(`The set-up failed: ${error.stack}`);
+  total.failed++;
+  end(1);
+}
+const chosen = tasks().filter(({ name }) => only.length === 0 || only.some((word) => name.includes(word)));
+if (options.list) {
+  for (const { name } of chosen) say(name);
+  process.exit(0);
+}
+await runAll(chosen);
+end(total.failed > 0 || total.passed === 0 ? 1 : 0);

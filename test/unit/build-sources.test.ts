@@ -1,0 +1,149 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { BuildError, BuildLog, command } from '#lib/qemu/build/command';
+import { mirrorOf, newestFirst, parseMadison } from '#lib/qemu/build/debian';
+import { checkConfiguration } from '#lib/qemu/build/linux';
+import { elapsed, streamProgress } from '#lib/qemu/build/progress';
+import { LINUX, TRUSTED_FIRMWARE, nodeVersions, takeFirst } from '#lib/qemu/build/sources';
+import { Writable } from 'node:stream';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'node-optee-sources-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+describe("the host's mirror", () => {
+  test("is Debian's own archive, not the security one or another origin", () => {
+    const targets = [
+      'http://mirror.example/tools/\tSomeone\tTools',
+      'http://mirror.example/debian-security/\tDebian\tDebian-Security',
+      'http://mirror.example/debian/\tDebian\tDebian',
+    ].join('\n');
+    expect(mirrorOf(targets)).toBe('http://mirror.example/debian');
+    expect(mirrorOf('http://mirror.example/ubuntu/\tUbuntu\tUbuntu\n')).toBeUndefined();
+    expect(mirrorOf('')).toBeUndefined();
+  });
+});
+
+const MADISON = `
+linux-source-7.2 |   7.2.13-1 | http://mirror.example/debian sid/main arm64 Packages
+linux-source-7.2 | 7.2.12-1~bpo13+1 | http://mirror.example/debian trixie-backports/main arm64 Packages
+linux-source-7.2 |   7.2.13-1 | http://mirror.example/debian forky/main arm64 Packages
+     linux |    7.2.7-1 | http://mirror.example/debian sid/main Sources
+`;
+
+describe('candidates', () => {
+  test('of madison: each version once, sources apart from packages', () => {
+    expect(parseMadison(MADISON, 'Packages')).toEqual([
+      { package: 'linux-source-7.2', version: '7.2.13-1' },
+      { package: 'linux-source-7.2', version: '7.2.12-1~bpo13+1' },
+    ]);
+    expect(parseMadison(MADISON, 'Sources')).toEqual([{ package: 'linux', version: '7.2.7-1' }]);
+  });
+
+  test("are sorted by Debian's order, the newest first", async () => {
+    const versions = ['7.2.12-1~bpo13+1', '7.10-1', '7.2.12-1', '1:1.0', '7.9-1'];
+    const sorted = await newestFirst(versions.map((version) => ({ package: 'p', version })));
+    expect(sorted.map(({ version }) => version)).toEqual([
+      '1:1.0',
+      '7.10-1',
+      '7.9-1',
+      '7.2.12-1',
+      '7.2.12-1~bpo13+1',
+    ]);
+  });
+
+  test('of Node.js: releases of the major version only', () => {
+    const versions = ['24.9.0', '24.10.0', '24.10.0-rc.1', '2.4.0', '26.0.0', '24.10.2'];
+    expect(nodeVersions(versions, '24')).toEqual(['24.10.2', '24.10.0', '24.9.0']);
+  });
+});
+
+describe('a download that fails', () => {
+  const candidates = ['3-1', '2-1', '1-1'].map((version) => ({ package: 'arm-trusted-firmware', version }));
+
+  test('makes way for the next older version, and the reason is kept', async () => {
+    const resolved = await takeFirst(
+      TRUSTED_FIRMWARE,
+      candidates,
+      async ({ version }, into) => {
+        writeFileSync(join(into, `firmware_${version}.tar`), version);
+        if (version === '3-1') {
+          throw new BuildError(
+            'apt-get exited with 100:\nGet:1 firmware\nE: Failed to fetch http://mirror.example/pool/firmware_3.tar  404  Not Found [IP: 192.0.2.1 80]',
+          );
+        }
+      },
+      join(folder, 'into'),
+    );
+    expect(resolved.version).toBe('2-1');
+    expect(resolved.passedOver).toEqual([
+      { version: '3-1', reason: 'E: Failed to fetch firmware_3.tar  404  Not Found' },
+    ]);
+    expect(Object.keys(resolved.files)).toEqual(['firmware_2-1.tar']);
+    // Nothing of the failed one is left.
+    expect(readdirSync(join(folder, 'into'))).toEqual(['firmware_2-1.tar']);
+  });
+
+  test('of every version is told in one sentence', async () => {
+    const download = async (): Promise<void> => {
+      throw new BuildError('apt-get exited with 100:\nE: No route');
+    };
+    await expect(takeFirst(LINUX, candidates, download, join(folder, 'into'))).rejects.toThrow(
+      'No version of linux 6.18 or newer (needed for TEE_IOC_SHM_REGISTER_FD) could be downloaded; tried: 3-1, 2-1, 1-1. E: No route',
+    );
+    await expect(takeFirst(LINUX, [], download, join(folder, 'into'))).rejects.toThrow(
+      'No version of linux 6.18 or newer (needed for TEE_IOC_SHM_REGISTER_FD) is on offer.',
+    );
+  });
+
+  test('for another reason than the download is not taken for one', async () => {
+    const download = (): Promise<void> => Promise.reject(new TypeError('a defect'));
+    await expect(takeFirst(LINUX, candidates, download, join(folder, 'into'))).rejects.toThrow('a defect');
+  });
+});
+
+test('a kernel option that got lost is named', () => {
+  const wanted = '# comment\nCONFIG_TEE=y\nCONFIG_9P_FS=y\n';
+  expect(() => checkConfiguration(wanted, 'CONFIG_TEE=y\n# CONFIG_9P_FS is not set\n')).toThrow(
+    'CONFIG_9P_FS=y',
+  );
+  expect(() => checkConfiguration(wanted, 'CONFIG_9P_FS=y\nCONFIG_TEE=y\n')).not.toThrow();
+});
+
+describe('a step that fails', () => {
+  test('shows its last lines and where the whole log is', async () => {
+    const log = new BuildLog(join(folder, 'step.log'));
+    const failed = command('sh', ['-c', 'seq 1 100; echo broken >&2; exit 3'], { log });
+    await expect(failed).rejects.toThrow(/sh exited with 3:\n[^]*\n100\nbroken\nThe whole log: .*step\.log$/);
+    await expect(failed).rejects.not.toThrow(/^1$/m);
+    await log.close();
+  });
+
+  test('because a program is missing says which', async () => {
+    await expect(command('no-such-program', [])).rejects.toThrow(
+      'no-such-program is not installed on this host',
+    );
+  });
+
+  test('is ended by an abort', async () => {
+    const controller = new AbortController();
+    const running = command('sleep', ['60'], { signal: controller.signal });
+    controller.abort();
+    await expect(running).rejects.toMatchObject({ name: 'AbortError' });
+  });
+});
+
+test('progress is a line at the start and the end of each step where there is no terminal', () => {
+  let text = '';
+  const stream = new Writable({ write: (chunk, _encoding, done) => ((text += String(chunk)), done()) });
+  const progress = streamProgress(stream);
+  progress.start(1, 2, 'Linux');
+  progress.end(425);
+  progress.note('a note');
+  expect(text).toBe('[1/2] Linux ...\n[1/2] Linux: 7:05\na note\n');
+  expect(elapsed(59.4)).toBe('59 s');
+});

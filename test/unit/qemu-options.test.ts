@@ -1,0 +1,57 @@
+import { expect, test } from '@jest/globals';
+import { parseQemuArguments } from '#lib/commands/qemu';
+import { prepareMachine } from '#lib/qemu/build/index';
+
+test('everything after -- is the command, options included', () => {
+  const options = parseQemuArguments(['--node', '22', '--', 'sh', '-c', 'echo --node', '--', '--machine']);
+  expect(options.command).toEqual(['sh', '-c', 'echo --node', '--', '--machine']);
+  expect(options).toMatchObject({ node: 22, mode: 'run', share: process.cwd(), machine: undefined });
+});
+
+test('all options', () => {
+  const words =
+    '--machine dmabuf --node 26 --share /srv --ta a --ta b --env A=1 --env B=x=y --user app --node-modules --memory 2048 --cpus 4 --timeout 1.5 --verbose';
+  expect(parseQemuArguments(words.split(' '))).toEqual({
+    machine: 'dmabuf',
+    node: 26,
+    share: '/srv',
+    tas: ['a', 'b'],
+    env: { A: '1', B: 'x=y' },
+    user: 'app',
+    nodeModules: true,
+    memory: 2048,
+    cpus: 4,
+    timeout: 1500,
+    verbose: true,
+    mode: 'run',
+    rebuild: false,
+    install: false,
+    command: [],
+  });
+});
+
+test.each([
+  [['--machine', 'fast'], '--machine must be one of dynamic, static, dmabuf'],
+  [['--node', '18'], '--node must be one of 20, 22, 24, 26'],
+  [['--timeout', 'soon'], '--timeout must be a number'],
+  [['--timeout', '0'], '--timeout must be more than 0'],
+  [['--timeout', '2147484'], '--timeout must be at most'],
+  [['--memory', '1G'], '--memory must be a number'],
+  [['--env', 'A'], '--env must be NAME=VALUE'],
+  [['--env', '=x'], '--env must be NAME=VALUE'],
+  [['ls'], "'ls' is no option; a command comes after --"],
+  [['--build', '--', 'ls'], '--build runs no command'],
+  [['--nonsense'], '--nonsense'],
+])('%j is refused', (words, message) => {
+  expect(() => parseQemuArguments(words)).toThrow(message);
+});
+
+test.each([
+  [{ memory: 256 }, 'memory must be a whole number from 512'],
+  [{ memory: 768, machine: 'static' as const }, 'memory must be a whole number from 1024'],
+  [{ cpus: 0 }, 'cpus must be a whole number from 1 to 8'],
+  [{ machine: 'other' as never }, 'machine must be one of'],
+  [{ node: 18 as never }, 'node must be one of'],
+])('prepareMachine(%j) is refused before anything is built', async (options, message) => {
+  await expect(prepareMachine(options)).rejects.toThrow(message);
+});
