@@ -64,7 +64,8 @@ export function verdicts(runs: readonly Run[]): Verdict[] {
         ratio: is,
         limit,
         spread: apart,
-        met: is <= limit || is <= 1 + apart,
+        // Equal is as good as where up to equal was asked, not where faster was.
+        met: is <= limit || (limit >= 1 && is <= 1 + apart),
       });
     }
   }

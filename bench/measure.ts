@@ -21,10 +21,12 @@ interface Plan {
   readonly rounds: number;
   /** Of a case whose share is 1. */
   readonly calls: number;
+  /** Before the first round, until V8 has compiled what a case uses; as many in C. */
+  readonly warmUp: number;
 }
 
-const FULL: Plan = { rounds: 15, calls: 20 };
-const QUICK: Plan = { rounds: 2, calls: 4 };
+const FULL: Plan = { rounds: 15, calls: 20, warmUp: 200 };
+const QUICK: Plan = { rounds: 2, calls: 4, warmUp: 1 };
 
 const note = (text: string): void => void process.stderr.write(`${text}\n`);
 
@@ -57,9 +59,10 @@ function timeAsync(call: () => Promise<unknown>): Batch {
 }
 
 /** All subjects in turns, in another order each round, so that whatever changes meanwhile meets all of them. */
-async function inTurns(batches: [Subject, Batch][], rounds: number, calls: number): Promise<CaseResult> {
+async function inTurns(batches: [Subject, Batch][], plan: Plan): Promise<CaseResult> {
+  const { rounds, calls, warmUp } = plan;
   const all = new Map<Subject, number[]>(batches.map(([subject]) => [subject, []]));
-  for (const [, batch] of batches) await batch(Math.max(1, Math.ceil(calls / 4)));
+  for (const [, batch] of batches) await batch(warmUp);
   for (let round = 0; round < rounds; round++) {
     for (let i = 0; i < batches.length; i++) {
       const [subject, batch] = batches[(i + round) % batches.length];
@@ -86,7 +89,8 @@ async function measureCase(
   batches.push(['libteec again', fromC(server, bench.name, 'libteec')]);
   if (prepared.async) batches.push(['async', timeAsync(prepared.async)]);
   try {
-    return await inTurns(batches, plan.rounds, Math.max(1, Math.round(plan.calls * bench.share)));
+    const share = (calls: number): number => Math.max(1, Math.round(calls * bench.share));
+    return await inTurns(batches, { ...plan, calls: share(plan.calls), warmUp: share(plan.warmUp) });
   } finally {
     await prepared.close?.();
   }
@@ -114,8 +118,7 @@ async function measureParallel(plan: Plan, tee: TeeContext, server: CServer): Pr
         ['libteec again', fromC(server, name, 'libteec')],
         ['async', eightDeep],
       ],
-      Math.ceil(plan.rounds / 2),
-      plan.calls * 5,
+      { rounds: Math.ceil(plan.rounds / 2), calls: plan.calls * 5, warmUp: plan.warmUp },
     );
   } finally {
     await Promise.all(sessions.map((session) => session.close()));

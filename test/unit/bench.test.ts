@@ -55,6 +55,9 @@ describe('goals', () => {
     expect(met({ sync: 1070, 'libteec again': 1080 })).toEqual([true]);
     expect(met({ sync: 1070, 'libteec again': 920 })).toEqual([true]);
     expect(met({ sync: 1090, 'libteec again': 1080 })).toEqual([false]);
+    const temporary = (sync: number) =>
+      verdicts([run('tmp-in-16', { ...medians, sync, 'libteec again': 1100 })])[0]?.met;
+    expect([temporary(600), temporary(610), temporary(1000)]).toEqual([true, false, false]);
   });
 
   test('ratios are of each run, then their median', () => {
