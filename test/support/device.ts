@@ -14,6 +14,7 @@ import {
   type Session,
   type TeeContextOptions,
 } from 'node-optee';
+import type { ContextStatistics } from '#lib/native';
 import type { MachineName } from 'node-optee/qemu';
 import { NODE_OPTEE_TEST_TA_UUID } from './test-ta.js';
 
@@ -194,6 +195,11 @@ export async function rejection<E extends Error = Error>(promise: Promise<unknow
     return error as E;
   }
   throw new Error('The promise was not rejected');
+}
+
+/** What a context holds: an internal method, not in the public types. */
+export function statistics(tee: TeeContext): ContextStatistics | undefined {
+  return (tee as unknown as { statistics(): ContextStatistics | undefined }).statistics();
 }
 
 /** Warnings with a stack trace in the kernel's log. */

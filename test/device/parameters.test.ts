@@ -1,0 +1,267 @@
+import { describe, expect, test } from '@jest/globals';
+import { buffer, TeeError, value, type Session } from 'node-optee';
+import { rejection, useTee, withSession } from '../support/device.js';
+import * as TA from '../support/test-ta.js';
+
+const guest = useTee();
+
+/** How the TA saw its parameters. */
+async function seen(session: Session): Promise<{ type: number; flags: number; a: number; b: number }[]> {
+  const [bytes] = await session.invoke(TA.TEST_TA_PARAMS_READ, [buffer.out(64)]);
+  const words = new Uint32Array(bytes.slice().buffer);
+  return [0, 4, 8, 12].map((i) => ({
+    type: words[i],
+    flags: words[i + 1],
+    a: words[i + 2],
+    b: words[i + 3],
+  }));
+}
+
+describe('every kind of parameter', () => {
+  test('values', () =>
+    withSession(guest.tee, async (session) => {
+      expect(
+        await session.invoke(TA.TEST_TA_VALUES, [
+          value.in(0xffffffff, 1),
+          value.inout(3, 0xfffffffe),
+          value.out(),
+          undefined,
+        ]),
+      ).toEqual([undefined, { a: 4, b: 0 }, { a: 2, b: 0xffffffff }, undefined]);
+      await session.invoke(TA.TEST_TA_PARAMS, [undefined, value.in(1, 2), value.out(), value.inout(3)]);
+      expect(await seen(session)).toEqual([
+        { type: 0, flags: 0, a: 0, b: 0 },
+        { type: 1, flags: 0, a: 1, b: 2 },
+        { type: 2, flags: 0, a: 0, b: 0 },
+        { type: 3, flags: 0, a: 3, b: 0 },
+      ]);
+    }));
+
+  test('buffers: empty is not NULL', () =>
+    withSession(guest.tee, async (session) => {
+      await session.invoke(TA.TEST_TA_PARAMS, [
+        buffer.in(new Uint8Array(0)),
+        buffer.null('in'),
+        buffer.out(0),
+        buffer.null('inout'),
+      ]);
+      const [first, second, third, fourth] = await seen(session);
+      expect(first).toMatchObject({ type: 5, flags: 0, a: 0 });
+      expect(second).toMatchObject({ type: 5, flags: TA.TEST_TA_PARAM_NULL, a: 0 });
+      expect(third).toMatchObject({ type: 6, flags: 0, a: 0 });
+      expect(fourth).toMatchObject({ type: 7, flags: TA.TEST_TA_PARAM_NULL, a: 0 });
+    }));
+
+  test('whole and partial shared memory', () =>
+    withSession(guest.tee, async (session) => {
+      const shm = guest.tee.allocSharedMemory(9000);
+      try {
+        const params = [
+          shm.in(),
+          shm.out({ offset: 100, size: 50 }),
+          shm.inout({ offset: 8999 }),
+          shm.in({ size: 0 }),
+        ];
+        await session.invoke(TA.TEST_TA_PARAMS, params);
+        expect(await seen(session)).toMatchObject([
+          { type: 5, flags: TA.TEST_TA_PARAM_NONSECURE, a: 9000, b: 0 },
+          { type: 6, a: 50, b: 100 },
+          { type: 7, a: 1, b: 8999 - 8192 },
+          { type: 5, a: 0 },
+        ]);
+      } finally {
+        shm.close();
+      }
+    }));
+
+  test.each([1, 16, 4095, 4096, 4097, 65536, 1 << 20])('%d bytes in, out and inout', (size) =>
+    withSession(guest.tee, async (session) => {
+      const bytes = new Uint8Array(size).map((_, i) => i * 13);
+      const [, copy] = await session.invoke(TA.TEST_TA_COPY, [buffer.in(bytes), buffer.out(size)]);
+      expect(Buffer.from(copy).equals(bytes)).toBe(true);
+      const [changed] = session.invokeSync(TA.TEST_TA_TRANSFORM, [buffer.inout(bytes)]);
+      expect(Buffer.from(changed).equals(bytes.map((byte) => byte ^ 0xa5))).toBe(true);
+    }),
+  );
+
+  test('parameters can be used again, also at the same time', () =>
+    withSession(guest.tee, async (session) => {
+      const params = [buffer.in(Buffer.from('again')), buffer.out(5)] as const;
+      const found = await Promise.all([1, 2, 3, 4].map(() => session.invoke(TA.TEST_TA_COPY, params)));
+      for (const [, copy] of found) expect(Buffer.from(copy).toString()).toBe('again');
+      expect(new Set(found.map(([, copy]) => copy.buffer)).size).toBe(4);
+    }));
+});
+
+describe('inputs', () => {
+  test('are copied before invoke returns, and never change', () =>
+    withSession(guest.tee, async (session) => {
+      const bytes = Buffer.from('before');
+      const done = session.invoke(TA.TEST_TA_COPY, [buffer.in(bytes), buffer.out(6)]);
+      bytes.write('after!');
+      expect(Buffer.from((await done)[1]).toString()).toBe('before');
+      const poke = Buffer.from('poked!');
+      await session.invoke(TA.TEST_TA_POKE, [buffer.in(bytes), buffer.in(poke), value.in(0, 6)]);
+      expect(bytes.toString()).toBe('after!');
+    }));
+
+  test('can be a part of a larger buffer, or over a SharedArrayBuffer', () =>
+    withSession(guest.tee, async (session) => {
+      const shared = new Uint8Array(new SharedArrayBuffer(20)).fill(5);
+      const [, a] = await session.invoke(TA.TEST_TA_COPY, [buffer.in(shared.subarray(3, 7)), buffer.out(9)]);
+      expect(a).toEqual(new Uint8Array(4).fill(5));
+      const [, b] = session.invokeSync(TA.TEST_TA_COPY, [
+        buffer.in(Buffer.alloc(99, 6).subarray(1, 3)),
+        buffer.out(2),
+      ]);
+      expect(b).toEqual(new Uint8Array(2).fill(6));
+    }));
+});
+
+describe('outputs', () => {
+  test.each([0, 1, 99, 100])('are cut to the %d of 100 bytes that the TA wrote', (size) =>
+    withSession(guest.tee, async (session) => {
+      const wanted = new Uint8Array(size).map((_, i) => i);
+      const [out] = await session.invoke(TA.TEST_TA_WRITE, [buffer.out(100), value.in(size)]);
+      expect(out).toEqual(wanted);
+      expect(out.buffer.byteLength).toBe(size);
+      expect(
+        session.invokeSync(TA.TEST_TA_WRITE, [buffer.inout(new Uint8Array(100)), value.in(size)])[0],
+      ).toEqual(wanted);
+      const shm = guest.tee.allocSharedMemory(100);
+      expect(session.invokeSync(TA.TEST_TA_WRITE, [shm.out(), value.in(size)])[0]).toBe(size);
+      shm.close();
+    }),
+  );
+
+  test('a short buffer says what it needs; NULL asks the same', () =>
+    withSession(guest.tee, async (session) => {
+      const shm = guest.tee.allocSharedMemory(100);
+      for (const out of [buffer.out(10), buffer.null('out'), shm.out({ size: 10 })]) {
+        const error = await rejection<TeeError>(session.invoke(TA.TEST_TA_WRITE, [out, value.in(77)]));
+        expect(error).toMatchObject({
+          name: 'TeeError',
+          code: 'TEE_ERROR_SHORT_BUFFER',
+          origin: 'trusted-app',
+          command: TA.TEST_TA_WRITE,
+          uuid: session.uuid,
+          outputs: [{ size: 77 }, undefined],
+        });
+        expect(error.message).toContain('params[0] needs 77 bytes');
+        expect(() => session.invokeSync(TA.TEST_TA_WRITE, [out, value.in(77)])).toThrow(
+          expect.objectContaining({
+            code: 'TEE_ERROR_SHORT_BUFFER',
+            outputs: [expect.objectContaining({ size: 77 }), undefined],
+          }),
+        );
+      }
+      shm.close();
+    }));
+
+  test("a TA's own result, with values and sizes as it left them", () =>
+    withSession(guest.tee, async (session) => {
+      const error = await rejection<TeeError>(
+        session.invoke(TA.TEST_TA_RESULT, [value.in(0x12345678, 50), buffer.out(4), value.out()]),
+      );
+      expect(error).toMatchObject({
+        code: 'TEE_0x12345678',
+        result: 0x12345678,
+        origin: 'trusted-app',
+        originCode: 4,
+        outputs: [undefined, { size: 50, data: new Uint8Array(4) }, { a: 0xedcba987, b: 50 }],
+      });
+    }));
+
+  test('a TA that claims to have written more than there was room for', () =>
+    withSession(guest.tee, async (session) => {
+      const shm = guest.tee.allocSharedMemory(64);
+      const claim = value.in(0, 0x7fffffff);
+      const [, out] = await session.invoke(TA.TEST_TA_RESULT, [claim, buffer.out(4)]);
+      expect(out).toHaveLength(4);
+      expect(await session.invoke(TA.TEST_TA_RESULT, [claim, shm.out({ size: 8 })])).toEqual([undefined, 8]);
+      shm.close();
+    }));
+});
+
+describe("memory of other calls' buffers", () => {
+  const secret = new Uint8Array(4000).fill(0x5a);
+
+  /** What a TA finds in the page of a buffer of one byte. */
+  async function page(session: Session, options = {}): Promise<Buffer> {
+    const params = [buffer.inout(new Uint8Array(1)), buffer.out(4096), value.in(0, 4096)] as const;
+    const [, bytes] = await session.invoke(TA.TEST_TA_PEEK, params, options);
+    return Buffer.from(bytes);
+  }
+
+  test('is never seen by another session', async () => {
+    const first = await guest.open();
+    const second = await guest.open();
+    try {
+      for (let i = 0; i < 4; i++) {
+        await first.invoke(TA.TEST_TA_TOUCH, [buffer.in(secret), buffer.inout(secret)]);
+        expect((await page(second)).includes(0x5a)).toBe(false);
+      }
+    } finally {
+      await Promise.all([first.close(), second.close()]);
+    }
+  });
+
+  test('is zeroed after a call with wipe', () =>
+    withSession(guest.tee, async (session) => {
+      for (let i = 0; i < 4; i++) {
+        await session.invoke(TA.TEST_TA_TOUCH, [buffer.in(secret), buffer.inout(secret)], { wipe: true });
+        expect((await page(session)).includes(0x5a)).toBe(false);
+        session.invokeSync(TA.TEST_TA_TOUCH, [buffer.in(secret), buffer.inout(secret)], { wipe: true });
+        expect((await page(session)).includes(0x5a)).toBe(false);
+      }
+    }));
+
+  test('does not reach JavaScript, whatever a TA writes beyond what it was given', () =>
+    withSession(guest.tee, async (session) => {
+      const poke = new Uint8Array(4096).fill(0x77);
+      const [small] = await session.invoke(TA.TEST_TA_POKE, [
+        buffer.inout(new Uint8Array(16)),
+        buffer.in(poke),
+        value.in(0, 4096),
+      ]);
+      expect(small).toEqual(new Uint8Array(16).fill(0x77));
+      for (let i = 0; i < 4; i++) {
+        // Room for much, nothing written by this call's TA command: what it says that it wrote is zeros.
+        const [, out] = await session.invoke(TA.TEST_TA_RESULT, [value.in(0, 4096), buffer.out(4096)]);
+        expect(out).toEqual(new Uint8Array(4096));
+      }
+    }));
+});
+
+describe('refused before the kernel sees it', () => {
+  const five = [value.in(1), value.in(1), value.in(1), value.in(1), value.in(1)];
+
+  test('more than four parameters', () =>
+    withSession(guest.tee, async (session) => {
+      const expected = { code: 'ERR_OUT_OF_RANGE', message: 'params.length must be at most 4, not 5' };
+      expect(await rejection(session.invoke(0, five))).toMatchObject(expected);
+      expect(() => session.invokeSync(0, five)).toThrow(expect.objectContaining(expected));
+      expect(await rejection(guest.open(undefined, { params: five }))).toMatchObject(expected);
+    }));
+
+  test('wrong arguments are rejections, with the name of what is wrong', () =>
+    withSession(guest.tee, async (session) => {
+      for (const [call, message] of [
+        [() => session.invoke(-1), 'command must be a whole number from 0 to 4294967295, not -1'],
+        [() => session.invoke('1' as never), "command must be a number, not string '1'"],
+        [() => session.invoke(1, {} as never), 'params must be an array, not {}'],
+        [() => session.invoke(1, [], null as never), 'options must be an object, not null'],
+        [
+          () => session.invoke(1, [], { signal: {} as never }),
+          'options.signal must be an AbortSignal, not {}',
+        ],
+        [() => session.invoke(1, [], { wipe: 1 as never }), 'options.wipe must be a boolean, not number 1'],
+        [() => guest.tee.openSession('x'), /^uuid must be 32 hexadecimal digits/],
+        [() => guest.open(undefined, { login: 'user' as never }), /^options.login must be a Login/],
+      ] as const) {
+        const error = await rejection(call());
+        expect(error).toBeInstanceOf(Error);
+        expect(error.message).toEqual(typeof message === 'string' ? message : expect.stringMatching(message));
+      }
+    }));
+});

@@ -1,0 +1,261 @@
+import { readFileSync } from 'node:fs';
+import { beforeAll, describe, expect, test } from '@jest/globals';
+import { buffer, TeeContext, TeeError, value, type SharedMemory, type TeeContextOptions } from 'node-optee';
+import { kernelWarnings, rejection, TEST_TA, useTee, withSession } from '../support/device.js';
+import * as TA from '../support/test-ta.js';
+
+const MiB = 1 << 20;
+
+/** As far as it is needed: the types of Node 20 do not have it. */
+declare const WebAssembly: {
+  Memory: new (options: { initial: number; maximum: number; shared: true }) => {
+    readonly buffer: SharedArrayBuffer;
+    grow(pages: number): number;
+  };
+};
+
+/** `dmabuf` has one of the boot. */
+let warningsAtStart: string[];
+beforeAll(async () => {
+  warningsAtStart = await kernelWarnings();
+});
+
+/** `registration` is an internal switch: false allocates as where a TEE cannot register memory. */
+describe.each([true, false])('with registration: %s', (registration) => {
+  const guest = useTee({ registration } as TeeContextOptions);
+  const view = (shm: SharedMemory): Uint8Array => new Uint8Array(shm.buffer as ArrayBuffer);
+
+  test('both sides see the same bytes', () =>
+    withSession(guest.tee, async (session) => {
+      const shm = guest.tee.allocSharedMemory(10_000);
+      expect(shm).toMatchObject({ size: 10_000, closed: false, context: guest.tee });
+      expect(shm.id).toBeGreaterThanOrEqual(0);
+      expect(shm.buffer?.byteLength).toBe(10_000);
+      expect(shm.buffer).toBe(shm.buffer);
+      expect(view(shm).every((byte) => byte === 0)).toBe(true);
+      await session.invoke(TA.TEST_TA_WRITE, [shm.out(), value.in(10_000)]);
+      expect(view(shm)[300]).toBe(49);
+      view(shm)[5] = 250;
+      expect(Buffer.from(shm.read(4, 2))).toEqual(Buffer.from([4, 250]));
+      shm.write(Buffer.from([9, 9]), 9998);
+      const [, sum] = session.invokeSync(TA.TEST_TA_CHECKSUM, [shm.in({ offset: 9998 }), value.out()]);
+      expect(sum.a).toBe(18);
+      shm.close();
+    }));
+
+  test('temporary buffers of all sizes', () =>
+    withSession(guest.tee, async (session) => {
+      for (const size of [0, 1, 4096, 5000, 70_000]) {
+        const bytes = new Uint8Array(size).fill(size);
+        const [, copy] = await session.invoke(TA.TEST_TA_COPY, [buffer.in(bytes), buffer.out(size)]);
+        expect(Buffer.from(copy).equals(bytes)).toBe(true);
+      }
+    }));
+
+  test('its descriptor is close-on-exec and a tee_shm', () => {
+    const shm = guest.tee.allocSharedMemory(1);
+    const flags = /^flags:\s+(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${shm.fd}`, 'utf8'))?.[1];
+    expect(Number.parseInt(flags ?? '0', 8) & 0o2000000).toBe(0o2000000);
+    shm.close();
+    expect(shm.fd).toBe(-1);
+  });
+
+  test('out of bounds', () => {
+    const shm = guest.tee.allocSharedMemory(100);
+    for (const wrong of [
+      () => shm.read(101),
+      () => shm.read(0, 101),
+      () => shm.read(100, 1),
+      () => shm.read(-1),
+      () => shm.read(0.5),
+      () => shm.read(2 ** 53, 2 ** 53),
+      () => shm.write(new Uint8Array(1), 100),
+      () => shm.write(new Uint8Array(101)),
+      () => shm.write(new Uint8Array(0), 101),
+      () => shm.in({ offset: 101 }),
+      () => shm.out({ offset: 1, size: 100 }),
+      () => shm.inout({ size: -1 }),
+    ]) {
+      expect(wrong).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+    }
+    expect(shm.read(100)).toHaveLength(0);
+    shm.write(new Uint8Array(0), 100);
+    shm.close();
+    expect(() => guest.tee.allocSharedMemory(0)).toThrow(
+      'size must be a whole number from 1 to 4294967295, not 0',
+    );
+  });
+
+  test('closed: its views are empty, and it cannot be used', () =>
+    withSession(guest.tee, async (session) => {
+      const shm = guest.tee.allocSharedMemory(4096);
+      const bytes = view(shm);
+      const param = shm.in();
+      shm.close();
+      shm.close();
+      expect(shm.closed).toBe(true);
+      expect([bytes.length, shm.buffer?.byteLength]).toEqual([0, 0]);
+      expect(() => shm.in()).toThrow(expect.objectContaining({ code: 'ERR_TEE_CLOSED' }));
+      expect(() => shm.read()).toThrow(expect.objectContaining({ code: 'ERR_TEE_CLOSED' }));
+      expect(await rejection(session.invoke(TA.TEST_TA_TOUCH, [param]))).toMatchObject({
+        code: 'ERR_TEE_CLOSED',
+        message: expect.stringMatching(/^params\[0\], the allocated SharedMemory of 4096 bytes, is closed/),
+      });
+    }));
+
+  test('closed under a call: the call has it until it ends', () =>
+    withSession(guest.tee, async (session) => {
+      const shm = guest.tee.allocSharedMemory(4096);
+      const waiting = session.invoke(TA.TEST_TA_WAIT, [value.in(100)]);
+      const filled = session.invoke(TA.TEST_TA_FILL, [shm.inout(), value.in(8)]);
+      shm.close();
+      await waiting;
+      expect(await filled).toEqual([4096, undefined]);
+    }));
+
+  test('a buffer that the caller moved stays readable after close', () => {
+    const shm = guest.tee.allocSharedMemory(16);
+    view(shm).fill(3);
+    const moved = structuredClone(shm.buffer as ArrayBuffer, { transfer: [shm.buffer as ArrayBuffer] });
+    shm.close();
+    expect([...new Uint8Array(moved)]).toEqual(new Array(16).fill(3));
+  });
+
+  test("another context's", () =>
+    withSession(guest.tee, async (session) => {
+      const other = TeeContext.open();
+      const shm = other.allocSharedMemory(4096);
+      expect(
+        await rejection(session.invoke(TA.TEST_TA_TOUCH, [value.in(1), shm.in()] as never)),
+      ).toMatchObject({
+        code: 'ERR_TEE_WRONG_CONTEXT',
+        message: expect.stringMatching(/^params\[1\] is shared memory of another TeeContext/),
+      });
+      expect(
+        await rejection(guest.open(TEST_TA, { params: [undefined, undefined, shm.in()] })),
+      ).toMatchObject({
+        code: 'ERR_TEE_WRONG_CONTEXT',
+      });
+      await other.close();
+    }));
+
+  test('4 MiB each way', () =>
+    withSession(guest.tee, async (session) => {
+      const source = guest.tee.allocSharedMemory(4 * MiB);
+      const target = guest.tee.allocSharedMemory(4 * MiB);
+      view(source).fill(7);
+      await session.invoke(TA.TEST_TA_COPY, [source.in(), target.out()]);
+      expect(
+        Buffer.from(target.buffer as ArrayBuffer).equals(Buffer.from(source.buffer as ArrayBuffer)),
+      ).toBe(true);
+      source.close();
+      target.close();
+    }));
+});
+
+describe('large temporary buffers', () => {
+  const guest = useTee();
+
+  test('4 MiB each way', () =>
+    withSession(guest.tee, async (session) => {
+      const bytes = new Uint8Array(4 * MiB).fill(1);
+      const [, copy] = await session.invoke(TA.TEST_TA_COPY, [buffer.in(bytes), buffer.out(bytes.length)]);
+      expect(Buffer.from(copy).equals(bytes)).toBe(true);
+    }));
+
+  test(
+    'beyond what OP-TEE can map: an error that says so, and the session is still good',
+    () =>
+      withSession(guest.tee, async (session) => {
+        for (const size of [8, 16, 32]) {
+          const bytes = new Uint8Array(size * MiB);
+          const error = await rejection(
+            session.invoke(TA.TEST_TA_TOUCH, [buffer.in(bytes), buffer.out(bytes.length)]),
+          );
+          expect(error.message).toContain(`${2 * size * MiB} bytes`);
+          if (error instanceof TeeError) expect(error.code).toBe('TEE_ERROR_OUT_OF_MEMORY');
+          else expect(error).toMatchObject({ name: 'TeeSystemError', code: 'ENOMEM' });
+          expect(await session.invoke(TA.TEST_TA_VALUES, [value.inout(size)])).toEqual([
+            { a: size + 1, b: 2 },
+          ]);
+        }
+      }),
+    60_000,
+  );
+
+  test('without a trace in the log of the kernel', async () => {
+    // SHM_ALLOC beyond 4 MiB, which would leave one, is not used where memory can be registered.
+    expect(await kernelWarnings()).toEqual(warningsAtStart);
+  });
+});
+
+describe('registered memory', () => {
+  const guest = useTee();
+
+  test('is the memory of the caller', () =>
+    withSession(guest.tee, async (session) => {
+      const memory = new SharedArrayBuffer(3 * 4096 + 17);
+      const bytes = new Uint8Array(memory, 5, 2 * 4096);
+      const shm = guest.tee.registerSharedMemory(bytes);
+      expect(shm.size).toBe(bytes.length);
+      expect(shm.buffer).toBeUndefined();
+      await session.invoke(TA.TEST_TA_FILL, [shm.inout({ offset: 1, size: 3 }), value.in(4)]);
+      expect([...bytes.subarray(0, 5)]).toEqual([0, 4, 4, 4, 0]);
+      expect([...shm.read(0, 5)]).toEqual([0, 4, 4, 4, 0]);
+      shm.write(Buffer.from([1]), 0);
+      expect(bytes[0]).toBe(1);
+      shm.close();
+      expect(bytes[1]).toBe(4);
+    }));
+
+  test('what can move or shrink is refused', () => {
+    const resizable = new (ArrayBuffer as unknown as new (size: number, o: object) => ArrayBuffer)(8, {
+      maxByteLength: 16,
+    });
+    const growable = new (SharedArrayBuffer as unknown as new (size: number, o: object) => SharedArrayBuffer)(
+      8,
+      {
+        maxByteLength: 16,
+      },
+    );
+    for (const [view, code, message] of [
+      [
+        new Uint8Array(8),
+        'ERR_INVALID_ARG_VALUE',
+        /^view must be over a SharedArrayBuffer.*allocSharedMemory/,
+      ],
+      [Buffer.alloc(8), 'ERR_INVALID_ARG_VALUE', /SharedArrayBuffer/],
+      [new Uint8Array(resizable), 'ERR_INVALID_ARG_VALUE', /SharedArrayBuffer/],
+      [new Uint8Array(growable), 'ERR_INVALID_ARG_VALUE', /fixed length, not a growable one/],
+      [new Uint8Array(new SharedArrayBuffer(0)), 'ERR_INVALID_ARG_VALUE', /must not be empty/],
+      [new Uint16Array(new SharedArrayBuffer(8)), 'ERR_INVALID_ARG_TYPE', /Uint8Array/],
+      [new SharedArrayBuffer(8), 'ERR_INVALID_ARG_TYPE', /Uint8Array/],
+    ] as const) {
+      expect(() => guest.tee.registerSharedMemory(view as Uint8Array)).toThrow(
+        expect.objectContaining({ code, message: expect.stringMatching(message) }),
+      );
+    }
+  });
+
+  test('memory of WebAssembly', () =>
+    withSession(guest.tee, async (session) => {
+      const memory = new WebAssembly.Memory({ initial: 1, maximum: 4, shared: true });
+      const bytes = new Uint8Array(memory.buffer);
+      const shm = guest.tee.registerSharedMemory(bytes);
+      memory.grow(1);
+      await session.invoke(TA.TEST_TA_FILL, [shm.inout({ size: 2 }), value.in(6)]);
+      expect([...new Uint8Array(memory.buffer, 0, 3)]).toEqual([6, 6, 0]);
+      shm.close();
+    }));
+
+  test('where the TEE takes none', async () => {
+    const tee = TeeContext.open({ registration: false } as TeeContextOptions);
+    expect(() => tee.registerSharedMemory(new Uint8Array(new SharedArrayBuffer(8)))).toThrow(
+      expect.objectContaining({
+        code: 'ERR_TEE_NOT_SUPPORTED',
+        message: expect.stringContaining('use allocSharedMemory'),
+      }),
+    );
+    await tee.close();
+  });
+});
