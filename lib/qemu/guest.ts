@@ -292,12 +292,13 @@ export class Guest {
 
   /** Looks at each line of the logs for the end of a world. */
   #watch(log: LogName, line: string): void {
-    if (this.#panic || this.#closing) return;
-    this.#panic = panicOfLine(log, line);
-    if (!this.#panic) return;
+    const panic = this.#closing ? undefined : panicOfLine(log, line);
+    // The firmware's can be a consequence of another one, and be read before it.
+    if (!panic || (this.#panic && this.#panic.world !== 'firmware')) return;
+    this.#panic = panic;
     // The rest of what it has to say, then the end: Linux ends QEMU itself, the others hang.
     const error = () => this.#conclude(this.#panicError());
-    const timer = setTimeout(error, PANIC_GRACE[this.#panic.world]);
+    const timer = setTimeout(error, PANIC_GRACE[panic.world]);
     void this.closed.then(() => clearTimeout(timer));
   }
 
