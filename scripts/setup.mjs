@@ -76,6 +76,18 @@ export function compile() {
   });
 }
 
+/** bench/ to build/bench/. */
+export function compileBench() {
+  once(
+    'build/bench.stamp',
+    'build/bench',
+    digest('bench', 'lib', 'tsconfig.json', 'package-lock.json'),
+    () => {
+      run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', join(ROOT, 'bench')]);
+    },
+  );
+}
+
 /** test/ to build/test/. */
 export function compileTests() {
   once('build/test.stamp', 'build/test', digest('test', 'lib', 'tsconfig.json', 'package-lock.json'), () => {

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:f
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ROOT, compile, compileTests, setUpHost } from './setup.mjs';
+import { ROOT, compile, compileBench, compileTests, setUpHost } from './setup.mjs';
 
 const require = createRequire(import.meta.url);
 const REPORTS = join(ROOT, 'build', 'reports');
@@ -102,8 +102,7 @@ const hostTests = (name, pattern) => ({
 const deviceTests = (machine, node, pattern = 'build/test/device/') => ({
   name: `device tests on ${machine}, Node.js ${node}`,
   run: async () => {
-    const { Guest } = require('../dist/qemu/index.js');
-    const { prepareNodeModules } = require('../dist/qemu/build/index.js');
+    const { Guest, prepareNodeModules } = require('../dist/qemu/index.js');
     const report = join(REPORTS, `device-${machine}-${node}.json`);
     const guest = await Guest.boot({
       machine,
@@ -140,17 +139,18 @@ async function setUp() {
   setUpHost(TEST_PACKAGES);
   compile();
   compileTests();
+  compileBench();
   rmSync(REPORTS, { recursive: true, force: true });
   mkdirSync(REPORTS, { recursive: true });
   const { buildAddon } = await import('./build-addon.mjs');
   await buildAddon('x64');
   await buildAddon('arm64');
-  const { prepareDevKit, prepareMachine, prepareNodeModules } = require('../dist/qemu/build/index.js');
-  const { buildTa } = require('../dist/qemu/build/ta.js');
+  const { prepareMachine, prepareNodeModules } = require('../dist/qemu/index.js');
   for (const machine of ['dynamic', 'static', 'dmabuf']) await prepareMachine({ machine });
   for (const node of [20, 22, 26]) await prepareMachine({ node });
   await prepareNodeModules(ROOT);
-  await buildTa({ dir: join(ROOT, 'test/ta'), devKit: await prepareDevKit(), out: join(ROOT, 'build/ta') });
+  // The test TA, and the C side of the benchmark, whose quick form is a device test.
+  await require('../build/bench/prepare.js').prepareBench();
 }
 
 const tasks = () => [

@@ -7,3 +7,15 @@ export { MACHINES, NODE_VERSIONS } from './machine.js';
 export type { Machine, MachineName, NodeVersion } from './machine.js';
 export type { LogName, Panic } from './panic.js';
 export type { TerminalSize } from './protocol.js';
+export {
+  BuildError,
+  cacheFolder,
+  cleanCache,
+  prepareDevKit,
+  prepareMachine,
+  prepareNodeModules,
+} from './build/index.js';
+export { buildTa } from './build/ta.js';
+export { silentProgress, streamProgress } from './build/progress.js';
+export type { Progress } from './build/progress.js';
+export type { PrepareOptions } from './build/index.js';

@@ -1,5 +1,6 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { partKey } from './cache.js';
 import { BuildError } from './command.js';
 import { type Part, makeExt4 } from './part.js';
 
@@ -23,7 +24,9 @@ export function nodeModulesPart(share: string): Part {
     needs: [],
     inputs: {
       recipe: 1,
-      files: Object.fromEntries(present.map((name) => [name, readFileSync(join(share, name), 'utf8')])),
+      files: Object.fromEntries(
+        present.map((name) => [name, partKey(readFileSync(join(share, name), 'utf8'))]),
+      ),
     },
     async build(folder, shop) {
       for (const name of present) copyFileSync(join(share, name), join(shop.scratch, name));
