@@ -11,7 +11,7 @@ import {
 import { callHint, memoryOf, resultHint } from './hints.js';
 import type { Login } from './login.js';
 import { AnswerFlags, Cancelled, Packet, Status } from './native.js';
-import type { ContextHandle, Native, Outputs as NativeOutputs, SessionHandle } from './native.js';
+import type { Native, Outputs as NativeOutputs } from './native.js';
 import { describeParam, unpack, unpackFailed, type Params } from './parameters.js';
 import { originName } from './results.js';
 
@@ -110,13 +110,11 @@ export function failure(
 /**
  * Waits for an asynchronous call that has just been started.
  * @param id the call's
- * @param handle what the call is cancelled with
  * @param finish makes the answer of a call that succeeded from its record
  */
 export function settled<T>(
   n: Native,
   id: number,
-  handle: SessionHandle | ContextHandle,
   caller: Caller,
   command: number | undefined,
   params: Params,
@@ -138,7 +136,7 @@ export function settled<T>(
     });
     if (signal !== undefined) {
       onAbort = () => {
-        if (n.cancel(handle, id) !== Cancelled.removed) return; // its record decides
+        if (n.cancel(id) !== Cancelled.removed) return; // its record decides
         n.settle.delete(id);
         reject(aborted(signal, caller, command, params));
       };

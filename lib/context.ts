@@ -161,7 +161,7 @@ export class TeeContext {
         : n.openSession(bytes, login.client);
       if (id === 0) throw failure(n, n.packet, 0, undefined, 0, caller, undefined, params);
       if (debug.enabled) debug('open %d: session with TA %s (%s)', id, caller.uuid, login);
-      return settled(n, id, this.#handle as ContextHandle, caller, undefined, params, signal, (values, at) =>
+      return settled(n, id, caller, undefined, params, signal, (values, at) =>
         Session.make(n, this, n.records[at + Packet.handle] as SessionHandle, caller, values),
       );
     } catch (error) {

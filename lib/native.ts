@@ -35,8 +35,8 @@ export type DmaBufHandle = number & { readonly [kind]: 'dma-buf' };
 
 /**
  * What is at which index of {@link Native.packet}, and of each record in {@link Native.records} from the
- * record's own start. `in`: read by the call. `out`: written by the time that it has ended. An index that is
- * not named `out` is left as it was, or undefined in a record.
+ * record's own start. `in`: read by the call. `out`: written by the time that it has ended. What is not said to
+ * be `out` has no meaning afterwards.
  */
 export const enum Packet {
   /** out, records only: the call's id, as the function that started it returned it. */
@@ -132,9 +132,9 @@ export const enum Status {
   outOfBounds = -5,
 }
 
-/** A system call that failed. `errno` is positive here; 'thread' and 'memory' are no ioctl's name. */
+/** A system call that failed. `errno` is positive here. */
 export interface Failure {
-  /** 'TEE_IOC_SHM_REGISTER', 'open', 'memfd_create', … ; 'argument': the addon was misused (a bug of ours). */
+  /** 'TEE_IOC_SHM_REGISTER', 'open', 'memfd_create', … ; 'argument NAME': the addon was misused (a bug of ours). */
   readonly operation: string;
   /** 'open', 'ioctl', 'mmap', … */
   readonly syscall: string;
@@ -269,11 +269,10 @@ export interface Functions {
   invokeSync(b0?: Uint8Array, b1?: Uint8Array, b2?: Uint8Array, b3?: Uint8Array): Outputs | undefined;
 
   /**
-   * Cancels one asynchronous call.
-   * @param handle its session; for an open its context
+   * Cancels one asynchronous open or invoke, also when its session or context is closing.
    * @param call its id
    */
-  cancel(handle: SessionHandle | ContextHandle, call: number): Cancelled;
+  cancel(call: number): Cancelled;
 
   /**
    * Closes a session: its handle is unusable at once; calls under way or queued are done first, then

@@ -141,7 +141,7 @@ export class Session<P extends Params = Params> {
       : n.invoke();
     if (id === 0) throw failure(n, n.packet, 0, undefined, 0, this.#caller, command, params);
     if (debug.enabled) debug('invoke %d: command %d of TA %s', id, command, this.uuid);
-    return settled(n, id, this.#handle as SessionHandle, this.#caller, command, params, signal, same);
+    return settled(n, id, this.#caller, command, params, signal, same);
   }
 
   #startSync(command: number, params: Params, options: Pick<CallOptions, 'wipe'>): unknown[] {

@@ -281,18 +281,12 @@ napi_value invokeSync(napi_env env, napi_callback_info info) {
 }
 
 napi_value cancel(napi_env env, napi_callback_info info) {
-  const Arguments<2> arguments(env, info);
+  const Arguments<1> arguments(env, info);
   auto cancelled = core::Cancelled::ended;
   uint64_t id;
-  if (arguments.client != nullptr && readUint(env, arguments.values[1], kMaxSafe, id)) {
-    Client& client = *arguments.client;
-    const double handle = readHandle(env, arguments.values[0]);
-    if (const auto session = client.handles.get<core::Session>(handle)) {
-      cancelled = session->context->cancel(session, id);
-    } else if (const auto context = client.handles.get<core::Context>(handle)) {
-      cancelled = context->cancelOpen(id);
-    }
-    if (cancelled == core::Cancelled::removed) client.callsEnded(env, 1);
+  if (arguments.client != nullptr && readUint(env, arguments.values[0], kMaxSafe, id)) {
+    cancelled = arguments.client->cancel(id);
+    if (cancelled == core::Cancelled::removed) arguments.client->callsEnded(env, 1);
   }
   return number(env, static_cast<double>(cancelled));
 }

@@ -116,6 +116,17 @@ void Client::addContext(const std::shared_ptr<core::Context>& context) {
   contexts_.push_back(context);
 }
 
+// Also of a session or context whose handle was closed while calls are still queued.
+core::Cancelled Client::cancel(uint64_t call) {
+  for (const std::weak_ptr<core::Context>& weak : contexts_) {
+    const std::shared_ptr<core::Context> context = weak.lock();
+    if (!context) continue;
+    const core::Cancelled cancelled = context->cancel(call);
+    if (cancelled != core::Cancelled::ended) return cancelled;
+  }
+  return core::Cancelled::ended;
+}
+
 void Client::wake(void* self) {
   napi_call_threadsafe_function(static_cast<Client*>(self)->wake_, nullptr, napi_tsfn_nonblocking);
 }

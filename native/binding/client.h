@@ -53,6 +53,7 @@ class Client {
   void callsEnded(napi_env env, size_t count);
 
   void addContext(const std::shared_ptr<core::Context>& context);
+  core::Cancelled cancel(uint64_t call);
 
   // Something that lets a view's memory live until its last copy is gone, which may be on any thread and
   // after the environment: the environment's end waits for it.

@@ -118,7 +118,7 @@ bool Context::start(std::unique_ptr<Call>& call) {
     } else {
       Session& session = *call->session;
       session.queue.push(call.release());
-      pump(session, orphans);
+      pump(session, orphans, false);
     }
   }
   runOrphans(orphans);
@@ -135,22 +135,33 @@ void Context::runSync(Call& call) {
       return;
     }
     call.session->queue.push(&call);
-    pump(*call.session, orphans);
+    pump(*call.session, orphans, false);
     turn_.wait(lock, [&call] { return call.state == Call::State::started; });
   } else if (closing()) {
     call.answer.status = status::kClosed;
     return;
   }
   if (begin(call)) execute(call);
-  finish(call);
+  conclude(call);
+  if (call.kind != Call::Kind::invoke) return;
+  Orphans orphans;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    call.session->queue.advance();
+    pump(*call.session, orphans, false);
+  }
+  runOrphans(orphans);
 }
 
-// Gives the session's next call its turn, if it has come.
-void Context::pump(Session& session, Orphans& orphans) {
+// Gives the session's next call its turn, if it has come. onCaller: a thread for calls does so, as its last
+// deed.
+void Context::pump(Session& session, Orphans& orphans, bool onCaller) {
   Call* next = session.queue.next();
   if (next == nullptr) return;
   if (next->sync) {
     turn_.notify_all();
+  } else if (onCaller) {
+    callers_->postNext({runTask, next});
   } else if (callers_->post({runTask, next}) != 0) {
     orphans.push_back(next);
   }
@@ -159,23 +170,44 @@ void Context::pump(Session& session, Orphans& orphans) {
 void Context::runTask(void* what) {
   std::unique_ptr<Call> call(static_cast<Call*>(what));
   const std::shared_ptr<Context> context = call->context;
-  context->run(std::move(call));
+  const std::shared_ptr<Session> session = context->run(std::move(call));
+  if (session) context->advance(*session);
 }
 
-void Context::run(std::unique_ptr<Call> call) {
+// Runs an asynchronous call to its end. Returns the session whose next call now has its turn, if it is one's.
+std::shared_ptr<Session> Context::run(std::unique_ptr<Call> call) {
   if (begin(*call)) execute(*call);
-  finish(*call);
-  if (call->completions && !call->abandoned) {
-    const std::shared_ptr<Completions> completions = call->completions;
+  conclude(*call);
+  std::shared_ptr<Session> session = call->kind == Call::Kind::open ? nullptr : call->session;
+  const std::shared_ptr<Completions> completions = call->abandoned ? nullptr : call->completions;
+  // Before the next one begins: the calls of a session end in order for JavaScript too.
+  if (completions) {
     completions->post(std::move(call));
+  } else {
+    call.reset();
   }
+  return session;
 }
 
-// No thread could be made for them: a close is done here, even if it blocks; a call ends with the errno.
+void Context::advance(Session& session) {
+  Orphans orphans;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    session.queue.advance();
+    pump(session, orphans, true);
+  }
+  runOrphans(orphans);
+}
+
+// Without any thread to be had, a close is done here, even if it blocks; other calls end with the errno.
 void Context::runOrphans(Orphans& orphans) {
-  for (Call* orphan : orphans) {
+  for (size_t i = 0; i < orphans.size(); i++) {
+    Call* orphan = orphans[i];
     if (orphan->kind != Call::Kind::closeSession) orphan->answer.fail({Operation::thread, EAGAIN});
-    runTask(orphan);
+    const std::shared_ptr<Session> session = run(std::unique_ptr<Call>(orphan));
+    std::lock_guard<std::mutex> lock(mutex_);
+    session->queue.advance();
+    pump(*session, orphans, false);
   }
 }
 
@@ -255,61 +287,58 @@ void Context::opened(Call& call, uint32_t id) {
   call.answer.status = status::kClosed;
 }
 
-void Context::finish(Call& call) {
+// What comes after the ioctl, but for the next call's turn.
+void Context::conclude(Call& call) {
   call.releaseShared();
   if (call.slot) temporary_->ended(*call.slot);
-  Orphans orphans;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (call.kind == Call::Kind::open) {
-      call.state = Call::State::ended;
-      forgetOpen(call);
-      return;
-    }
-    Session& session = *call.session;
-    if (call.kind == Call::Kind::closeSession) {
-      sessions_.erase(std::find(sessions_.begin(), sessions_.end(), call.session));
-    } else {
-      const bool answered = call.answer.status == status::kAnswered && !call.abandoned;
-      const bool cancelled = answered && call.answer.result == kTeeErrorCancel;
-      if (call.cancelSent) call.answer.flags |= answer_flags::kCancelSent;
-      if ((answered || call.cancelSent) && session.queue.staleCancel(call, cancelled)) {
-        call.answer.flags |= answer_flags::kStaleCancel;
-      }
-    }
-    session.queue.ended();
-    pump(session, orphans);
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (call.kind == Call::Kind::open) {
+    call.state = Call::State::ended;
+    forgetOpen(call);
+    return;
   }
-  runOrphans(orphans);
+  Session& session = *call.session;
+  if (call.kind == Call::Kind::closeSession) {
+    sessions_.erase(std::find(sessions_.begin(), sessions_.end(), call.session));
+  } else {
+    const bool answered = call.answer.status == status::kAnswered && !call.abandoned;
+    const bool cancelled = answered && call.answer.result == kTeeErrorCancel;
+    if (call.cancelSent) call.answer.flags |= answer_flags::kCancelSent;
+    if ((answered || call.cancelSent) && session.queue.staleCancel(call, cancelled)) {
+      call.answer.flags |= answer_flags::kStaleCancel;
+    }
+  }
+  session.queue.ended();
 }
 
 void Context::forgetOpen(const Call& call) {
   opens_.erase(std::remove(opens_.begin(), opens_.end(), &call), opens_.end());
 }
 
-Cancelled Context::cancelOpen(uint64_t id) {
+Cancelled Context::cancel(uint64_t id) {
+  std::unique_ptr<Call> removed;  // ends after the lock
   std::lock_guard<std::mutex> lock(mutex_);
   for (Call* call : opens_) {
     if (call->id != id || call->abandoned) continue;
     call->abandoned = true;
     return Cancelled::removed;
   }
-  return Cancelled::ended;
-}
-
-Cancelled Context::cancel(const std::shared_ptr<Session>& session, uint64_t id) {
-  std::unique_ptr<Call> removed;  // ends after the lock
-  std::lock_guard<std::mutex> lock(mutex_);
-  removed.reset(session->queue.remove(id));
-  if (removed) return Cancelled::removed;
-  Call* current = session->queue.current();
-  if (current == nullptr || current->id != id || current->kind != Call::Kind::invoke || current->abandoned) {
-    return Cancelled::ended;
-  }
-  if (current->state == Call::State::started) {
+  for (const std::shared_ptr<Session>& session : sessions_) {
+    removed.reset(session->queue.remove(id));
+    if (removed) return Cancelled::removed;
+    Call* current = session->queue.current();
+    if (current == nullptr || current->id != id || current->kind != Call::Kind::invoke ||
+        current->abandoned) {
+      continue;
+    }
+    if (current->state == Call::State::inFlight) return requestCancel(session, id);
     current->abandoned = true;
     return Cancelled::removed;
   }
+  return Cancelled::ended;
+}
+
+Cancelled Context::requestCancel(const std::shared_ptr<Session>& session, uint64_t id) {
   struct Cancelling {
     std::shared_ptr<Session> session;
     uint64_t id;
@@ -344,7 +373,7 @@ void Context::sendCancel(Session& session, uint64_t id) {
     Call* current = session.queue.current();
     if (error != 0 && current != nullptr && current->id == id) current->cancelSent = false;
     session.queue.release();
-    pump(session, orphans);
+    pump(session, orphans, false);
   }
   runOrphans(orphans);
 }
@@ -355,7 +384,7 @@ bool Context::closeSession(Session& session, std::unique_ptr<Call> call) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (session.queue.closed()) return false;
     session.queue.close(call.release());
-    pump(session, orphans);
+    pump(session, orphans, false);
   }
   runOrphans(orphans);
   return true;
@@ -403,7 +432,7 @@ void Context::closeSessions(Orphans& orphans) {
     auto call = std::make_unique<Call>(Call::Kind::closeSession, shared_from_this());
     call->session = session;
     session->queue.close(call.release());
-    pump(*session, orphans);
+    pump(*session, orphans, false);
   }
 }
 

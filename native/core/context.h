@@ -57,8 +57,8 @@ class Context : public std::enable_shared_from_this<Context> {
   bool start(std::unique_ptr<Call>& call);
   // Runs an open or invoke to its end, in its turn.
   void runSync(Call& call);
-  Cancelled cancel(const std::shared_ptr<Session>& session, uint64_t id);
-  Cancelled cancelOpen(uint64_t id);
+  // Of an asynchronous open or invoke.
+  Cancelled cancel(uint64_t id);
   // CLOSE_SESSION behind all calls that are queued; none are taken any more. False if it was closed before.
   bool closeSession(Session& session, std::unique_ptr<Call> call);
   // Closes sessions, memory and descriptor when all calls have ended; none are taken any more.
@@ -75,14 +75,16 @@ class Context : public std::enable_shared_from_this<Context> {
   // Calls that no thread could be made for.
   using Orphans = std::vector<Call*>;
 
-  void pump(Session& session, Orphans& orphans);
-  void run(std::unique_ptr<Call> call);
+  void pump(Session& session, Orphans& orphans, bool onCaller);
+  std::shared_ptr<Session> run(std::unique_ptr<Call> call);
   void runOrphans(Orphans& orphans);
   void execute(Call& call);
   bool begin(Call& call);
-  void finish(Call& call);
+  void conclude(Call& call);
+  void advance(Session& session);
   void opened(Call& call, uint32_t session);
   void forgetOpen(const Call& call);
+  Cancelled requestCancel(const std::shared_ptr<Session>& session, uint64_t id);
   void sendCancel(Session& session, uint64_t id);
   void closeSessions(Orphans& orphans);
   void callReleased();

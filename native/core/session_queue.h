@@ -27,17 +27,21 @@ class SessionQueue {
 
   // Makes the next call the current one if its turn has come, else null.
   Call* next() {
-    if (current_ != nullptr || held_ || waiting_.empty()) return nullptr;
+    if (busy_ || held_ || waiting_.empty()) return nullptr;
+    busy_ = true;
     current_ = waiting_.front();
     waiting_.pop_front();
     current_->state = Call::State::started;
     return current_;
   }
 
+  // The current call is no longer to be touched here, the next one has to wait for advance().
   void ended() {
     current_->state = Call::State::ended;
     current_ = nullptr;
   }
+
+  void advance() { busy_ = false; }
 
   void hold() { held_ = true; }
   void release() { held_ = false; }
@@ -70,6 +74,7 @@ class SessionQueue {
  private:
   std::deque<Call*> waiting_;
   Call* current_ = nullptr;
+  bool busy_ = false;
   bool held_ = false;
   bool closed_ = false;
   bool stale_ = false;

@@ -25,6 +25,11 @@ int Threads::post(Task task) {
   return 0;
 }
 
+void Threads::postNext(Task task) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  tasks_.push_back(task);
+}
+
 int Threads::postAt(Clock::time_point when, Task task) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (alive_ == 0) {

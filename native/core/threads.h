@@ -32,6 +32,9 @@ class Threads : public std::enable_shared_from_this<Threads> {
   // that could not be made (then the task is not taken); where some are there already, the task waits for
   // one.
   int post(Task task);
+  // Only for a task of these threads, as its last deed: this very thread is the one that takes the next, so
+  // none has to be woken.
+  void postNext(Task task);
   // Not before the time has come, and never if there is no thread to be had.
   int postAt(Clock::time_point when, Task task);
   unsigned alive();
