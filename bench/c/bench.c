@@ -3,11 +3,11 @@
  * The C side of the benchmark: a server, so that its rounds can be interleaved with those of others.
  *
  * A request is one line on stdin, its answer one line of JSON on stdout; the end of stdin ends the program.
- *   list                  {"cases":[names],"clients":[names]}
- *   CASE CLIENT ROUNDS    {"case":..., "client":..., "ns":[...]}: nanoseconds of each call, ROUNDS of them.
- *                         For parallel8: one number, the time of ROUNDS calls on each of 8 threads, divided by
- *                         all 8 * ROUNDS calls.
- *   anything that fails   {"error":"..."}
+ *
+ * - list: {"cases":[names],"clients":[names]}
+ * - CASE CLIENT ROUNDS: {"case":..., "client":..., "ns":[...]}, the nanoseconds of each of ROUNDS calls. For
+ *   parallel8 one number: the time of ROUNDS calls on each of 8 threads, divided by all 8 * ROUNDS calls.
+ * - anything that fails: {"error":"..."}
  *
  * Clients: `ioctl` (the bare ioctls), `libteec`, and `handover`: the bare ioctl, handed by the main thread to
  * another one and awaited on an eventfd through epoll, which is the least that an asynchronous client does.
@@ -35,146 +35,134 @@
 
 #define ROUNDS_MAX 1000000
 
-static const struct client *const clients[] = { &client_ioctl, &client_libteec, &client_handover };
+#define HEAP "/dev/dma_heap/protected,secure-video"
+/* Of the machine `dmabuf`. */
+#define CMA_HEAP "/dev/dma_heap/sdp@7e000000"
+
+static const struct client *const clients[] = {&client_ioctl, &client_libteec, &client_handover};
 #define CLIENT_COUNT (sizeof(clients) / sizeof(clients[0]))
 
 /* The latest failure. Several threads may fail at once: any of their words will do. */
 static char last_failure[256];
 
-int fail(const char *format, ...)
-{
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-	va_list args;
+int fail(const char *format, ...) {
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  va_list args;
 
-	va_start(args, format);
-	pthread_mutex_lock(&lock);
-	vsnprintf(last_failure, sizeof(last_failure), format, args);
-	pthread_mutex_unlock(&lock);
-	va_end(args);
-	return -1;
+  va_start(args, format);
+  pthread_mutex_lock(&lock);
+  vsnprintf(last_failure, sizeof(last_failure), format, args);
+  pthread_mutex_unlock(&lock);
+  va_end(args);
+  return -1;
 }
 
-uint64_t now_ns(void)
-{
-	struct timespec time;
+uint64_t now_ns(void) {
+  struct timespec time;
 
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (uint64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-int alloc_protected(size_t size, int *fd)
-{
-	struct dma_heap_allocation_data data = { .len = size, .fd_flags = O_RDWR | O_CLOEXEC };
-	const int heap = open(PROTECTED_HEAP, O_RDONLY | O_CLOEXEC);
+int alloc_protected(size_t size, int *fd) {
+  struct dma_heap_allocation_data data = {.len = size, .fd_flags = O_RDWR | O_CLOEXEC};
+  int heap = open(HEAP, O_RDONLY | O_CLOEXEC);
 
-	if (heap < 0)
-		return fail("open %s: %s", PROTECTED_HEAP, strerror(errno));
-	if (ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &data)) {
-		fail("DMA_HEAP_IOCTL_ALLOC: %s", strerror(errno));
-		close(heap);
-		return -1;
-	}
-	close(heap);
-	*fd = data.fd;
-	return 0;
+  if (heap < 0) heap = open(CMA_HEAP, O_RDONLY | O_CLOEXEC);
+  if (heap < 0) return fail("open %s: %s", HEAP, strerror(errno));
+  if (ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &data)) {
+    fail("DMA_HEAP_IOCTL_ALLOC: %s", strerror(errno));
+    close(heap);
+    return -1;
+  }
+  close(heap);
+  *fd = data.fd;
+  return 0;
 }
 
 static int measure(const struct client *client, const struct bench_case *bench_case, unsigned int rounds,
-		   uint64_t *times)
-{
-	void *state = NULL;
-	int result = client->setup(bench_case, false, &state);
+                   uint64_t *times) {
+  void *state = NULL;
+  int result = client->setup(bench_case, false, &state);
 
-	if (result)
-		return result;
-	result = client->call(state);
-	for (unsigned int i = 0; i < rounds && !result; i++) {
-		const uint64_t start = now_ns();
+  if (result) return result;
+  result = client->call(state);
+  for (unsigned int i = 0; i < rounds && !result; i++) {
+    const uint64_t start = now_ns();
 
-		result = client->call(state);
-		times[i] = now_ns() - start;
-	}
-	client->teardown(state);
-	return result;
+    result = client->call(state);
+    times[i] = now_ns() - start;
+  }
+  client->teardown(state);
+  return result;
 }
 
-static void answer_failure(void)
-{
-	printf("{\"error\":\"");
-	for (const char *c = last_failure; *c; c++) {
-		if (*c == '"' || *c == '\\' || *c < ' ')
-			putchar(' ');
-		else
-			putchar(*c);
-	}
-	printf("\"}\n");
+static void answer_failure(void) {
+  printf("{\"error\":\"");
+  for (const char *c = last_failure; *c; c++) {
+    if (*c == '"' || *c == '\\' || *c < ' ')
+      putchar(' ');
+    else
+      putchar(*c);
+  }
+  printf("\"}\n");
 }
 
-static void answer_list(void)
-{
-	printf("{\"cases\":[");
-	for (const struct bench_case *bench_case = cases; bench_case->name[0]; bench_case++)
-		printf("%s\"%s\"", bench_case == cases ? "" : ",", bench_case->name);
-	printf("],\"clients\":[");
-	for (size_t i = 0; i < CLIENT_COUNT; i++)
-		printf("%s\"%s\"", i ? "," : "", clients[i]->name);
-	printf("]}\n");
+static void answer_list(void) {
+  printf("{\"cases\":[");
+  for (const struct bench_case *bench_case = cases; bench_case->name[0]; bench_case++)
+    printf("%s\"%s\"", bench_case == cases ? "" : ",", bench_case->name);
+  printf("],\"clients\":[");
+  for (size_t i = 0; i < CLIENT_COUNT; i++) printf("%s\"%s\"", i ? "," : "", clients[i]->name);
+  printf("]}\n");
 }
 
-static int run(const char *case_name, const char *client_name, unsigned int rounds)
-{
-	const struct bench_case *bench_case = find_case(case_name);
-	const struct client *client = NULL;
+static int run(const char *case_name, const char *client_name, unsigned int rounds) {
+  const struct bench_case *bench_case = find_case(case_name);
+  const struct client *client = NULL;
 
-	for (size_t i = 0; i < CLIENT_COUNT; i++) {
-		if (!strcmp(clients[i]->name, client_name))
-			client = clients[i];
-	}
-	if (!bench_case)
-		return fail("no case '%s'", case_name);
-	if (!client)
-		return fail("no client '%s'", client_name);
-	if (rounds < 1 || rounds > ROUNDS_MAX)
-		return fail("rounds must be 1 to %d", ROUNDS_MAX);
+  for (size_t i = 0; i < CLIENT_COUNT; i++) {
+    if (!strcmp(clients[i]->name, client_name)) client = clients[i];
+  }
+  if (!bench_case) return fail("no case '%s'", case_name);
+  if (!client) return fail("no client '%s'", client_name);
+  if (rounds < 1 || rounds > ROUNDS_MAX) return fail("rounds must be 1 to %d", ROUNDS_MAX);
 
-	const bool parallel = bench_case->kind == KIND_PARALLEL;
-	const unsigned int count = parallel ? 1 : rounds;
-	uint64_t *times = calloc(count, sizeof(*times));
+  const bool parallel = bench_case->kind == KIND_PARALLEL;
+  const unsigned int count = parallel ? 1 : rounds;
+  uint64_t *times = calloc(count, sizeof(*times));
 
-	if (!times)
-		return fail("out of memory");
+  if (!times) return fail("out of memory");
 
-	const int result = parallel ? measure_parallel(client, bench_case, rounds, times) :
-				      measure(client, bench_case, rounds, times);
+  const int result = parallel ? measure_parallel(client, bench_case, rounds, times)
+                              : measure(client, bench_case, rounds, times);
 
-	if (!result) {
-		printf("{\"case\":\"%s\",\"client\":\"%s\",\"ns\":[", case_name, client_name);
-		for (unsigned int i = 0; i < count; i++)
-			printf("%s%" PRIu64, i ? "," : "", times[i]);
-		printf("]}\n");
-	}
-	free(times);
-	return result;
+  if (!result) {
+    printf("{\"case\":\"%s\",\"client\":\"%s\",\"ns\":[", case_name, client_name);
+    for (unsigned int i = 0; i < count; i++) printf("%s%" PRIu64, i ? "," : "", times[i]);
+    printf("]}\n");
+  }
+  free(times);
+  return result;
 }
 
-int main(void)
-{
-	char line[256];
+int main(void) {
+  char line[256];
 
-	make_cases();
-	while (fgets(line, sizeof(line), stdin)) {
-		char case_name[32] = "";
-		char client_name[32] = "";
-		unsigned int rounds = 0;
+  make_cases();
+  while (fgets(line, sizeof(line), stdin)) {
+    char case_name[32] = "";
+    char client_name[32] = "";
+    unsigned int rounds = 0;
 
-		if (!strcmp(line, "list\n"))
-			answer_list();
-		else if (sscanf(line, "%31s %31s %u", case_name, client_name, &rounds) != 3) {
-			fail("a request is: CASE CLIENT ROUNDS");
-			answer_failure();
-		} else if (run(case_name, client_name, rounds))
-			answer_failure();
-		fflush(stdout);
-	}
-	return 0;
+    if (!strcmp(line, "list\n"))
+      answer_list();
+    else if (sscanf(line, "%31s %31s %u", case_name, client_name, &rounds) != 3) {
+      fail("a request is: CASE CLIENT ROUNDS");
+      answer_failure();
+    } else if (run(case_name, client_name, rounds))
+      answer_failure();
+    fflush(stdout);
+  }
+  return 0;
 }

@@ -8,14 +8,14 @@
 #include <stdint.h>
 
 enum kind {
-	KIND_INVOKE, /* `values` values, all INOUT; none: the empty command */
-	KIND_TMP, /* a temporary buffer */
-	KIND_SHM_WHOLE, /* all of a shared memory, INOUT */
-	KIND_SHM_PART, /* a part of a larger one, INOUT */
-	KIND_SHM_ALLOC, /* allocate and close a shared memory */
-	KIND_DMABUF, /* register and close a protected dma-buf */
-	KIND_SESSION, /* open and close a session */
-	KIND_PARALLEL, /* the empty command on PARALLEL sessions, each on a thread of its own */
+  KIND_INVOKE,    /* `values` values, all INOUT; none: the empty command */
+  KIND_TMP,       /* a temporary buffer */
+  KIND_SHM_WHOLE, /* all of a shared memory, INOUT */
+  KIND_SHM_PART,  /* a part of a larger one, INOUT */
+  KIND_SHM_ALLOC, /* allocate and close a shared memory */
+  KIND_DMABUF,    /* register and close a protected dma-buf */
+  KIND_SESSION,   /* open and close a session */
+  KIND_PARALLEL,  /* the empty command on PARALLEL sessions, each on a thread of its own */
 };
 
 #define PARALLEL 8
@@ -23,12 +23,12 @@ enum kind {
 #define PART_MARGIN 4096
 
 struct bench_case {
-	char name[24];
-	enum kind kind;
-	unsigned int values;
-	bool in;
-	bool out;
-	size_t size;
+  char name[24];
+  enum kind kind;
+  unsigned int values;
+  bool in;
+  bool out;
+  size_t size;
 };
 
 /* cases.c */
@@ -41,10 +41,10 @@ const struct bench_case *find_case(const char *name);
  * needs ready (own_session: with a session that no other state shares), call() is what is measured.
  */
 struct client {
-	const char *name;
-	int (*setup)(const struct bench_case *bench_case, bool own_session, void **state);
-	int (*call)(void *state);
-	void (*teardown)(void *state);
+  const char *name;
+  int (*setup)(const struct bench_case *bench_case, bool own_session, void **state);
+  int (*call)(void *state);
+  void (*teardown)(void *state);
 };
 
 extern const struct client client_ioctl;
@@ -57,10 +57,9 @@ uint64_t now_ns(void);
 
 /* parallel.c: `rounds` calls on each of PARALLEL threads; their time together, divided by all calls. */
 int measure_parallel(const struct client *client, const struct bench_case *bench_case, unsigned int rounds,
-		     uint64_t *ns_per_call);
+                     uint64_t *ns_per_call);
 
-#define PROTECTED_HEAP "/dev/dma_heap/protected,secure-video"
-/* A dma-buf's descriptor of `size` bytes from the protected heap. */
+/* A dma-buf's descriptor of `size` bytes, from the machine's heap of protected memory. */
 int alloc_protected(size_t size, int *fd);
 
 #endif

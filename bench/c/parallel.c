@@ -1,76 +1,72 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "bench.h"
-
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench.h"
+
 struct worker {
-	pthread_t thread;
-	const struct client *client;
-	void *state;
-	unsigned int rounds;
-	int result;
-	pthread_barrier_t *start;
+  pthread_t thread;
+  const struct client *client;
+  void *state;
+  unsigned int rounds;
+  int result;
+  pthread_barrier_t *start;
 };
 
-static void *work(void *argument)
-{
-	struct worker *worker = argument;
+static void *work(void *argument) {
+  struct worker *worker = argument;
 
-	worker->result = worker->client->call(worker->state);
-	pthread_barrier_wait(worker->start); /* all are warm */
-	pthread_barrier_wait(worker->start); /* the clock runs */
-	for (unsigned int i = 0; i < worker->rounds && !worker->result; i++)
-		worker->result = worker->client->call(worker->state);
-	return NULL;
+  worker->result = worker->client->call(worker->state);
+  pthread_barrier_wait(worker->start); /* all are warm */
+  pthread_barrier_wait(worker->start); /* the clock runs */
+  for (unsigned int i = 0; i < worker->rounds && !worker->result; i++)
+    worker->result = worker->client->call(worker->state);
+  return NULL;
 }
 
 int measure_parallel(const struct client *client, const struct bench_case *bench_case, unsigned int rounds,
-		     uint64_t *ns_per_call)
-{
-	struct worker workers[PARALLEL] = { };
-	pthread_barrier_t start;
-	int result = 0;
-	unsigned int ready = 0;
-	unsigned int started = 0;
+                     uint64_t *ns_per_call) {
+  struct worker workers[PARALLEL] = {};
+  pthread_barrier_t start;
+  int result = 0;
+  unsigned int ready = 0;
+  unsigned int started = 0;
 
-	for (; ready < PARALLEL && !result; ready++) {
-		struct worker *worker = workers + ready;
+  for (; ready < PARALLEL && !result; ready++) {
+    struct worker *worker = workers + ready;
 
-		worker->client = client;
-		worker->rounds = rounds;
-		worker->start = &start;
-		result = client->setup(bench_case, true, &worker->state);
-	}
-	if (result) {
-		ready--; /* the one that failed left nothing */
-	} else {
-		pthread_barrier_init(&start, NULL, PARALLEL + 1);
-		for (; started < PARALLEL; started++) {
-			const int error = pthread_create(&workers[started].thread, NULL, work, workers + started);
+    worker->client = client;
+    worker->rounds = rounds;
+    worker->start = &start;
+    result = client->setup(bench_case, true, &worker->state);
+  }
+  if (result) {
+    ready--; /* the one that failed left nothing */
+  } else {
+    pthread_barrier_init(&start, NULL, PARALLEL + 1);
+    for (; started < PARALLEL; started++) {
+      const int error = pthread_create(&workers[started].thread, NULL, work, workers + started);
 
-			if (error) {
-				/* The others wait at the barrier for good. */
-				fprintf(stderr, "pthread_create: %s\n", strerror(error));
-				exit(1);
-			}
-		}
-		pthread_barrier_wait(&start);
+      if (error) {
+        /* The others wait at the barrier for good. */
+        fprintf(stderr, "pthread_create: %s\n", strerror(error));
+        exit(1);
+      }
+    }
+    pthread_barrier_wait(&start);
 
-		const uint64_t begin = now_ns();
+    const uint64_t begin = now_ns();
 
-		pthread_barrier_wait(&start);
-		for (unsigned int i = 0; i < PARALLEL; i++) {
-			pthread_join(workers[i].thread, NULL);
-			if (workers[i].result)
-				result = workers[i].result;
-		}
-		*ns_per_call = (now_ns() - begin) / ((uint64_t)PARALLEL * rounds);
-		pthread_barrier_destroy(&start);
-	}
-	for (unsigned int i = 0; i < ready; i++)
-		client->teardown(workers[i].state);
-	return result;
+    pthread_barrier_wait(&start);
+    for (unsigned int i = 0; i < PARALLEL; i++) {
+      pthread_join(workers[i].thread, NULL);
+      if (workers[i].result) result = workers[i].result;
+    }
+    *ns_per_call = (now_ns() - begin) / ((uint64_t)PARALLEL * rounds);
+    pthread_barrier_destroy(&start);
+  }
+  for (unsigned int i = 0; i < ready; i++) client->teardown(workers[i].state);
+  return result;
 }

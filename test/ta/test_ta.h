@@ -10,21 +10,21 @@
 #define TEST_TA_KEPT_MAX 64
 
 struct session {
-	uint32_t calls; /* of COUNT */
-	uint32_t last;
-	struct test_ta_param params[TEE_NUM_PARAMS];
-	uint32_t open_a;
-	uint32_t open_b;
-	uint8_t kept[TEST_TA_KEPT_MAX];
-	uint32_t kept_size;
-	TEE_TASessionHandle other; /* of FORWARD, opened at its first call */
+  uint32_t calls; /* of COUNT */
+  uint32_t last;
+  struct test_ta_param params[TEE_NUM_PARAMS];
+  uint32_t open_a;
+  uint32_t open_b;
+  uint8_t kept[TEST_TA_KEPT_MAX];
+  uint32_t kept_size;
+  TEE_TASessionHandle other; /* of FORWARD, opened at its first call */
 };
 
 /* A call's parameters with their types. */
 struct call {
-	struct session *session;
-	uint32_t types;
-	TEE_Param *params;
+  struct session *session;
+  uint32_t types;
+  TEE_Param *params;
 };
 
 typedef TEE_Result (*command_function)(struct call *call);
@@ -41,8 +41,8 @@ bool rest_is_none(const struct call *call, unsigned int first);
 
 /* Bytes of a memref as told by the RANGE in parameter `n`. */
 struct range {
-	uint8_t *start;
-	size_t length;
+  uint8_t *start;
+  size_t length;
 };
 TEE_Result get_range(const struct call *call, unsigned int memref, unsigned int n, struct range *range);
 

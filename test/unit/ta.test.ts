@@ -129,7 +129,7 @@ test("the test TA's constants are those of its C header", () => {
   const header = readFileSync(join(root, 'test/ta/include/node_optee_test_ta.h'), 'utf8');
   const numbers: Record<string, string | number> = {};
   for (const [, name, number] of header.matchAll(/^#define (TEST_TA_\w+) (\d+)u?\b/gm)) {
-    numbers[name as string] = Number(number);
+    numbers[name] = Number(number);
   }
   const bytes = [...(/TEST_TA_UUID(?:.|\n)*?\n\n/.exec(header)?.[0] ?? '').matchAll(/0x([0-9a-f]+)/g)];
   const hex = bytes.map((match) => match[1]).join('');

@@ -4,23 +4,29 @@
  *
  * Every parameter that a command does not name must be NONE, "optional" ones may be; anything else answers
  * TEE_ERROR_BAD_PARAMETERS. "Readable" memrefs are INPUT or INOUT, "writable" ones OUTPUT or INOUT, "any" all
- * three. Each may lie in protected memory. A RANGE is an optional VALUE_INPUT {a: offset, b: length} within the
- * memref that it belongs to, in bytes; without it the whole memref is meant.
+ * three. Each may lie in protected memory. A RANGE is an optional VALUE_INPUT {a: offset, b: length} within
+ * the memref that it belongs to, in bytes; without it the whole memref is meant.
  *
- * A real TA must never copy from protected to other memory. This one does, so that tests see what was written.
+ * A real TA must never copy from protected to other memory. This one does, so that tests see what was
+ * written.
  *
  * Opening a session:
  *   0  optional VALUE_INPUT {a: the result to answer, b: milliseconds to wait before}
  *   1  optional VALUE_INOUT {a, b} -> {a + 1, b + 2}
  *   2  optional memref INPUT: its first 64 bytes are kept, see OPEN_STATE
- *   3  optional memref OUTPUT: gets the kept bytes in reverse order; SHORT_BUFFER with the size where too small
+ *   3  optional memref OUTPUT: gets the kept bytes in reverse order; SHORT_BUFFER with the size where
+ *      it is too small
  */
 #ifndef NODE_OPTEE_TEST_TA_H
 #define NODE_OPTEE_TEST_TA_H
 
 /* 346e01a1-3d71-4feb-894b-ae252d064bde */
-#define NODE_OPTEE_TEST_TA_UUID \
-	{ 0x346e01a1, 0x3d71, 0x4feb, { 0x89, 0x4b, 0xae, 0x25, 0x2d, 0x06, 0x4b, 0xde } }
+#define NODE_OPTEE_TEST_TA_UUID                      \
+  {                                                  \
+    0x346e01a1, 0x3d71, 0x4feb, {                    \
+      0x89, 0x4b, 0xae, 0x25, 0x2d, 0x06, 0x4b, 0xde \
+    }                                                \
+  }
 
 /* Nothing. No parameters. */
 #define TEST_TA_NOTHING 0
@@ -41,8 +47,9 @@
 #define TEST_TA_TRANSFORM 3
 
 /*
- * Copies. 0: readable memref, 1: writable memref, 2: RANGE of the source, 3: optional VALUE_INPUT {a: offset in
- * the target}. The target's size becomes offset + length; SHORT_BUFFER with that size where it is too small.
+ * Copies. 0: readable memref, 1: writable memref, 2: RANGE of the source, 3: optional VALUE_INPUT {a: offset
+ * in the target}. The target's size becomes offset + length; SHORT_BUFFER with that size where it is too
+ * small.
  */
 #define TEST_TA_COPY 4
 
@@ -74,13 +81,15 @@
 /* Waits with cancellation masked, in one TEE_Wait. Parameters as of WAIT. */
 #define TEST_TA_WAIT_MASKED 10
 
-/* Computes without a pause. 0: VALUE_INPUT {a: milliseconds}, 1: optional VALUE_OUTPUT {a: rounds, b: state}. */
+/* Computes without a pause. 0: VALUE_INPUT {a: milliseconds}, 1: optional VALUE_OUTPUT {a: rounds, b: state}.
+ */
 #define TEST_TA_BUSY 11
 
 /* Panics. 0: optional VALUE_INPUT {a: panic code}. */
 #define TEST_TA_PANIC 12
 
-/* Counts this command's calls in this session. 0: VALUE_INOUT {a: any} -> {a: calls so far, b: last call's a}. */
+/* Counts this command's calls in this session. 0: VALUE_INOUT {a: any} -> {a: calls so far, b: last call's
+ * a}. */
 #define TEST_TA_COUNT 13
 
 /* Remembers what its parameters look like, whatever they are. Opening a session does so too. */
@@ -95,7 +104,8 @@
  */
 #define TEST_TA_PEEK 16
 
-/* Writes there, also where the memref is INPUT. 0: any memref, 1: readable memref (the bytes), 2: as of PEEK. */
+/* Writes there, also where the memref is INPUT. 0: any memref, 1: readable memref (the bytes), 2: as of PEEK.
+ */
 #define TEST_TA_POKE 17
 
 /* Who opened the session. 0: VALUE_OUTPUT {a: login}, 1: writable memref, 16 bytes: the UUID, big-endian. */
@@ -104,7 +114,8 @@
 /* What was given at open. 0: VALUE_OUTPUT (its first parameter), 1: writable memref, gets the kept bytes. */
 #define TEST_TA_OPEN_STATE 19
 
-/* Secure storage; the name is 1 to 64 bytes. 0: readable memref (name), 1: readable memref (data). Overwrites. */
+/* Secure storage; the name is 1 to 64 bytes. 0: readable memref (name), 1: readable memref (data).
+ * Overwrites. */
 #define TEST_TA_STORAGE_WRITE 20
 
 /* 0: readable memref (name), 1: writable memref (data). SHORT_BUFFER with the size where it is too small. */
@@ -114,22 +125,22 @@
 #define TEST_TA_STORAGE_DELETE 22
 
 /*
- * Has another instance of this TA run a command. 0: VALUE_INPUT {a: command}, 1 to 3: that command's first three
- * parameters, passed on as they are and brought back.
+ * Has another instance of this TA run a command. 0: VALUE_INPUT {a: command}, 1 to 3: that command's first
+ * three parameters, passed on as they are and brought back.
  */
 #define TEST_TA_FORWARD 23
 
 /* Flags of struct test_ta_param. */
-#define TEST_TA_PARAM_NULL 1u /* a memref whose address is NULL */
-#define TEST_TA_PARAM_SECURE 2u /* all of it is memory of the secure world */
+#define TEST_TA_PARAM_NULL 1u      /* a memref whose address is NULL */
+#define TEST_TA_PARAM_SECURE 2u    /* all of it is memory of the secure world */
 #define TEST_TA_PARAM_NONSECURE 4u /* all of it is memory of the normal world */
 
 /* A parameter as the TA got it: four 32-bit numbers, little-endian. */
 struct test_ta_param {
-	unsigned int type; /* TEE_PARAM_TYPE_* */
-	unsigned int flags; /* of a memref, else 0 */
-	unsigned int a; /* a memref's size, a value's a where it goes in */
-	unsigned int b; /* a memref's offset in its page, a value's b where it goes in */
+  unsigned int type;  /* TEE_PARAM_TYPE_* */
+  unsigned int flags; /* of a memref, else 0 */
+  unsigned int a;     /* a memref's size, a value's a where it goes in */
+  unsigned int b;     /* a memref's offset in its page, a value's b where it goes in */
 };
 
 #endif
