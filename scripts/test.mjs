@@ -169,6 +169,7 @@ const tasks = () => [
   hostTests('host tests', 'unit'),
   deviceTests('static', 24),
   deviceTests('dmabuf', 24),
+  hostTests('package tests', 'package'),
   hostTests('builder tests', 'builder'),
   hostTests('guest tests', 'guest'),
   ...[20, 22, 26].map((node) => deviceTests('dynamic', node, 'build/test/device/smoke.test.js')),

@@ -1,0 +1,111 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+
+const ROOT = dirname(require.resolve('node-optee/package.json'));
+
+interface Packed {
+  filename: string;
+  files: { path: string }[];
+}
+
+let folder: string;
+let packed: Packed;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'node-optee-package-'));
+  const args = ['pack', '--json', '--ignore-scripts', '--pack-destination', folder];
+  const output = JSON.parse(
+    execFileSync('npm', args, { cwd: ROOT, encoding: 'utf8', stdio: 'pipe' }),
+  ) as Packed[];
+  packed = output[0] as Packed;
+  const app = join(folder, 'app');
+  mkdirSync(app);
+  writeFileSync(join(app, 'package.json'), '{ "private": true }');
+  execFileSync('npm', ['install', '--offline', '--no-audit', join(folder, packed.filename)], {
+    cwd: app,
+    stdio: 'pipe',
+  });
+}, 120_000);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const run = (program: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } =>
+  spawnSync(program, args, { cwd: join(folder, 'app'), encoding: 'utf8' });
+
+describe('the tarball', () => {
+  test('holds what runs, and nothing else', () => {
+    const paths = packed.files.map(({ path }) => path);
+    const rooms = new Set(paths.map((path) => (path.includes('/') ? path.split('/', 1)[0] : path)));
+    expect([...rooms].sort()).toEqual([
+      'CHANGELOG.md',
+      'LICENSE',
+      'README.md',
+      'dist',
+      'package.json',
+      'prebuilds',
+      'qemu',
+      'scripts',
+    ]);
+    expect(paths.filter((path) => path.startsWith('prebuilds/')).sort()).toEqual([
+      'prebuilds/linux-arm64/node-optee.node',
+      'prebuilds/linux-x64/node-optee.node',
+    ]);
+    expect(paths.filter((path) => path.startsWith('scripts/'))).toEqual(['scripts/host-packages.mjs']);
+    expect(
+      paths.filter((path) => /\.(js|mjs|d\.ts|d\.mts)$/.test(path) || !path.startsWith('dist/')),
+    ).toEqual(paths);
+  });
+
+  test('runs nothing at installation: no script, no binding.gyp, no dependency', () => {
+    const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as Record<string, never>;
+    expect(manifest['gypfile']).toBe(false);
+    expect(manifest['dependencies']).toBeUndefined();
+    expect(Object.keys(manifest['scripts'] ?? {}).filter((name) => /install|prepare/.test(name))).toEqual([]);
+    expect(packed.files.some(({ path }) => path.endsWith('binding.gyp'))).toBe(false);
+  });
+});
+
+describe('the installed package', () => {
+  const LIST = 'console.log(typeof TeeContext.open, typeof Guest.boot, TeeContext.list().length >= 0)';
+
+  test('loads from CommonJS, with the addon', () => {
+    const script = `const { TeeContext } = require('node-optee'); const { Guest } = require('node-optee/qemu'); ${LIST}`;
+    expect(run(process.execPath, '-e', script)).toMatchObject({
+      stdout: 'function function true\n',
+      status: 0,
+    });
+  });
+
+  test('loads as an ES module, with the same classes', () => {
+    const script = `
+      import { createRequire } from 'node:module';
+      import * as tee from 'node-optee';
+      import { Guest } from 'node-optee/qemu';
+      const { TeeContext } = tee;
+      const common = createRequire(process.cwd() + '/')('node-optee');
+      const names = Object.keys(common).filter((name) => common[name] !== tee[name]);
+      console.log(names.join());
+      ${LIST}`;
+    expect(run(process.execPath, '--input-type=module', '-e', script)).toMatchObject({
+      stdout: '\nfunction function true\n',
+      status: 0,
+    });
+  });
+
+  test('has its command', () => {
+    const help = run('npx', '--no-install', 'node-optee', '--help');
+    expect(help).toMatchObject({ status: 0 });
+    expect(help.stdout).toContain('node-optee COMMAND');
+    expect(run('npx', '--no-install', 'node-optee', 'nonsense')).toMatchObject({ status: 2 });
+  });
+
+  test('finds its data: the builder plans with it', () => {
+    const script = `
+      const { rootfsPart } = require('./node_modules/node-optee/dist/qemu/build/rootfs.js');
+      const { linuxPart } = require('./node_modules/node-optee/dist/qemu/build/linux.js');
+      const sources = { get: () => undefined };
+      console.log(rootfsPart(sources, { compiler: '', qemu: '' }).name, linuxPart(sources, { compiler: '', qemu: '' }).name);`;
+    expect(run(process.execPath, '-e', script)).toMatchObject({ stdout: 'rootfs linux\n', status: 0 });
+  });
+});
