@@ -19,6 +19,7 @@
  *
  * @internal
  */
+import { createRequire } from 'node:module';
 import * as path from 'node:path';
 
 declare const kind: unique symbol;
@@ -389,7 +390,7 @@ let loaded: Native | undefined;
  *   ERR_TEE_ADDON_MISSING, or that of process.dlopen
  */
 export function native(): Native {
-  return (loaded ??= attach(load()));
+  return (loaded ??= attach(loadAddon()));
 }
 
 function attach(addon: Addon): Native {
@@ -408,14 +409,16 @@ function attach(addon: Addon): Native {
   return Object.assign(functions, { packet, records, settle });
 }
 
-function load(): Addon {
+function loadAddon(): Addon {
   const target = `${process.platform}-${process.arch}`;
   const root = path.join(__dirname, '..');
+  const load = createRequire(__filename);
   const tried: string[] = [];
   for (const file of [`prebuilds/${target}/node-optee.node`, 'build/Release/node-optee.node']) {
     const full = path.join(root, file);
     try {
-      return require(full) as Addon;
+      // eslint-disable-next-line @typescript-eslint/no-require-imports -- an addon is loaded by require alone
+      return load(full) as Addon;
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       if (code === 'MODULE_NOT_FOUND') {

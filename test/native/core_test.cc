@@ -1,0 +1,499 @@
+// The core without Node and without a TEE: order, closing, cancelling, temporary memory, threads. Meant for
+// AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <future>
+#include <map>
+#include <random>
+
+#include "../../native/core/completions.h"
+#include "../../native/core/context.h"
+#include "executor.h"
+
+using namespace core;
+using Log = std::vector<std::string>;
+
+#define CHECK(condition)                                                        \
+  do {                                                                          \
+    if (!(condition)) {                                                         \
+      fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
+      exit(1);                                                                  \
+    }                                                                           \
+  } while (false)
+
+namespace {
+
+// What the binding does: makes calls, and takes them when they have ended.
+class User {
+ public:
+  explicit User(unsigned threads = 4, uint64_t bytes = 1 << 20)
+      : completions_(std::make_shared<Completions>(onWake, this)) {
+    context_ = std::move(Context::open("", threads, bytes, true).value());
+  }
+
+  const std::shared_ptr<Context>& context() const { return context_; }
+
+  uint64_t invoke(const std::shared_ptr<Session>& session, uint32_t command, size_t bytes = 0) {
+    auto call = make(Call::Kind::invoke);
+    call->session = session;
+    call->sessionKey = session->key;
+    call->number = command;
+    if (bytes != 0) {
+      call->params[0].attr = uapi::kParamMemrefInput;
+      call->params[0].memory = Parameter::Memory::temporary;
+      call->params[0].b = bytes;
+      auto slot = context_->temporary().take(wholePages(bytes), session->key);
+      CHECK(slot.ok());
+      call->slot = std::move(slot.value());
+      memset(call->slot->data(), 1, bytes);
+    }
+    return start(std::move(call));
+  }
+
+  uint64_t open() {
+    auto call = make(Call::Kind::open);
+    call->sessionKey = context_->newSessionKey();
+    return start(std::move(call));
+  }
+
+  std::shared_ptr<Session> openSync() {
+    Call call(Call::Kind::open, context_);
+    call.sessionKey = context_->newSessionKey();
+    context_->runSync(call);
+    CHECK(call.answer.status == status::kAnswered);
+    return call.session;
+  }
+
+  Answer invokeSync(const std::shared_ptr<Session>& session, uint32_t command) {
+    Call call(Call::Kind::invoke, context_);
+    call.session = session;
+    call.number = command;
+    context_->runSync(call);
+    return call.answer;
+  }
+
+  uint64_t close(const std::shared_ptr<Session>& session) {
+    auto call = make(Call::Kind::closeSession);
+    call->session = session;
+    const uint64_t id = call->id;
+    return context_->closeSession(*session, std::move(call)) ? id : 0;
+  }
+
+  uint64_t closeContext() {
+    auto call = make(Call::Kind::closeContext);
+    const uint64_t id = call->id;
+    context_->close(std::move(call));
+    return id;
+  }
+
+  // Waits for a call's end.
+  Answer answer(uint64_t id) {
+    for (;;) {
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+        woken_ = false;
+      }
+      std::vector<std::unique_ptr<Call>> ended;
+      completions_->take(ended);
+      for (auto& call : ended) {
+        order_.push_back(call->id);
+        answers_[call->id] = call->answer;
+        if (call->kind == Call::Kind::open) opened_[call->id] = call->session;
+      }
+      ended.clear();
+      auto found = answers_.find(id);
+      if (found != answers_.end()) return found->second;
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [this] { return woken_; });
+    }
+  }
+
+  bool ended(uint64_t id) { return answers_.count(id) != 0; }
+  std::shared_ptr<Session> opened(uint64_t id) {
+    answer(id);
+    return opened_[id];
+  }
+  const std::vector<uint64_t>& order() const { return order_; }
+  void endEnvironment() {
+    completions_->close();
+    context_->abandon();
+  }
+
+ private:
+  static void onWake(void* self) {
+    auto* user = static_cast<User*>(self);
+    std::lock_guard<std::mutex> lock(user->mutex_);
+    user->woken_ = true;
+    user->wake_.notify_all();
+  }
+
+  std::unique_ptr<Call> make(Call::Kind kind) {
+    auto call = std::make_unique<Call>(kind, context_);
+    call->id = ++ids_;
+    call->completions = completions_;
+    return call;
+  }
+
+  uint64_t start(std::unique_ptr<Call> call) {
+    const uint64_t id = call->id;
+    return context_->start(call) ? id : 0;
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool woken_ = false;
+  std::shared_ptr<Completions> completions_;
+  std::shared_ptr<Context> context_;
+  std::map<uint64_t, Answer> answers_;
+  std::map<uint64_t, std::shared_ptr<Session>> opened_;
+  std::vector<uint64_t> order_;
+  uint64_t ids_ = 0;
+};
+
+std::string invoked(const std::shared_ptr<Session>& session, uint32_t command) {
+  return "invoke " + std::to_string(session->id) + " " + std::to_string(command);
+}
+std::string closed(const std::shared_ptr<Session>& session) {
+  return "close " + std::to_string(session->id);
+}
+
+// Until something that another thread does has been done.
+void eventually(const std::function<bool()>& condition) {
+  for (int i = 0; i < 10000 && !condition(); i++) usleep(1000);
+  CHECK(condition());
+}
+
+void callsOfASessionRunInOrder() {
+  User user;
+  const auto session = user.openSync();
+  executor::reset();
+  std::vector<uint64_t> ids;
+  Log expected;
+  for (uint32_t i = 0; i < 50; i++) {
+    ids.push_back(user.invoke(session, i));
+    expected.push_back(invoked(session, i));
+  }
+  CHECK(user.invokeSync(session, 50).status == status::kAnswered);
+  expected.push_back(invoked(session, 50));
+  CHECK(executor::log() == expected);
+  CHECK(executor::most() == 1);
+  for (uint64_t id : ids) user.answer(id);
+  CHECK(user.order() == ids);
+  user.answer(user.closeContext());
+}
+
+void sessionsRunAtTheSameTimeUpToTheBound() {
+  User user(3);
+  std::vector<std::shared_ptr<Session>> sessions;
+  for (int i = 0; i < 5; i++) sessions.push_back(user.openSync());
+  executor::reset();
+  std::vector<uint64_t> ids;
+  for (const auto& session : sessions) ids.push_back(user.invoke(session, executor::kBlock));
+  for (int i = 0; i < 3; i++) executor::waitFor(invoked(sessions[static_cast<size_t>(i)], executor::kBlock));
+  CHECK(executor::log().size() == 3);
+  CHECK(user.context()->statistics().threads == 3);
+  executor::release();
+  for (uint64_t id : ids) CHECK(user.answer(id).status == status::kAnswered);
+  CHECK(executor::most() == 3);
+  user.answer(user.closeContext());
+}
+
+void aQueuedCallIsCancelledWithoutBeingSent() {
+  User user;
+  const auto session = user.openSync();
+  executor::reset();
+  const uint64_t first = user.invoke(session, executor::kBlock);
+  executor::waitFor(invoked(session, executor::kBlock));
+  const uint64_t second = user.invoke(session, 1);
+  const uint64_t third = user.invoke(session, 2);
+  CHECK(user.context()->cancel(second) == Cancelled::removed);
+  CHECK(user.context()->cancel(second) == Cancelled::ended);
+  executor::release();
+  CHECK((user.answer(third).flags & answer_flags::kCancelSent) == 0);
+  CHECK(user.ended(first) && !user.ended(second));
+  CHECK((executor::log() == Log{invoked(session, executor::kBlock), invoked(session, 2)}));
+  // Also behind a close.
+  executor::reset();
+  const uint64_t fourth = user.invoke(session, executor::kBlock);
+  executor::waitFor(invoked(session, executor::kBlock));
+  const uint64_t fifth = user.invoke(session, 3);
+  const uint64_t close = user.close(session);
+  CHECK(user.context()->cancel(fifth) == Cancelled::removed);
+  executor::release();
+  user.answer(close);
+  CHECK(user.ended(fourth));
+  user.answer(user.closeContext());
+}
+
+void aCallInFlightIsCancelledAndTheNextHeld() {
+  User user;
+  const auto session = user.openSync();
+  executor::reset();
+  executor::blockCancel(true);
+  const uint64_t first = user.invoke(session, executor::kBlockCancellable);
+  executor::waitFor(invoked(session, executor::kBlockCancellable));
+  const uint64_t second = user.invoke(session, 1);
+  CHECK(user.context()->cancel(first) == Cancelled::requested);
+  Answer answer = user.answer(first);
+  CHECK(answer.result == executor::kCancelled);
+  CHECK(answer.flags == answer_flags::kCancelSent);
+  usleep(20000);
+  const std::string cancel = "cancel " + std::to_string(session->id);
+  const std::string cancelled = "cancelled " + std::to_string(session->id);
+  CHECK((executor::log() == Log{invoked(session, executor::kBlockCancellable), cancel}));
+  // A blocking call is held as well.
+  auto blocking = std::async(std::launch::async, [&] { return user.invokeSync(session, 2); });
+  usleep(20000);
+  CHECK(executor::log().size() == 2);
+  executor::blockCancel(false);
+  CHECK(user.answer(second).flags == 0);
+  CHECK(blocking.get().status == status::kAnswered);
+  CHECK((executor::log() == Log{invoked(session, executor::kBlockCancellable), cancel, cancelled,
+                                invoked(session, 1), invoked(session, 2)}));
+  user.answer(user.closeContext());
+}
+
+void aCancelThatHitsTheNextCallIsToldApart() {
+  User user;
+  const auto session = user.openSync();
+  SessionQueue queue;
+  const auto end = [&](bool sent, bool cancelled) {
+    Call call(Call::Kind::invoke, user.context());
+    call.cancelSent = sent;
+    return queue.staleCancel(call, cancelled);
+  };
+  CHECK(!end(false, true));  // a TA may answer so by itself
+  CHECK(!end(true, true));   // it was heard
+  CHECK(!end(false, true));
+  CHECK(!end(true, false));  // it was not
+  CHECK(end(false, true));
+  CHECK(!end(false, true));
+  CHECK(!end(true, false));
+  CHECK(!end(false, false));  // any call's return takes the flag away
+  CHECK(!end(false, true));
+  CHECK(!end(true, false));
+  CHECK(!end(true, true));  // it has a cancel of its own
+  user.answer(user.closeContext());
+}
+
+void anAbandonedOpenIsClosedWhenItArrives() {
+  User user;
+  executor::reset();
+  executor::blockOpen(true);
+  const uint64_t id = user.open();
+  eventually([] { return executor::log().size() == 1; });
+  CHECK(user.context()->cancel(id) == Cancelled::removed);
+  executor::blockOpen(false);
+  eventually([] { return executor::log().size() == 2; });
+  CHECK(executor::log()[1].rfind("close ", 0) == 0);
+  user.answer(user.closeContext());
+  CHECK(!user.ended(id));
+}
+
+void closingWaitsForWhatIsQueuedAndRefusesMore() {
+  User user;
+  const auto session = user.openSync();
+  const auto other = user.openSync();
+  executor::reset();
+  const uint64_t first = user.invoke(session, executor::kBlock);
+  const uint64_t second = user.invoke(session, 1, 4096);
+  executor::waitFor(invoked(session, executor::kBlock));
+  const uint64_t close = user.close(session);
+  CHECK(close != 0 && user.close(session) == 0);
+  CHECK(user.invoke(session, 2) == 0);
+  CHECK(user.invokeSync(session, 2).status == status::kClosed);
+  const uint64_t context = user.closeContext();
+  CHECK(user.invoke(other, 2) == 0 && user.open() == 0);
+  executor::waitFor(closed(other));
+  CHECK(user.context()->fd() >= 0);
+  executor::release();
+  user.answer(context);
+  CHECK((user.order() == std::vector<uint64_t>{first, second, close, context}));
+  CHECK((executor::log().size() == 5 && executor::log().back() == closed(session)));
+  CHECK(user.context()->fd() < 0);
+  CHECK(user.context()->statistics().sessions == 0);
+  CHECK(user.context()->statistics().temporary.slots == 0);
+}
+
+void anOpenThatArrivesInAClosingContextIsClosed() {
+  User user;
+  executor::reset();
+  executor::blockOpen(true);
+  const uint64_t id = user.open();
+  eventually([] { return executor::log().size() == 1; });
+  const uint64_t context = user.closeContext();
+  executor::blockOpen(false);
+  CHECK(user.answer(id).status == status::kClosed);
+  user.answer(context);
+  CHECK(executor::log().back().rfind("close ", 0) == 0);
+}
+
+void anEnvironmentsEndDropsWhatHasNotBegun() {
+  std::weak_ptr<Context> left;
+  std::weak_ptr<Session> leftSession;
+  executor::reset();
+  {
+    User user;
+    const auto session = user.openSync();
+    left = user.context();
+    leftSession = session;
+    user.invoke(session, executor::kBlock, 5000);
+    user.invoke(session, 1, 5000);
+    executor::waitFor(invoked(session, executor::kBlock));
+    user.endEnvironment();
+  }
+  CHECK(!left.expired());
+  executor::release();
+  eventually([&] { return left.expired() && leftSession.expired(); });
+  const Log log = executor::log();
+  CHECK(log.back().rfind("close ", 0) == 0);
+  for (const std::string& entry : log) CHECK(entry.rfind("invoke", 0) != 0 || entry.back() == '0');
+}
+
+void temporaryMemoryIsReusedBoundedAndClean() {
+  const size_t page = pageSize();
+  CHECK(TemporaryMemory::classOf(1) == page);
+  CHECK(TemporaryMemory::classOf(page) == page);
+  CHECK(TemporaryMemory::classOf(page + 1) == 2 * page);
+  CHECK(TemporaryMemory::classOf(5 * page) == 8 * page);
+  CHECK(TemporaryMemory::classOf(SIZE_MAX) == SIZE_MAX);
+  CHECK(wholePages(0) == page && wholePages(UINT64_MAX) == 0);
+
+  auto memory = std::make_shared<TemporaryMemory>(8 * page, true, std::make_shared<Threads>("close", 1));
+  const auto take = [&](size_t bytes, uint64_t session) {
+    auto slot = memory->take(bytes, session);
+    CHECK(slot.ok());
+    return std::move(slot.value());
+  };
+  const auto use = [&](std::unique_ptr<Slot> slot, size_t bytes, bool wipe) {
+    CHECK(!memory->prepare(*slot, 0));
+    memset(slot->data(), 7, bytes);
+    memory->ended(*slot);
+    memory->give(std::move(slot), wipe);
+  };
+  use(take(2 * page, 1), 2 * page, false);
+  CHECK(memory->statistics().slots == 1 && memory->statistics().bytes == 2 * page);
+
+  auto again = take(2 * page, 1);  // the same session finds it as it was, but where it asks for an output
+  CHECK(again->data()[0] == 7 && again->data()[2 * page - 1] == 7);
+  again->zero(page, 10);
+  CHECK(again->data()[page] == 0 && again->data()[page + 9] == 0 && again->data()[page + 10] == 7);
+  use(std::move(again), 2 * page, false);
+  CHECK(memory->statistics().registrations == 1);
+
+  auto other = take(2 * page, 2);  // another one does not
+  for (size_t i = 0; i < 2 * page; i++) CHECK(other->data()[i] == 0);
+  use(std::move(other), 2 * page, true);
+  auto wiped = take(2 * page, 2);
+  for (size_t i = 0; i < 2 * page; i++) CHECK(wiped->data()[i] == 0);
+
+  // One that is in use is not another call's.
+  auto second = take(2 * page, 2);
+  CHECK(second->data() != wiped->data());
+  use(std::move(second), 1, false);
+  use(std::move(wiped), 1, false);
+  CHECK(memory->statistics().slots == 2);
+
+  use(take(8 * page, 1), 1, false);  // needs all the room that there is
+  CHECK(memory->statistics().slots == 1 && memory->statistics().bytes == 8 * page);
+  auto large = take(9 * page, 1);  // more than all
+  use(std::move(large), 9 * page, false);
+  CHECK(memory->statistics().slots == 1 && memory->statistics().bytes == 8 * page);
+  auto busy = take(8 * page, 1);
+  use(take(page, 1), 1, false);  // no room beside the one in use
+  CHECK(memory->statistics().slots == 1);
+  memory->clear();
+  memory->give(std::move(busy), false);
+  CHECK(memory->statistics().slots == 0 && memory->statistics().bytes == 0);
+  CHECK(!memory->take(SIZE_MAX / 2, 1).ok());
+}
+
+void idleMemoryAndThreadsGo() {
+  User user;
+  const auto session = user.openSync();
+  executor::reset();
+  user.answer(user.invoke(session, 1, 4096));
+  CHECK(user.context()->statistics().temporary.slots == 1 && user.context()->statistics().threads == 1);
+  eventually([&] {
+    const ContextStatistics now = user.context()->statistics();
+    return now.temporary.slots == 0 && now.threads == 0;
+  });
+  CHECK(user.answer(user.invoke(session, 2, 4096)).status == status::kAnswered);
+  user.answer(user.closeContext());
+}
+
+// Everything at once, in an order that a seed decides: nothing may be lost, and nothing done twice.
+void anythingGoes(unsigned seed, std::weak_ptr<Context>& left) {
+  std::mt19937 random(seed);
+  executor::reset();
+  executor::release();
+  User user(1 + random() % 4, random() % 3 * 40960);
+  std::vector<std::shared_ptr<Session>> sessions;
+  std::vector<uint64_t> pending;
+  left = user.context();
+  for (int i = 0; i < 4; i++) sessions.push_back(user.openSync());
+  for (int i = 0; i < 400; i++) {
+    const auto session = sessions[random() % sessions.size()];
+    switch (random() % 10) {
+      case 0:
+        user.invokeSync(session, 1);
+        break;
+      case 1:
+        if (!pending.empty()) {
+          const size_t at = random() % pending.size();
+          if (user.context()->cancel(pending[at]) == Cancelled::removed) {
+            pending.erase(pending.begin() + static_cast<ptrdiff_t>(at));
+          }
+        }
+        break;
+      case 2:
+        if (random() % 5 == 0) {
+          pending.push_back(user.close(session));
+          sessions[static_cast<size_t>(std::find(sessions.begin(), sessions.end(), session) -
+                                       sessions.begin())] = user.openSync();
+        }
+        break;
+      case 3:
+        pending.push_back(user.open());
+        break;
+      default:
+        pending.push_back(user.invoke(session, random() % 2 == 0 ? executor::kBlock : 1, random() % 20000));
+    }
+  }
+  if (seed % 2 == 0) {
+    user.endEnvironment();
+    return;
+  }
+  const uint64_t close = user.closeContext();
+  for (uint64_t id : pending) user.answer(id);
+  user.answer(close);
+  CHECK(user.order().back() == close);
+}
+
+}  // namespace
+
+int main(int argc, char**) {
+  callsOfASessionRunInOrder();
+  sessionsRunAtTheSameTimeUpToTheBound();
+  aQueuedCallIsCancelledWithoutBeingSent();
+  aCallInFlightIsCancelledAndTheNextHeld();
+  aCancelThatHitsTheNextCallIsToldApart();
+  anAbandonedOpenIsClosedWhenItArrives();
+  closingWaitsForWhatIsQueuedAndRefusesMore();
+  anOpenThatArrivesInAClosingContextIsClosed();
+  anEnvironmentsEndDropsWhatHasNotBegun();
+  temporaryMemoryIsReusedBoundedAndClean();
+  for (unsigned seed = 0; seed < 30; seed++) {
+    std::weak_ptr<Context> left;
+    anythingGoes(seed, left);
+    eventually([&] { return left.expired(); });
+  }
+  if (argc > 1) idleMemoryAndThreadsGo();
+  puts("ok");
+  return 0;
+}

@@ -1,0 +1,170 @@
+#include "executor.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <set>
+
+#include "../../native/core/tee.h"
+
+namespace executor {
+
+namespace {
+
+std::mutex mutex;
+std::condition_variable changed;
+std::vector<std::string> entries;
+std::set<uint32_t> cancelled;
+bool released = false;
+bool cancelBlocked = false;
+bool openBlocked = false;
+uint32_t sessions = 0;
+unsigned inside = 0;
+unsigned mostInside = 0;
+
+void note(const std::string& entry) {
+  entries.push_back(entry);
+  changed.notify_all();
+}
+
+struct Inside {
+  Inside() { mostInside = std::max(mostInside, ++inside); }
+  ~Inside() { inside--; }
+};
+
+}  // namespace
+
+void reset() {
+  std::lock_guard<std::mutex> lock(mutex);
+  entries.clear();
+  cancelled.clear();
+  released = false;
+  mostInside = inside;
+}
+
+std::vector<std::string> log() {
+  std::lock_guard<std::mutex> lock(mutex);
+  return entries;
+}
+
+void waitFor(const std::string& entry) {
+  std::unique_lock<std::mutex> lock(mutex);
+  changed.wait(lock, [&] { return std::find(entries.begin(), entries.end(), entry) != entries.end(); });
+}
+
+void release() {
+  std::lock_guard<std::mutex> lock(mutex);
+  released = true;
+  changed.notify_all();
+}
+
+void blockCancel(bool block) {
+  std::lock_guard<std::mutex> lock(mutex);
+  cancelBlocked = block;
+  changed.notify_all();
+}
+
+void blockOpen(bool block) {
+  std::lock_guard<std::mutex> lock(mutex);
+  openBlocked = block;
+  changed.notify_all();
+}
+
+unsigned most() {
+  std::lock_guard<std::mutex> lock(mutex);
+  return mostInside;
+}
+
+}  // namespace executor
+
+namespace core {
+
+using namespace executor;
+
+Result<UniqueFd> openFile(const char*, int) {
+  return UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC));
+}
+
+Result<uapi::tee_ioctl_version_data> version(int) {
+  uapi::tee_ioctl_version_data data{};
+  data.gen_caps = uapi::kGenCapRegMem;
+  return data;
+}
+
+Result<TeeShm> shmAlloc(int, uint64_t size) {
+  UniqueFd fd(open("/dev/zero", O_RDWR | O_CLOEXEC));
+  return TeeShm{std::move(fd), 1, size};
+}
+
+Result<TeeShm> shmRegister(int device, const void*, uint64_t length) {
+  if (fcntl(device, F_GETFD) < 0) return Failure::last(Operation::shmRegister);
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    note("register");
+  }
+  return TeeShm{UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC)), 1, length};
+}
+
+Result<TeeShm> shmRegisterFd(int, int) {
+  return Failure{Operation::shmRegisterFd, EINVAL};
+}
+bool hasShmRegisterFd(int) {
+  return true;
+}
+
+Failure openSession(int device, OpenSessionMessage& message) {
+  if (fcntl(device, F_GETFD) < 0) return Failure::last(Operation::openSession);
+  std::unique_lock<std::mutex> lock(mutex);
+  Inside in;
+  message.arg.session = ++sessions;
+  note("open " + std::to_string(message.arg.session));
+  changed.wait(lock, [] { return !openBlocked; });
+  return {};
+}
+
+Failure invoke(int device, InvokeMessage& message) {
+  // The descriptor must live as long as any call uses it.
+  if (fcntl(device, F_GETFD) < 0) return Failure::last(Operation::invoke);
+  std::unique_lock<std::mutex> lock(mutex);
+  Inside in;
+  const uint32_t session = message.arg.session;
+  const uint32_t command = message.arg.func;
+  note("invoke " + std::to_string(session) + " " + std::to_string(command));
+  changed.wait(lock, [&] {
+    return (command != kBlock && command != kBlockCancellable) || released ||
+           (command == kBlockCancellable && cancelled.count(session) != 0);
+  });
+  // Like OP-TEE: the flag is the session's and goes with a call's return.
+  if (cancelled.erase(session) != 0 && command != kBlock) message.arg.ret = kCancelled;
+  return {};
+}
+
+int cancel(int device, uint32_t session) {
+  if (fcntl(device, F_GETFD) < 0) return errno;
+  std::unique_lock<std::mutex> lock(mutex);
+  note("cancel " + std::to_string(session));
+  cancelled.insert(session);
+  changed.notify_all();
+  changed.wait(lock, [] { return !cancelBlocked; });
+  note("cancelled " + std::to_string(session));
+  return 0;
+}
+
+Failure closeSession(int device, uint32_t session) {
+  if (fcntl(device, F_GETFD) < 0) return Failure::last(Operation::closeSession);
+  std::lock_guard<std::mutex> lock(mutex);
+  note("close " + std::to_string(session));
+  return {};
+}
+
+Result<UniqueFd> dmaHeapAlloc(int, uint64_t) {
+  return Failure{Operation::dmaHeapAlloc, ENODEV};
+}
+Failure dmaBufSync(int, uint64_t) {
+  return {Operation::dmaBufSync, ENODEV};
+}
+
+}  // namespace core

@@ -1,0 +1,33 @@
+// Stands in the place of the ioctls (core/tee.h), so that what the core does before, between and after them
+// can be run on any machine and under sanitizers. It knows nothing of a TEE: it writes down what is asked of
+// it and returns when it is told to.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace executor {
+
+// A command that returns when release() is called, or, if it is the cancellable one, when it is cancelled.
+constexpr uint32_t kBlock = 100;
+constexpr uint32_t kBlockCancellable = 101;
+
+constexpr uint32_t kCancelled = 0xFFFF0002;
+
+// Empties the log; blocked calls block again.
+void reset();
+// What was asked since, in order: "open 1", "invoke 1 7", "cancel 1", "close 1", "register".
+std::vector<std::string> log();
+// Waits until that is in the log.
+void waitFor(const std::string& entry);
+// Lets all blocked calls return, and those to come.
+void release();
+// CANCEL does not return before.
+void blockCancel(bool block);
+// Opens block, too.
+void blockOpen(bool block);
+// How many calls are in the executor at once, at most, since reset().
+unsigned most();
+
+}  // namespace executor
