@@ -5,5 +5,7 @@ module.exports = {
   injectGlobals: false,
   watchman: false,
   roots: ['<rootDir>/build/test'],
+  // Machines are shared and the guest is emulated: time is never what a test is about.
+  testTimeout: 60_000,
   testMatch: ['**/*.test.js'],
 };

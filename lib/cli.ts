@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import type { MachineName } from './qemu/machine.js';
+import { MACHINES } from './qemu/machine.js';
 
 const USAGE = `Usage: node-optee COMMAND …
 
@@ -8,7 +8,7 @@ const USAGE = `Usage: node-optee COMMAND …
   qemu [OPTIONS] -- COMMAND runs COMMAND in a QEMU guest with a real OP-TEE
   ta DIR                    builds and signs a Trusted Application for that guest
 
-node-optee COMMAND --help tells more. Machines of the guest: ${['dynamic', 'static', 'dmabuf'] satisfies MachineName[]}
+node-optee COMMAND --help tells more. Machines of the guest: ${MACHINES.join(', ')}
 `;
 
 /** Each command is loaded when it is asked for: none needs what the others do. */

@@ -147,7 +147,7 @@ export function pack(n: Native, params: Params, context: object, nullMemref: boo
   let bytes = false;
   let at = Packet.params as number;
   for (let i = 0; i < MAX_PARAMETERS; i++, at += Param.stride) {
-    const param = i < count ? params[i] : undefined;
+    const param = i < count ? (params[i] as Parameter<unknown> | undefined) : undefined;
     if (param === undefined) {
       packet[at + Param.kind] = ParamKind.none;
       continue;

@@ -19,7 +19,7 @@ beforeAll(() => {
   const output = JSON.parse(
     execFileSync('npm', args, { cwd: ROOT, encoding: 'utf8', stdio: 'pipe' }),
   ) as Packed[];
-  packed = output[0] as Packed;
+  packed = output[0];
   const app = join(folder, 'app');
   mkdirSync(app);
   writeFileSync(join(app, 'package.json'), '{ "private": true }');
