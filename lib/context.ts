@@ -165,7 +165,7 @@ export class TeeContext {
         Session.make(n, this, n.records[at + Packet.handle] as SessionHandle, caller, values),
       );
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 

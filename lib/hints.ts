@@ -92,15 +92,20 @@ export function callHint(
     }
   }
   switch (code) {
+    case 'EINVAL':
+      // What the kernel makes of every refusal of the TEE to register memory.
+      return operation === 'TEE_IOC_SHM_REGISTER' && bytes >= LARGE ? tooMuch(bytes) : undefined;
     case 'ENOMEM':
-      return bytes >= LARGE
-        ? `${bytes} bytes in all are more than could be shared at once; pass them in smaller parts`
-        : 'the kernel or the TEE is out of memory';
+      return bytes >= LARGE ? tooMuch(bytes) : 'the kernel or the TEE is out of memory';
     case 'EINTR':
       return 'a signal interrupted it; whether the TA has run is not known, so it was not repeated';
     default:
       return undefined;
   }
+}
+
+function tooMuch(bytes: number): string {
+  return `${bytes} bytes in all are more than the TEE could take at once; pass them in smaller parts`;
 }
 
 /** From here on the size of what was passed is a likely reason for running out of memory. */
@@ -140,8 +145,8 @@ export function resultHint(
       const bytes = memoryOf(params);
       if (bytes < LARGE) return undefined;
       return (
-        `it was given ${bytes} bytes of memory, and how much OP-TEE can map into a TA at once is limited (with its ` +
-        'default configuration 4 MiB in and 4 MiB out work, 8 MiB each way do not); pass less at a time'
+        `it was given ${bytes} bytes of memory, and how much OP-TEE can map into a TA at once is limited by its ` +
+        'configuration (by default, 4 MiB in and 4 MiB out work); pass less at a time'
       );
     }
     case TEE_RESULTS.TEE_ERROR_ITEM_NOT_FOUND:

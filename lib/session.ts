@@ -127,7 +127,7 @@ export class Session<P extends Params = Params> {
     try {
       return this.#begin(command, params, options);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 

@@ -241,7 +241,8 @@ const LARGE = 4 << 20;
 function memoryError(failed: Failure, context: TeeContext, asked: string, size: number): TeeSystemError {
   const { code } = describeErrno(failed.errno);
   let hint: string | undefined;
-  if (code === 'ENOMEM' && size >= LARGE) {
+  const refused = code === 'ENOMEM' || (code === 'EINVAL' && failed.operation === 'TEE_IOC_SHM_REGISTER');
+  if (refused && size >= LARGE) {
     hint =
       failed.operation === 'TEE_IOC_SHM_ALLOC'
         ? 'this TEE takes its shared memory from physically contiguous pages, of which there is seldom more than 4 MiB'

@@ -159,9 +159,7 @@ test("CANCEL waits while all of the TEE's threads are busy, but nothing of ours 
     // os_test waits in one TEE_Wait, so each holds a thread of OP-TEE for its whole second.
     const busy = sessions.slice(0, count).map((session) => session.invoke(9, wait(1000)));
     await delay(200);
-    const last = rejection<AbortError>(
-      (sessions[count] as (typeof sessions)[0]).invoke(9, wait(1000), { signal: controller.signal }),
-    );
+    const last = rejection<AbortError>(sessions[count].invoke(9, wait(1000), { signal: controller.signal }));
     await delay(100);
     const before = ticks;
     controller.abort();
