@@ -259,16 +259,10 @@ class InputStream extends Writable {
     this.flush();
   }
 
-  /** The command has closed its input. */
+  /** The command has closed its input: as with a pipe, whoever writes learns of it, and nobody else. */
   refuse(): void {
-    if (this.writableFinished || this.destroyed) return;
     this.open = false;
-    const error = Object.assign(new Error('write EPIPE: the command in the guest has closed its input'), {
-      code: 'EPIPE',
-      errno: -constants.errno.EPIPE,
-      syscall: 'write',
-    });
-    this.destroy(error);
+    this.flush();
   }
 
   private finish(): void {
@@ -277,18 +271,26 @@ class InputStream extends Writable {
   }
 
   private flush(): void {
-    while (this.rest.length > 0 && this.credit > 0) {
+    while (this.open && this.rest.length > 0 && this.credit > 0) {
       const bytes = this.rest.subarray(0, Math.min(this.credit, MAX_DATA));
       this.rest = this.rest.subarray(bytes.length);
       this.credit -= bytes.length;
       this.send(header(FrameType.data, 0, this.command, bytes.length));
       this.send(bytes);
     }
-    if (this.rest.length > 0) return;
+    if (this.open && this.rest.length > 0) return;
     const done = this.done;
     this.done = undefined;
-    done?.();
+    done?.(this.open ? null : brokenPipe());
   }
+}
+
+function brokenPipe(): Error {
+  return Object.assign(new Error('write EPIPE: the command in the guest has closed its input'), {
+    code: 'EPIPE',
+    errno: -constants.errno.EPIPE,
+    syscall: 'write',
+  });
 }
 
 /** Gives credit back as its reader takes what came. */

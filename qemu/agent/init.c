@@ -59,6 +59,24 @@ static void give_devices(const char *folder, const char *prefix, gid_t gid)
     closedir(dir);
 }
 
+/* What is written to the share and not closed yet is on the host after a second or two, not after half a minute. */
+static void write_back_soon(void)
+{
+    static const char *const files[] = {
+        "/proc/sys/vm/dirty_expire_centisecs",
+        "/proc/sys/vm/dirty_writeback_centisecs",
+    };
+
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        int fd = open(files[i], O_WRONLY | O_CLOEXEC);
+
+        if (fd < 0 || write(fd, "100", 3) < 0)
+            perror(files[i]);
+        if (fd >= 0)
+            close(fd);
+    }
+}
+
 static void loopback_up(void)
 {
     struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
@@ -94,6 +112,7 @@ void init_machine(void)
     give_devices("/dev/dma_heap", "", VIDEO_GID);
     start_supplicant();
     loopback_up();
+    write_back_soon();
     if (sethostname("node-optee", strlen("node-optee")) < 0)
         perror("sethostname");
     setrlimit(RLIMIT_NOFILE, &files);

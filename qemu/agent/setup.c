@@ -23,8 +23,12 @@
 
 #define TA_FOLDER "/usr/lib/optee_armtz"
 
-/* msize is the largest that QEMU's transport takes. */
-static const char share_options[] = "trans=virtio,version=9p2000.L,msize=512000,cache=none";
+/*
+ * msize is the largest that the virtio transport takes. Of the cache modes, mmap is the one in which everything
+ * works: the host's changes are seen at the next open, ours reach the host at close at the latest, shared
+ * mappings work, and it is 20 to 50 times as fast as none, in which they do not.
+ */
+static const char share_options[] = "trans=virtio,version=9p2000.L,msize=512000,cache=mmap";
 
 static bool complain(const char *format, ...)
 {

@@ -221,6 +221,9 @@ describe('flow', () => {
 
   test('an input that the command has closed is a broken pipe for the host', async () => {
     const command = agent.exec(request(['sh', '-c', 'exec <&-; sleep 100'], { stdin: true }));
+    await command.started;
+    await delay(50);
+    command.stdin.write('nobody there');
     const [error] = await once(command.stdin, 'error');
     expect(error).toMatchObject({ code: 'EPIPE' });
     command.kill();
