@@ -15,6 +15,8 @@
  * lib/qemu/protocol.ts is the other side.
  */
 #define _GNU_SOURCE
+#include "agent.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -36,42 +38,40 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent.h"
-
 enum {
-    PROTOCOL_VERSION = 1,
-    HEADER_SIZE = 12,
-    WINDOW = 256 * 1024,
-    MAX_DATA = 64 * 1024,
-    MAX_EXEC = 4 * 1024 * 1024,
-    MAX_COMMANDS = 1024,
-    /* Above this no output is read from commands until the host has taken some. */
-    TX_HIGH = 512 * 1024,
-    /* Above this nothing is read from the host either. */
-    TX_FULL = 4 * 1024 * 1024,
-    /* A terminal cannot say how much it holds; what it holds is less than this. */
-    TTY_DRAIN = 256 * 1024,
-    PORT_WAIT_MS = 20000,
+  PROTOCOL_VERSION = 1,
+  HEADER_SIZE = 12,
+  WINDOW = 256 * 1024,
+  MAX_DATA = 64 * 1024,
+  MAX_EXEC = 4 * 1024 * 1024,
+  MAX_COMMANDS = 1024,
+  /* Above this no output is read from commands until the host has taken some. */
+  TX_HIGH = 512 * 1024,
+  /* Above this nothing is read from the host either. */
+  TX_FULL = 4 * 1024 * 1024,
+  /* A terminal cannot say how much it holds; what it holds is less than this. */
+  TTY_DRAIN = 256 * 1024,
+  PORT_WAIT_MS = 20000,
 };
 
 enum frame_type {
-    /* Both ways */
-    FRAME_DATA = 0x01,   /* bytes */
-    FRAME_EOF = 0x02,    /* the stream's sender has no more */
-    FRAME_CREDIT = 0x03, /* u32 bytes */
-    FRAME_CLOSE = 0x04,  /* the stream's receiver takes no more */
-    /* Host to guest */
-    FRAME_EXEC = 0x10,
-    FRAME_SIGNAL = 0x11,  /* u32 number, to the command's process group */
-    FRAME_WINSIZE = 0x12, /* u16 rows, u16 columns */
-    FRAME_POWEROFF = 0x13,
-    FRAME_CLOCK = 0x14, /* u32 seconds since 1970, u32 nanoseconds */
-    /* Guest to host */
-    FRAME_HELLO = 0x20, /* u32 protocol version */
-    FRAME_STARTED = 0x21,
-    FRAME_EXEC_FAILED = 0x22, /* u32 errno, u32 enum stage; the command's last frame */
-    FRAME_EXIT = 0x23,        /* u32 wait status */
-    FRAME_ERROR = 0x24,       /* text; the protocol is broken, the machine ends */
+  /* Both ways */
+  FRAME_DATA = 0x01,   /* bytes */
+  FRAME_EOF = 0x02,    /* the stream's sender has no more */
+  FRAME_CREDIT = 0x03, /* u32 bytes */
+  FRAME_CLOSE = 0x04,  /* the stream's receiver takes no more */
+  /* Host to guest */
+  FRAME_EXEC = 0x10,
+  FRAME_SIGNAL = 0x11,  /* u32 number, to the command's process group */
+  FRAME_WINSIZE = 0x12, /* u16 rows, u16 columns */
+  FRAME_POWEROFF = 0x13,
+  FRAME_CLOCK = 0x14, /* u32 seconds since 1970, u32 nanoseconds */
+  /* Guest to host */
+  FRAME_HELLO = 0x20, /* u32 protocol version */
+  FRAME_STARTED = 0x21,
+  FRAME_EXEC_FAILED = 0x22, /* u32 errno, u32 enum stage; the command's last frame */
+  FRAME_EXIT = 0x23,        /* u32 wait status */
+  FRAME_ERROR = 0x24,       /* text; the protocol is broken, the machine ends */
 };
 
 /* FRAME_EXEC: u32 flags | u16 rows | u16 columns | u32 uid | u32 gid | u32 groups | u32 arguments |
@@ -83,55 +83,55 @@ enum exec_flags { EXEC_STDIN = 1, EXEC_TTY = 2 };
 enum stage { STAGE_PREPARE, STAGE_USER, STAGE_CWD, STAGE_EXEC };
 
 struct failure {
-    uint32_t error;
-    uint32_t stage;
+  uint32_t error;
+  uint32_t stage;
 };
 
 struct exec {
-    uint32_t flags;
-    struct winsize size;
-    uid_t uid;
-    gid_t gid;
-    size_t group_count;
-    gid_t *groups;
-    const char *cwd;
-    char **argv;
-    char **env;
+  uint32_t flags;
+  struct winsize size;
+  uid_t uid;
+  gid_t gid;
+  size_t group_count;
+  gid_t *groups;
+  const char *cwd;
+  char **argv;
+  char **env;
 };
 
 struct output {
-    int fd; /* -1: closed, or there is none */
-    uint8_t stream;
-    uint32_t credit;
-    bool quiet; /* not looked at until the command ends */
-    /* Once the command has ended: how much of what it wrote is still to be read. */
-    size_t left;
+  int fd; /* -1: closed, or there is none */
+  uint8_t stream;
+  uint32_t credit;
+  bool quiet; /* not looked at until the command ends */
+  /* Once the command has ended: how much of what it wrote is still to be read. */
+  size_t left;
 };
 
 struct input {
-    int fd;
-    uint8_t *data; /* WINDOW bytes */
-    size_t head, tail;
-    bool eof;
-    uint32_t owed; /* credit to give back */
+  int fd;
+  uint8_t *data; /* WINDOW bytes */
+  size_t head, tail;
+  bool eof;
+  uint32_t owed; /* credit to give back */
 };
 
 struct command {
-    struct command *next;
-    uint32_t id;
-    pid_t pid; /* 0 once reaped */
-    int status_fd; /* ends without a word when exec succeeds, else carries a struct failure */
-    bool tty;
-    bool ended;
-    bool done; /* last frame sent, to be freed */
-    int wait_status;
-    struct input in;
-    struct output out[2];
+  struct command *next;
+  uint32_t id;
+  pid_t pid;     /* 0 once reaped */
+  int status_fd; /* ends without a word when exec succeeds, else carries a struct failure */
+  bool tty;
+  bool ended;
+  bool done; /* last frame sent, to be freed */
+  int wait_status;
+  struct input in;
+  struct output out[2];
 };
 
 struct buffer {
-    uint8_t *data;
-    size_t head, tail, capacity;
+  uint8_t *data;
+  size_t head, tail, capacity;
 };
 
 static bool is_init;
@@ -143,802 +143,686 @@ static size_t command_count;
 static void flush_tx(void);
 
 /* Ends the machine; on the host, ends this process and its commands. */
-static _Noreturn void end(void)
-{
-    if (is_init) {
-        kill(-1, SIGKILL);
-        sync();
-        reboot(RB_POWER_OFF);
-        for (;;)
-            pause();
-    }
-    for (struct command *c = commands; c; c = c->next)
-        if (c->pid > 0)
-            kill(-c->pid, SIGKILL);
-    exit(0);
+static _Noreturn void end(void) {
+  if (is_init) {
+    kill(-1, SIGKILL);
+    sync();
+    reboot(RB_POWER_OFF);
+    for (;;) pause();
+  }
+  for (struct command *c = commands; c; c = c->next)
+    if (c->pid > 0) kill(-c->pid, SIGKILL);
+  exit(0);
 }
 
-static size_t pending(const struct buffer *b)
-{
-    return b->tail - b->head;
+static size_t pending(const struct buffer *b) {
+  return b->tail - b->head;
 }
 
-static uint16_t get16(const uint8_t *p)
-{
-    return (uint16_t)(p[0] | p[1] << 8);
+static uint16_t get16(const uint8_t *p) {
+  return (uint16_t)(p[0] | p[1] << 8);
 }
 
-static uint32_t get32(const uint8_t *p)
-{
-    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+static uint32_t get32(const uint8_t *p) {
+  return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-static void put32(uint8_t *p, uint32_t value)
-{
-    p[0] = (uint8_t)value;
-    p[1] = (uint8_t)(value >> 8);
-    p[2] = (uint8_t)(value >> 16);
-    p[3] = (uint8_t)(value >> 24);
+static void put32(uint8_t *p, uint32_t value) {
+  p[0] = (uint8_t)value;
+  p[1] = (uint8_t)(value >> 8);
+  p[2] = (uint8_t)(value >> 16);
+  p[3] = (uint8_t)(value >> 24);
 }
 
-static void put_header(uint8_t *p, enum frame_type type, uint8_t stream, uint32_t id, uint32_t size)
-{
-    put32(p, size);
-    p[4] = (uint8_t)type;
-    p[5] = stream;
-    p[6] = p[7] = 0;
-    put32(p + 8, id);
+static void put_header(uint8_t *p, enum frame_type type, uint8_t stream, uint32_t id, uint32_t size) {
+  put32(p, size);
+  p[4] = (uint8_t)type;
+  p[5] = stream;
+  p[6] = p[7] = 0;
+  put32(p + 8, id);
 }
 
-static _Noreturn void fail(const char *format, ...)
-{
-    char text[256];
-    va_list args;
+static _Noreturn void fail(const char *format, ...) {
+  char text[256];
+  va_list args;
 
-    va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    fprintf(stderr, "node-optee agent: %s\n", text);
-    if (port >= 0 && text[0]) {
-        uint32_t size = (uint32_t)strlen(text);
-        uint8_t frame[HEADER_SIZE + sizeof(text)] = {0};
+  va_start(args, format);
+  vsnprintf(text, sizeof(text), format, args);
+  va_end(args);
+  fprintf(stderr, "node-optee agent: %s\n", text);
+  if (port >= 0 && text[0]) {
+    uint32_t size = (uint32_t)strlen(text);
+    uint8_t frame[HEADER_SIZE + sizeof(text)] = {0};
 
-        put_header(frame, FRAME_ERROR, 0, 0, size);
-        memcpy(frame + HEADER_SIZE, text, size);
-        flush_tx();
-        /* The host understands it only on a frame's boundary; if the port is full it just sees the end. */
-        if (pending(&tx) == 0 && write(port, frame, HEADER_SIZE + size) < 0)
-            perror("node-optee agent: write");
-    }
-    end();
+    put_header(frame, FRAME_ERROR, 0, 0, size);
+    memcpy(frame + HEADER_SIZE, text, size);
+    flush_tx();
+    /* The host understands it only on a frame's boundary; if the port is full it just sees the end. */
+    if (pending(&tx) == 0 && write(port, frame, HEADER_SIZE + size) < 0) perror("node-optee agent: write");
+  }
+  end();
 }
 
 /* Room for `size` more bytes at the buffer's tail. */
-static uint8_t *reserve(struct buffer *b, size_t size)
-{
-    if (b->head == b->tail)
-        b->head = b->tail = 0;
-    if (b->capacity - b->tail < size && b->head) {
-        memmove(b->data, b->data + b->head, b->tail - b->head);
-        b->tail -= b->head;
-        b->head = 0;
-    }
-    if (b->capacity - b->tail < size) {
-        size_t capacity = (b->tail + size) * 2;
-        uint8_t *data = realloc(b->data, capacity);
+static uint8_t *reserve(struct buffer *b, size_t size) {
+  if (b->head == b->tail) b->head = b->tail = 0;
+  if (b->capacity - b->tail < size && b->head) {
+    memmove(b->data, b->data + b->head, b->tail - b->head);
+    b->tail -= b->head;
+    b->head = 0;
+  }
+  if (b->capacity - b->tail < size) {
+    size_t capacity = (b->tail + size) * 2;
+    uint8_t *data = realloc(b->data, capacity);
 
-        if (!data)
-            fail("out of memory");
-        b->data = data;
-        b->capacity = capacity;
-    }
-    return b->data + b->tail;
+    if (!data) fail("out of memory");
+    b->data = data;
+    b->capacity = capacity;
+  }
+  return b->data + b->tail;
 }
 
 /* A frame with up to two numbers. */
-static void send_frame(enum frame_type type, uint8_t stream, uint32_t id, unsigned count, uint32_t a, uint32_t b)
-{
-    uint8_t *p = reserve(&tx, HEADER_SIZE + 8);
+static void send_frame(enum frame_type type, uint8_t stream, uint32_t id, unsigned count, uint32_t a,
+                       uint32_t b) {
+  uint8_t *p = reserve(&tx, HEADER_SIZE + 8);
 
-    put_header(p, type, stream, id, count * 4);
-    put32(p + HEADER_SIZE, a);
-    put32(p + HEADER_SIZE + 4, b);
-    tx.tail += HEADER_SIZE + count * 4;
+  put_header(p, type, stream, id, count * 4);
+  put32(p + HEADER_SIZE, a);
+  put32(p + HEADER_SIZE + 4, b);
+  tx.tail += HEADER_SIZE + count * 4;
 }
 
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
+static void close_fd(int *fd) {
+  if (*fd >= 0) close(*fd);
+  *fd = -1;
 }
 
-static void close_input(struct command *c)
-{
-    close_fd(&c->in.fd);
-    free(c->in.data);
-    c->in.data = NULL;
-    c->in.head = c->in.tail = 0;
+static void close_input(struct command *c) {
+  close_fd(&c->in.fd);
+  free(c->in.data);
+  c->in.data = NULL;
+  c->in.head = c->in.tail = 0;
 }
 
-static void finish(struct command *c)
-{
-    c->done = true;
-    close_fd(&c->status_fd);
-    close_input(c);
-    close_fd(&c->out[0].fd);
-    close_fd(&c->out[1].fd);
+static void finish(struct command *c) {
+  c->done = true;
+  close_fd(&c->status_fd);
+  close_input(c);
+  close_fd(&c->out[0].fd);
+  close_fd(&c->out[1].fd);
 }
 
-static void flush_tx(void)
-{
-    while (pending(&tx)) {
-        ssize_t n = write(port, tx.data + tx.head, pending(&tx));
+static void flush_tx(void) {
+  while (pending(&tx)) {
+    ssize_t n = write(port, tx.data + tx.head, pending(&tx));
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            return;
-        if (n <= 0)
-            end();
-        tx.head += (size_t)n;
-    }
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) return;
+    if (n <= 0) end();
+    tx.head += (size_t)n;
+  }
 }
 
 /* From a command's output to the host, as far as credit and the port allow. */
-static void pump_output(struct command *c, struct output *o)
-{
-    while (o->fd >= 0 && o->credit > 0 && pending(&tx) < TX_HIGH) {
-        size_t want = o->credit < MAX_DATA ? o->credit : MAX_DATA;
-        uint8_t *p;
-        ssize_t n;
+static void pump_output(struct command *c, struct output *o) {
+  while (o->fd >= 0 && o->credit > 0 && pending(&tx) < TX_HIGH) {
+    size_t want = o->credit < MAX_DATA ? o->credit : MAX_DATA;
+    uint8_t *p;
+    ssize_t n;
 
-        if (c->ended && o->left < want)
-            want = o->left;
-        if (want == 0) {
-            close_fd(&o->fd);
-            return;
-        }
-        p = reserve(&tx, HEADER_SIZE + want);
-        n = read(o->fd, p + HEADER_SIZE, want);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN) {
-            if (c->ended)
-                close_fd(&o->fd);
-            return;
-        }
-        if (n < 0 && c->tty && !c->ended) {
-            /* EIO: nobody has the terminal open. To close our end now would be a hang-up, and SIGHUP. */
-            o->quiet = true;
-            return;
-        }
-        if (n <= 0) {
-            close_fd(&o->fd);
-            if (!c->ended)
-                send_frame(FRAME_EOF, o->stream, c->id, 0, 0, 0);
-            return;
-        }
-        put_header(p, FRAME_DATA, o->stream, c->id, (uint32_t)n);
-        tx.tail += HEADER_SIZE + (size_t)n;
-        o->credit -= (uint32_t)n;
-        if (c->ended)
-            o->left -= (size_t)n;
-        if (!c->ended && (size_t)n < want)
-            return; /* it was all there is */
-        flush_tx();
+    if (c->ended && o->left < want) want = o->left;
+    if (want == 0) {
+      close_fd(&o->fd);
+      return;
     }
+    p = reserve(&tx, HEADER_SIZE + want);
+    n = read(o->fd, p + HEADER_SIZE, want);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) {
+      if (c->ended) close_fd(&o->fd);
+      return;
+    }
+    if (n < 0 && c->tty && !c->ended) {
+      /* EIO: nobody has the terminal open. To close our end now would be a hang-up, and SIGHUP. */
+      o->quiet = true;
+      return;
+    }
+    if (n <= 0) {
+      close_fd(&o->fd);
+      if (!c->ended) send_frame(FRAME_EOF, o->stream, c->id, 0, 0, 0);
+      return;
+    }
+    put_header(p, FRAME_DATA, o->stream, c->id, (uint32_t)n);
+    tx.tail += HEADER_SIZE + (size_t)n;
+    o->credit -= (uint32_t)n;
+    if (c->ended) o->left -= (size_t)n;
+    if (!c->ended && (size_t)n < want) return; /* it was all there is */
+    flush_tx();
+  }
 }
 
 /* From the host to a command's input, as far as the command reads. */
-static void pump_input(struct command *c)
-{
-    struct input *in = &c->in;
+static void pump_input(struct command *c) {
+  struct input *in = &c->in;
 
-    while (in->fd >= 0 && in->head < in->tail) {
-        ssize_t n = write(in->fd, in->data + in->head, in->tail - in->head);
+  while (in->fd >= 0 && in->head < in->tail) {
+    ssize_t n = write(in->fd, in->data + in->head, in->tail - in->head);
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            break;
-        if (n <= 0) {
-            close_input(c);
-            send_frame(FRAME_CLOSE, 0, c->id, 0, 0, 0);
-            return;
-        }
-        in->head += (size_t)n;
-        in->owed += (uint32_t)n;
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) break;
+    if (n <= 0) {
+      close_input(c);
+      send_frame(FRAME_CLOSE, 0, c->id, 0, 0, 0);
+      return;
     }
-    if (in->fd < 0)
-        return;
-    if (in->head == in->tail)
-        in->head = in->tail = 0;
-    if (in->owed && (in->tail == 0 || in->owed >= WINDOW / 4)) {
-        send_frame(FRAME_CREDIT, 0, c->id, 1, in->owed, 0);
-        in->owed = 0;
-    }
-    if (in->eof && in->tail == 0)
-        close_input(c);
+    in->head += (size_t)n;
+    in->owed += (uint32_t)n;
+  }
+  if (in->fd < 0) return;
+  if (in->head == in->tail) in->head = in->tail = 0;
+  if (in->owed && (in->tail == 0 || in->owed >= WINDOW / 4)) {
+    send_frame(FRAME_CREDIT, 0, c->id, 1, in->owed, 0);
+    in->owed = 0;
+  }
+  if (in->eof && in->tail == 0) close_input(c);
 }
 
-static _Noreturn void child_fail(int fd, enum stage stage)
-{
-    struct failure f = {.error = (uint32_t)errno, .stage = stage};
+static _Noreturn void child_fail(int fd, enum stage stage) {
+  struct failure f = {.error = (uint32_t)errno, .stage = stage};
 
-    if (write(fd, &f, sizeof(f)) < 0)
-        _exit(126);
-    _exit(127);
+  if (write(fd, &f, sizeof(f)) < 0) _exit(126);
+  _exit(127);
 }
 
-static _Noreturn void run_child(const struct exec *e, const int fds[3], int status_fd)
-{
-    sigset_t none;
+static _Noreturn void run_child(const struct exec *e, const int fds[3], int status_fd) {
+  sigset_t none;
 
-    sigemptyset(&none);
-    signal(SIGPIPE, SIG_DFL);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    setsid();
-    if ((e->flags & EXEC_TTY) && ioctl(fds[0], TIOCSCTTY, 0) < 0)
-        child_fail(status_fd, STAGE_PREPARE);
-    for (int i = 0; i < 3; i++)
-        if (dup2(fds[i], i) < 0)
-            child_fail(status_fd, STAGE_PREPARE);
-    if (geteuid() == 0 &&
-        (setgroups(e->group_count, e->groups) < 0 || setgid(e->gid) < 0 || setuid(e->uid) < 0))
-        child_fail(status_fd, STAGE_USER);
-    if (chdir(e->cwd) < 0)
-        child_fail(status_fd, STAGE_CWD);
-    environ = e->env; /* execvp looks for PATH in there */
-    execvp(e->argv[0], e->argv);
-    child_fail(status_fd, STAGE_EXEC);
+  sigemptyset(&none);
+  signal(SIGPIPE, SIG_DFL);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  setsid();
+  if ((e->flags & EXEC_TTY) && ioctl(fds[0], TIOCSCTTY, 0) < 0) child_fail(status_fd, STAGE_PREPARE);
+  for (int i = 0; i < 3; i++)
+    if (dup2(fds[i], i) < 0) child_fail(status_fd, STAGE_PREPARE);
+  if (geteuid() == 0 &&
+      (setgroups(e->group_count, e->groups) < 0 || setgid(e->gid) < 0 || setuid(e->uid) < 0))
+    child_fail(status_fd, STAGE_USER);
+  if (chdir(e->cwd) < 0) child_fail(status_fd, STAGE_CWD);
+  environ = e->env; /* execvp looks for PATH in there */
+  execvp(e->argv[0], e->argv);
+  child_fail(status_fd, STAGE_EXEC);
 }
 
 /* A pipe of which our end does not block, and the other belongs to the command's user, who may open
  * /dev/stdout and the like. `ours` is 0 or 1. */
-static bool open_pipe(int ends[2], int ours, const struct exec *e)
-{
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return false;
-    if (fcntl(ends[ours], F_SETFL, O_NONBLOCK | (ours ? O_WRONLY : O_RDONLY)) < 0)
-        return false;
-    if (geteuid() == 0 && fchown(ends[!ours], e->uid, e->gid) < 0)
-        return false;
-    return true;
+static bool open_pipe(int ends[2], int ours, const struct exec *e) {
+  if (pipe2(ends, O_CLOEXEC) < 0) return false;
+  if (fcntl(ends[ours], F_SETFL, O_NONBLOCK | (ours ? O_WRONLY : O_RDONLY)) < 0) return false;
+  if (geteuid() == 0 && fchown(ends[!ours], e->uid, e->gid) < 0) return false;
+  return true;
 }
 
-static bool open_tty(int *master, int *slave, const struct exec *e)
-{
-    int unlock = 0;
+static bool open_tty(int *master, int *slave, const struct exec *e) {
+  int unlock = 0;
 
-    *master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
-    if (*master < 0 || ioctl(*master, TIOCSPTLCK, &unlock) < 0)
-        return false;
-    *slave = ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (*slave < 0 || ioctl(*master, TIOCSWINSZ, &e->size) < 0)
-        return false;
-    return geteuid() != 0 || fchown(*slave, e->uid, (gid_t)-1) == 0;
+  *master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+  if (*master < 0 || ioctl(*master, TIOCSPTLCK, &unlock) < 0) return false;
+  *slave = ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (*slave < 0 || ioctl(*master, TIOCSWINSZ, &e->size) < 0) return false;
+  return geteuid() != 0 || fchown(*slave, e->uid, (gid_t)-1) == 0;
 }
 
 /* Starts the command; on failure errno says why, and finish() closes what was opened. */
-static bool start(struct command *c, const struct exec *e)
-{
-    int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1}, status[2] = {-1, -1};
-    int fds[3] = {-1, -1, -1};
-    bool started = false;
-    int error;
+static bool start(struct command *c, const struct exec *e) {
+  int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1}, status[2] = {-1, -1};
+  int fds[3] = {-1, -1, -1};
+  bool started = false;
+  int error;
 
-    if (e->flags & EXEC_TTY) {
-        int slave = -1;
+  if (e->flags & EXEC_TTY) {
+    int slave = -1;
 
-        c->tty = true;
-        if (!open_tty(&c->in.fd, &slave, e)) {
-            fds[0] = slave;
-            goto out;
-        }
-        fds[0] = slave;
-        fds[1] = fcntl(slave, F_DUPFD_CLOEXEC, 3);
-        fds[2] = fcntl(slave, F_DUPFD_CLOEXEC, 3);
-        c->out[0].fd = fcntl(c->in.fd, F_DUPFD_CLOEXEC, 3);
-        if (fds[1] < 0 || fds[2] < 0 || c->out[0].fd < 0)
-            goto out;
+    c->tty = true;
+    if (!open_tty(&c->in.fd, &slave, e)) {
+      fds[0] = slave;
+      goto out;
+    }
+    fds[0] = slave;
+    fds[1] = fcntl(slave, F_DUPFD_CLOEXEC, 3);
+    fds[2] = fcntl(slave, F_DUPFD_CLOEXEC, 3);
+    c->out[0].fd = fcntl(c->in.fd, F_DUPFD_CLOEXEC, 3);
+    if (fds[1] < 0 || fds[2] < 0 || c->out[0].fd < 0) goto out;
+  } else {
+    if (e->flags & EXEC_STDIN) {
+      bool ok = open_pipe(in, 1, e);
+
+      fds[0] = in[0];
+      c->in.fd = in[1];
+      if (!ok) goto out;
     } else {
-        if (e->flags & EXEC_STDIN) {
-            bool ok = open_pipe(in, 1, e);
+      fds[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+      if (fds[0] < 0) goto out;
+    }
+    bool ok = open_pipe(out, 0, e) && open_pipe(err, 0, e);
 
-            fds[0] = in[0];
-            c->in.fd = in[1];
-            if (!ok)
-                goto out;
-        } else {
-            fds[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-            if (fds[0] < 0)
-                goto out;
-        }
-        bool ok = open_pipe(out, 0, e) && open_pipe(err, 0, e);
-
-        c->out[0].fd = out[0];
-        c->out[1].fd = err[0];
-        fds[1] = out[1];
-        fds[2] = err[1];
-        if (!ok)
-            goto out;
-    }
-    if (c->in.fd >= 0) {
-        c->in.data = malloc(WINDOW);
-        if (!c->in.data)
-            goto out;
-    }
-    if (pipe2(status, O_CLOEXEC | O_NONBLOCK) < 0)
-        goto out;
-    c->pid = fork();
-    if (c->pid == 0)
-        run_child(e, fds, status[1]);
-    if (c->pid < 0) {
-        c->pid = 0;
-        goto out;
-    }
-    c->status_fd = status[0];
-    status[0] = -1;
-    started = true;
+    c->out[0].fd = out[0];
+    c->out[1].fd = err[0];
+    fds[1] = out[1];
+    fds[2] = err[1];
+    if (!ok) goto out;
+  }
+  if (c->in.fd >= 0) {
+    c->in.data = malloc(WINDOW);
+    if (!c->in.data) goto out;
+  }
+  if (pipe2(status, O_CLOEXEC | O_NONBLOCK) < 0) goto out;
+  c->pid = fork();
+  if (c->pid == 0) run_child(e, fds, status[1]);
+  if (c->pid < 0) {
+    c->pid = 0;
+    goto out;
+  }
+  c->status_fd = status[0];
+  status[0] = -1;
+  started = true;
 out:
-    error = errno;
-    for (int i = 0; i < 3; i++)
-        close_fd(&fds[i]);
-    close_fd(&status[0]);
-    close_fd(&status[1]);
-    errno = error;
-    return started;
+  error = errno;
+  for (int i = 0; i < 3; i++) close_fd(&fds[i]);
+  close_fd(&status[0]);
+  close_fd(&status[1]);
+  errno = error;
+  return started;
 }
 
-static struct command *find(uint32_t id)
-{
-    for (struct command *c = commands; c; c = c->next)
-        if (c->id == id && !c->done)
-            return c;
-    return NULL;
+static struct command *find(uint32_t id) {
+  for (struct command *c = commands; c; c = c->next)
+    if (c->id == id && !c->done) return c;
+  return NULL;
 }
 
-/* Points `list` at `count` strings of the payload and returns what follows them, NULL if they are not there. */
-static char *take_strings(char *p, const char *payload_end, char **list, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        char *nul = p < payload_end ? memchr(p, 0, (size_t)(payload_end - p)) : NULL;
+/* Points `list` at `count` strings of the payload and returns what follows them, NULL if they are not there.
+ */
+static char *take_strings(char *p, const char *payload_end, char **list, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    char *nul = p < payload_end ? memchr(p, 0, (size_t)(payload_end - p)) : NULL;
 
-        if (!nul)
-            return NULL;
-        list[i] = p;
-        p = nul + 1;
-    }
-    list[count] = NULL;
-    return p;
+    if (!nul) return NULL;
+    list[i] = p;
+    p = nul + 1;
+  }
+  list[count] = NULL;
+  return p;
 }
 
-static void handle_exec(uint32_t id, uint8_t *payload, size_t size)
-{
-    struct exec e = {0};
-    struct command *c;
-    uint32_t groups, argc, envc;
-    char *cwd[2] = {NULL}, *p;
+static void handle_exec(uint32_t id, uint8_t *payload, size_t size) {
+  struct exec e = {0};
+  struct command *c;
+  uint32_t groups, argc, envc;
+  char *cwd[2] = {NULL}, *p;
 
-    if (size < EXEC_FIXED)
-        fail("EXEC of %zu bytes", size);
-    if (find(id))
-        fail("EXEC of command %u, which runs", id);
-    e.flags = get32(payload);
-    e.size.ws_row = get16(payload + 4);
-    e.size.ws_col = get16(payload + 6);
-    e.uid = get32(payload + 8);
-    e.gid = get32(payload + 12);
-    groups = get32(payload + 16);
-    argc = get32(payload + 20);
-    envc = get32(payload + 24);
-    /* Each group takes 4 bytes of the payload and each string at least one, which bounds what is allocated. */
-    if (argc == 0 || groups > size / 4 || argc > size || envc > size || EXEC_FIXED + groups * 4 > size)
-        fail("EXEC with impossible counts");
-    e.group_count = groups;
-    e.groups = calloc(groups + 1, sizeof(gid_t));
-    e.argv = calloc(argc + 1, sizeof(char *));
-    e.env = calloc(envc + 1, sizeof(char *));
-    c = calloc(1, sizeof(*c));
-    if (!e.groups || !e.argv || !e.env || !c || command_count >= MAX_COMMANDS) {
-        free(c);
-        send_frame(FRAME_EXEC_FAILED, 0, id, 2, EAGAIN, STAGE_PREPARE);
-        goto out;
-    }
-    for (uint32_t i = 0; i < groups; i++)
-        e.groups[i] = get32(payload + EXEC_FIXED + i * 4);
-    p = (char *)payload + EXEC_FIXED + groups * 4;
-    p = take_strings(p, (char *)payload + size, cwd, 1);
-    p = p ? take_strings(p, (char *)payload + size, e.argv, argc) : NULL;
-    p = p ? take_strings(p, (char *)payload + size, e.env, envc) : NULL;
-    if (p != (char *)payload + size)
-        fail("EXEC whose strings do not fill it");
-    e.cwd = cwd[0];
+  if (size < EXEC_FIXED) fail("EXEC of %zu bytes", size);
+  if (find(id)) fail("EXEC of command %u, which runs", id);
+  e.flags = get32(payload);
+  e.size.ws_row = get16(payload + 4);
+  e.size.ws_col = get16(payload + 6);
+  e.uid = get32(payload + 8);
+  e.gid = get32(payload + 12);
+  groups = get32(payload + 16);
+  argc = get32(payload + 20);
+  envc = get32(payload + 24);
+  /* Each group takes 4 bytes of the payload and each string at least one, which bounds what is allocated. */
+  if (argc == 0 || groups > size / 4 || argc > size || envc > size || EXEC_FIXED + groups * 4 > size)
+    fail("EXEC with impossible counts");
+  e.group_count = groups;
+  e.groups = calloc(groups + 1, sizeof(gid_t));
+  e.argv = calloc(argc + 1, sizeof(char *));
+  e.env = calloc(envc + 1, sizeof(char *));
+  c = calloc(1, sizeof(*c));
+  if (!e.groups || !e.argv || !e.env || !c || command_count >= MAX_COMMANDS) {
+    free(c);
+    send_frame(FRAME_EXEC_FAILED, 0, id, 2, EAGAIN, STAGE_PREPARE);
+    goto out;
+  }
+  for (uint32_t i = 0; i < groups; i++) e.groups[i] = get32(payload + EXEC_FIXED + i * 4);
+  p = (char *)payload + EXEC_FIXED + groups * 4;
+  p = take_strings(p, (char *)payload + size, cwd, 1);
+  p = p ? take_strings(p, (char *)payload + size, e.argv, argc) : NULL;
+  p = p ? take_strings(p, (char *)payload + size, e.env, envc) : NULL;
+  if (p != (char *)payload + size) fail("EXEC whose strings do not fill it");
+  e.cwd = cwd[0];
 
-    c->id = id;
-    c->status_fd = c->in.fd = -1;
-    for (int i = 0; i < 2; i++)
-        c->out[i] = (struct output){.fd = -1, .stream = (uint8_t)(i + 1), .credit = WINDOW};
-    c->next = commands;
-    commands = c;
-    command_count++;
-    if (!start(c, &e)) {
-        send_frame(FRAME_EXEC_FAILED, 0, id, 2, (uint32_t)errno, STAGE_PREPARE);
-        finish(c);
-    }
+  c->id = id;
+  c->status_fd = c->in.fd = -1;
+  for (int i = 0; i < 2; i++)
+    c->out[i] = (struct output){.fd = -1, .stream = (uint8_t)(i + 1), .credit = WINDOW};
+  c->next = commands;
+  commands = c;
+  command_count++;
+  if (!start(c, &e)) {
+    send_frame(FRAME_EXEC_FAILED, 0, id, 2, (uint32_t)errno, STAGE_PREPARE);
+    finish(c);
+  }
 out:
-    free(e.groups);
-    free(e.argv);
-    free(e.env);
+  free(e.groups);
+  free(e.argv);
+  free(e.env);
 }
 
-static void handle_data(struct command *c, const uint8_t *payload, size_t size)
-{
-    struct input *in = &c->in;
+static void handle_data(struct command *c, const uint8_t *payload, size_t size) {
+  struct input *in = &c->in;
 
-    if (in->fd < 0)
-        return; /* the command has closed it; the host will learn */
-    if (in->eof)
-        fail("DATA after EOF");
-    if (in->tail - in->head + in->owed + size > WINDOW)
-        fail("DATA without credit");
-    if (WINDOW - in->tail < size) {
-        memmove(in->data, in->data + in->head, in->tail - in->head);
-        in->tail -= in->head;
-        in->head = 0;
-    }
-    memcpy(in->data + in->tail, payload, size);
-    in->tail += size;
-    pump_input(c);
+  if (in->fd < 0) return; /* the command has closed it; the host will learn */
+  if (in->eof) fail("DATA after EOF");
+  if (in->tail - in->head + in->owed + size > WINDOW) fail("DATA without credit");
+  if (WINDOW - in->tail < size) {
+    memmove(in->data, in->data + in->head, in->tail - in->head);
+    in->tail -= in->head;
+    in->head = 0;
+  }
+  memcpy(in->data + in->tail, payload, size);
+  in->tail += size;
+  pump_input(c);
 }
 
-static void send_signal(struct command *c, uint32_t number)
-{
-    if (number == 0 || number >= NSIG)
-        fail("SIGNAL %u", number);
-    if (c->pid <= 0)
-        return;
-    /* Before exec it may not have its own process group yet. */
-    kill(c->status_fd >= 0 ? c->pid : -c->pid, (int)number);
+static void send_signal(struct command *c, uint32_t number) {
+  if (number == 0 || number >= NSIG) fail("SIGNAL %u", number);
+  if (c->pid <= 0) return;
+  /* Before exec it may not have its own process group yet. */
+  kill(c->status_fd >= 0 ? c->pid : -c->pid, (int)number);
 }
 
-static void set_clock(uint32_t seconds, uint32_t nanoseconds)
-{
-    const struct timespec now = {.tv_sec = seconds, .tv_nsec = nanoseconds};
+static void set_clock(uint32_t seconds, uint32_t nanoseconds) {
+  const struct timespec now = {.tv_sec = seconds, .tv_nsec = nanoseconds};
 
-    if (is_init && clock_settime(CLOCK_REALTIME, &now) < 0)
-        perror("node-optee agent: clock_settime");
+  if (is_init && clock_settime(CLOCK_REALTIME, &now) < 0) perror("node-optee agent: clock_settime");
 }
 
-static void handle_frame(uint8_t type, uint8_t stream, uint32_t id, uint8_t *payload, size_t size)
-{
-    struct command *c = find(id);
+static void handle_frame(uint8_t type, uint8_t stream, uint32_t id, uint8_t *payload, size_t size) {
+  struct command *c = find(id);
 
-    switch (type) {
+  switch (type) {
     case FRAME_EXEC:
-        handle_exec(id, payload, size);
-        return;
+      handle_exec(id, payload, size);
+      return;
     case FRAME_POWEROFF:
-        end();
+      end();
     case FRAME_CLOCK:
-        if (size != 8)
-            fail("frame 0x%02x of %zu bytes", type, size);
-        set_clock(get32(payload), get32(payload + 4));
-        return;
+      if (size != 8) fail("frame 0x%02x of %zu bytes", type, size);
+      set_clock(get32(payload), get32(payload + 4));
+      return;
     case FRAME_DATA:
     case FRAME_EOF:
-        if (stream != 0)
-            fail("frame 0x%02x for stream %u", type, stream);
-        break;
+      if (stream != 0) fail("frame 0x%02x for stream %u", type, stream);
+      break;
     case FRAME_CREDIT:
     case FRAME_CLOSE:
-        if (stream != 1 && stream != 2)
-            fail("frame 0x%02x for stream %u", type, stream);
-        break;
+      if (stream != 1 && stream != 2) fail("frame 0x%02x for stream %u", type, stream);
+      break;
     case FRAME_SIGNAL:
     case FRAME_WINSIZE:
-        break;
+      break;
     default:
-        fail("frame of unknown type 0x%02x", type);
-    }
-    if ((type == FRAME_CREDIT || type == FRAME_SIGNAL || type == FRAME_WINSIZE) && size != 4)
-        fail("frame 0x%02x of %zu bytes", type, size);
-    if (!c)
-        return; /* it ended while the frame was under way */
+      fail("frame of unknown type 0x%02x", type);
+  }
+  if ((type == FRAME_CREDIT || type == FRAME_SIGNAL || type == FRAME_WINSIZE) && size != 4)
+    fail("frame 0x%02x of %zu bytes", type, size);
+  if (!c) return; /* it ended while the frame was under way */
 
-    switch (type) {
+  switch (type) {
     case FRAME_DATA:
-        handle_data(c, payload, size);
-        break;
+      handle_data(c, payload, size);
+      break;
     case FRAME_EOF:
-        c->in.eof = true;
-        if (c->tty && c->in.fd >= 0 && c->in.tail < WINDOW)
-            c->in.data[c->in.tail++] = 4; /* closing would hang up */
-        pump_input(c);
-        break;
+      c->in.eof = true;
+      if (c->tty && c->in.fd >= 0 && c->in.tail < WINDOW)
+        c->in.data[c->in.tail++] = 4; /* closing would hang up */
+      pump_input(c);
+      break;
     case FRAME_CREDIT:
-        if (get32(payload) > WINDOW - c->out[stream - 1].credit)
-            fail("CREDIT beyond the window");
-        c->out[stream - 1].credit += get32(payload);
-        break;
+      if (get32(payload) > WINDOW - c->out[stream - 1].credit) fail("CREDIT beyond the window");
+      c->out[stream - 1].credit += get32(payload);
+      break;
     case FRAME_CLOSE:
-        close_fd(&c->out[stream - 1].fd);
-        break;
+      close_fd(&c->out[stream - 1].fd);
+      break;
     case FRAME_SIGNAL:
-        send_signal(c, get32(payload));
-        break;
+      send_signal(c, get32(payload));
+      break;
     case FRAME_WINSIZE:
-        if (c->tty && c->in.fd >= 0) {
-            struct winsize w = {.ws_row = get16(payload), .ws_col = get16(payload + 2)};
+      if (c->tty && c->in.fd >= 0) {
+        struct winsize w = {.ws_row = get16(payload), .ws_col = get16(payload + 2)};
 
-            ioctl(c->in.fd, TIOCSWINSZ, &w);
-        }
-        break;
-    }
+        ioctl(c->in.fd, TIOCSWINSZ, &w);
+      }
+      break;
+  }
 }
 
-static void read_port(void)
-{
-    for (;;) {
-        uint8_t *p = reserve(&rx, MAX_DATA);
-        ssize_t n = read(port, p, rx.capacity - rx.tail);
+static void read_port(void) {
+  for (;;) {
+    uint8_t *p = reserve(&rx, MAX_DATA);
+    ssize_t n = read(port, p, rx.capacity - rx.tail);
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            return;
-        if (n <= 0)
-            end(); /* the host is gone */
-        rx.tail += (size_t)n;
-        while (pending(&rx) >= HEADER_SIZE) {
-            const uint8_t *header = rx.data + rx.head;
-            uint32_t size = get32(header);
-            uint8_t type = header[4];
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) return;
+    if (n <= 0) end(); /* the host is gone */
+    rx.tail += (size_t)n;
+    while (pending(&rx) >= HEADER_SIZE) {
+      const uint8_t *header = rx.data + rx.head;
+      uint32_t size = get32(header);
+      uint8_t type = header[4];
 
-            if (size > (type == FRAME_EXEC ? MAX_EXEC : MAX_DATA))
-                fail("frame 0x%02x of %u bytes", type, size);
-            if (pending(&rx) < HEADER_SIZE + size)
-                break;
-            rx.head += HEADER_SIZE + size;
-            handle_frame(type, header[5], get32(header + 8), rx.data + rx.head - size, size);
-        }
-        if (pending(&tx) >= TX_FULL)
-            return;
+      if (size > (type == FRAME_EXEC ? MAX_EXEC : MAX_DATA)) fail("frame 0x%02x of %u bytes", type, size);
+      if (pending(&rx) < HEADER_SIZE + size) break;
+      rx.head += HEADER_SIZE + size;
+      handle_frame(type, header[5], get32(header + 8), rx.data + rx.head - size, size);
     }
+    if (pending(&tx) >= TX_FULL) return;
+  }
 }
 
 /* Did exec work? The pipe closes without a word when it did. */
-static void read_status(struct command *c)
-{
-    struct failure f;
-    ssize_t n = read(c->status_fd, &f, sizeof(f));
+static void read_status(struct command *c) {
+  struct failure f;
+  ssize_t n = read(c->status_fd, &f, sizeof(f));
 
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n == (ssize_t)sizeof(f)) {
-        send_frame(FRAME_EXEC_FAILED, 0, c->id, 2, f.error, f.stage);
-        finish(c);
-        return;
-    }
-    close_fd(&c->status_fd);
-    send_frame(FRAME_STARTED, 0, c->id, 0, 0, 0);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (n == (ssize_t)sizeof(f)) {
+    send_frame(FRAME_EXEC_FAILED, 0, c->id, 2, f.error, f.stage);
+    finish(c);
+    return;
+  }
+  close_fd(&c->status_fd);
+  send_frame(FRAME_STARTED, 0, c->id, 0, 0, 0);
 }
 
-static void reap(void)
-{
-    int wait_status;
-    pid_t pid;
+static void reap(void) {
+  int wait_status;
+  pid_t pid;
 
-    while ((pid = waitpid(-1, &wait_status, WNOHANG)) > 0) {
-        struct command *c = commands;
+  while ((pid = waitpid(-1, &wait_status, WNOHANG)) > 0) {
+    struct command *c = commands;
 
-        while (c && c->pid != pid)
-            c = c->next;
-        if (!c)
-            continue; /* an orphan */
-        c->pid = 0;
-        if (c->done)
-            continue;
-        if (c->status_fd >= 0)
-            read_status(c);
-        if (c->done)
-            continue;
-        c->ended = true;
-        c->wait_status = wait_status;
-        close_input(c);
-        for (int i = 0; i < 2; i++) {
-            int available = 0;
+    while (c && c->pid != pid) c = c->next;
+    if (!c) continue; /* an orphan */
+    c->pid = 0;
+    if (c->done) continue;
+    if (c->status_fd >= 0) read_status(c);
+    if (c->done) continue;
+    c->ended = true;
+    c->wait_status = wait_status;
+    close_input(c);
+    for (int i = 0; i < 2; i++) {
+      int available = 0;
 
-            if (c->tty)
-                available = TTY_DRAIN;
-            else if (c->out[i].fd >= 0 && ioctl(c->out[i].fd, FIONREAD, &available) < 0)
-                available = 0;
-            c->out[i].left = (size_t)available;
-        }
+      if (c->tty)
+        available = TTY_DRAIN;
+      else if (c->out[i].fd >= 0 && ioctl(c->out[i].fd, FIONREAD, &available) < 0)
+        available = 0;
+      c->out[i].left = (size_t)available;
     }
+  }
 }
 
 /* What an ended command left in its pipes, then EXIT. */
-static void drain(struct command *c)
-{
-    for (int i = 0; i < 2; i++) {
-        if (c->out[i].fd >= 0 && c->out[i].left == 0)
-            close_fd(&c->out[i].fd);
-        pump_output(c, &c->out[i]);
-    }
-    if (c->out[0].fd >= 0 || c->out[1].fd >= 0)
-        return;
-    send_frame(FRAME_EXIT, 0, c->id, 1, (uint32_t)c->wait_status, 0);
-    finish(c);
+static void drain(struct command *c) {
+  for (int i = 0; i < 2; i++) {
+    if (c->out[i].fd >= 0 && c->out[i].left == 0) close_fd(&c->out[i].fd);
+    pump_output(c, &c->out[i]);
+  }
+  if (c->out[0].fd >= 0 || c->out[1].fd >= 0) return;
+  send_frame(FRAME_EXIT, 0, c->id, 1, (uint32_t)c->wait_status, 0);
+  finish(c);
 }
 
-static void sweep(void)
-{
-    struct command **link = &commands;
+static void sweep(void) {
+  struct command **link = &commands;
 
-    while (*link) {
-        struct command *c = *link;
+  while (*link) {
+    struct command *c = *link;
 
-        if (c->done && c->pid == 0) {
-            *link = c->next;
-            free(c);
-            command_count--;
-        } else {
-            link = &c->next;
-        }
+    if (c->done && c->pid == 0) {
+      *link = c->next;
+      free(c);
+      command_count--;
+    } else {
+      link = &c->next;
     }
+  }
 }
 
 enum { POLL_PORT, POLL_SIGNALS, POLL_FIRST, POLL_PER_COMMAND = 4 };
 
-static _Noreturn void loop(int signals)
-{
-    /* poll() ignores negative descriptors, so each command has the same four places. */
-    static struct pollfd fds[POLL_FIRST + MAX_COMMANDS * POLL_PER_COMMAND];
+static _Noreturn void loop(int signals) {
+  /* poll() ignores negative descriptors, so each command has the same four places. */
+  static struct pollfd fds[POLL_FIRST + MAX_COMMANDS * POLL_PER_COMMAND];
 
-    for (;;) {
-        nfds_t count = POLL_FIRST;
-        struct pollfd *f;
+  for (;;) {
+    nfds_t count = POLL_FIRST;
+    struct pollfd *f;
 
-        for (struct command *c = commands; c; c = c->next)
-            if (c->ended && !c->done)
-                drain(c);
-        sweep();
-        flush_tx();
-        fds[POLL_PORT] = (struct pollfd){
-            .fd = port,
-            .events = (short)((pending(&tx) < TX_FULL ? POLLIN : 0) | (pending(&tx) ? POLLOUT : 0)),
-        };
-        fds[POLL_SIGNALS] = (struct pollfd){.fd = signals, .events = POLLIN};
-        for (struct command *c = commands; c; c = c->next) {
-            f = &fds[count];
-            count += POLL_PER_COMMAND;
-            f[0] = (struct pollfd){.fd = c->status_fd, .events = POLLIN};
-            /* With nothing to write it is watched for errors alone: the command may close its input. */
-            f[1] = (struct pollfd){.fd = c->in.fd, .events = c->in.head < c->in.tail ? POLLOUT : 0};
-            if (c->tty && !f[1].events)
-                f[1].fd = -1;
-            for (int i = 0; i < 2; i++) {
-                bool wanted = !c->ended && !c->out[i].quiet && c->out[i].credit > 0 && pending(&tx) < TX_HIGH;
+    for (struct command *c = commands; c; c = c->next)
+      if (c->ended && !c->done) drain(c);
+    sweep();
+    flush_tx();
+    fds[POLL_PORT] = (struct pollfd){
+        .fd = port,
+        .events = (short)((pending(&tx) < TX_FULL ? POLLIN : 0) | (pending(&tx) ? POLLOUT : 0)),
+    };
+    fds[POLL_SIGNALS] = (struct pollfd){.fd = signals, .events = POLLIN};
+    for (struct command *c = commands; c; c = c->next) {
+      f = &fds[count];
+      count += POLL_PER_COMMAND;
+      f[0] = (struct pollfd){.fd = c->status_fd, .events = POLLIN};
+      /* With nothing to write it is watched for errors alone: the command may close its input. */
+      f[1] = (struct pollfd){.fd = c->in.fd, .events = c->in.head < c->in.tail ? POLLOUT : 0};
+      if (c->tty && !f[1].events) f[1].fd = -1;
+      for (int i = 0; i < 2; i++) {
+        bool wanted = !c->ended && !c->out[i].quiet && c->out[i].credit > 0 && pending(&tx) < TX_HIGH;
 
-                f[2 + i] = (struct pollfd){.fd = wanted ? c->out[i].fd : -1, .events = POLLIN};
-            }
-        }
-        if (poll(fds, count, -1) < 0) {
-            if (errno == EINTR || errno == ENOMEM)
-                continue;
-            fail("poll: %s", strerror(errno));
-        }
-
-        /* Commands first, in the order of their places: what comes from the port changes the list. */
-        f = &fds[POLL_FIRST];
-        for (struct command *c = commands; c; c = c->next, f += POLL_PER_COMMAND) {
-            if (f[0].revents && c->status_fd >= 0)
-                read_status(c);
-            if (c->done)
-                continue;
-            if (f[1].revents & POLLOUT) {
-                pump_input(c);
-            } else if (f[1].revents & (POLLERR | POLLHUP)) {
-                close_input(c);
-                send_frame(FRAME_CLOSE, 0, c->id, 0, 0, 0);
-            }
-            for (int i = 0; i < 2; i++)
-                if (f[2 + i].revents && c->status_fd < 0)
-                    pump_output(c, &c->out[i]);
-        }
-        if (fds[POLL_SIGNALS].revents) {
-            struct signalfd_siginfo info;
-
-            while (read(signals, &info, sizeof(info)) > 0)
-                ;
-            reap();
-        }
-        if (fds[POLL_PORT].revents & POLLIN)
-            read_port();
-        else if (fds[POLL_PORT].revents & (POLLHUP | POLLERR | POLLNVAL))
-            end();
+        f[2 + i] = (struct pollfd){.fd = wanted ? c->out[i].fd : -1, .events = POLLIN};
+      }
     }
+    if (poll(fds, count, -1) < 0) {
+      if (errno == EINTR || errno == ENOMEM) continue;
+      fail("poll: %s", strerror(errno));
+    }
+
+    /* Commands first, in the order of their places: what comes from the port changes the list. */
+    f = &fds[POLL_FIRST];
+    for (struct command *c = commands; c; c = c->next, f += POLL_PER_COMMAND) {
+      if (f[0].revents && c->status_fd >= 0) read_status(c);
+      if (c->done) continue;
+      if (f[1].revents & POLLOUT) {
+        pump_input(c);
+      } else if (f[1].revents & (POLLERR | POLLHUP)) {
+        close_input(c);
+        send_frame(FRAME_CLOSE, 0, c->id, 0, 0, 0);
+      }
+      for (int i = 0; i < 2; i++)
+        if (f[2 + i].revents && c->status_fd < 0) pump_output(c, &c->out[i]);
+    }
+    if (fds[POLL_SIGNALS].revents) {
+      struct signalfd_siginfo info;
+
+      while (read(signals, &info, sizeof(info)) > 0)
+        ;
+      reap();
+    }
+    if (fds[POLL_PORT].revents & POLLIN)
+      read_port();
+    else if (fds[POLL_PORT].revents & (POLLHUP | POLLERR | POLLNVAL))
+      end();
+  }
 }
 
-static bool read_name(const char *dir, char *name, size_t size)
-{
-    char path[300];
-    int fd;
-    ssize_t n;
+static bool read_name(const char *dir, char *name, size_t size) {
+  char path[300];
+  int fd;
+  ssize_t n;
 
-    snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name", dir);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    n = read(fd, name, size - 1);
-    close(fd);
-    if (n <= 0)
-        return false;
-    name[n] = 0;
-    name[strcspn(name, "\n")] = 0;
-    return true;
+  snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name", dir);
+  fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  n = read(fd, name, size - 1);
+  close(fd);
+  if (n <= 0) return false;
+  name[n] = 0;
+  name[strcspn(name, "\n")] = 0;
+  return true;
 }
 
-static int find_port(void)
-{
-    DIR *dir = opendir("/sys/class/virtio-ports");
-    struct dirent *entry;
-    int fd = -1;
+static int find_port(void) {
+  DIR *dir = opendir("/sys/class/virtio-ports");
+  struct dirent *entry;
+  int fd = -1;
 
-    if (!dir)
-        return -1;
-    while (fd < 0 && (entry = readdir(dir))) {
-        char name[64], path[300];
+  if (!dir) return -1;
+  while (fd < 0 && (entry = readdir(dir))) {
+    char name[64], path[300];
 
-        if (entry->d_name[0] == '.' || !read_name(entry->d_name, name, sizeof(name)) ||
-            strcmp(name, "node-optee.agent") != 0)
-            continue;
-        snprintf(path, sizeof(path), "/dev/%s", entry->d_name);
-        fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    }
-    closedir(dir);
-    return fd;
+    if (entry->d_name[0] == '.' || !read_name(entry->d_name, name, sizeof(name)) ||
+        strcmp(name, "node-optee.agent") != 0)
+      continue;
+    snprintf(path, sizeof(path), "/dev/%s", entry->d_name);
+    fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  }
+  closedir(dir);
+  return fd;
 }
 
 /* The port appears, and learns that the host is there, some time after the driver has loaded. */
-static int wait_for_port(void)
-{
-    const struct timespec step = {.tv_nsec = 2000000};
-    int fd = -1;
+static int wait_for_port(void) {
+  const struct timespec step = {.tv_nsec = 2000000};
+  int fd = -1;
 
-    for (int waited = 0; waited < PORT_WAIT_MS; waited += 2) {
-        struct pollfd f = {.events = POLLOUT};
+  for (int waited = 0; waited < PORT_WAIT_MS; waited += 2) {
+    struct pollfd f = {.events = POLLOUT};
 
-        if (fd < 0)
-            fd = find_port();
-        f.fd = fd;
-        if (fd >= 0 && poll(&f, 1, 0) > 0 && !(f.revents & POLLHUP))
-            return fd;
-        nanosleep(&step, NULL);
-    }
-    fail("no virtio-serial port named node-optee.agent, or no host behind it");
+    if (fd < 0) fd = find_port();
+    f.fd = fd;
+    if (fd >= 0 && poll(&f, 1, 0) > 0 && !(f.revents & POLLHUP)) return fd;
+    nanosleep(&step, NULL);
+  }
+  fail("no virtio-serial port named node-optee.agent, or no host behind it");
 }
 
-_Noreturn void serve(int fd)
-{
-    sigset_t set;
-    int signals;
+_Noreturn void serve(int fd) {
+  sigset_t set;
+  int signals;
 
-    is_init = getpid() == 1;
-    umask(022);
-    signal(SIGPIPE, SIG_IGN);
-    sigfillset(&set);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (signals < 0)
-        fail("signalfd: %s", strerror(errno));
-    port = fd >= 0 ? fd : wait_for_port();
-    if (fcntl(port, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
-        fail("fcntl: %s", strerror(errno));
-    send_frame(FRAME_HELLO, 0, 0, 1, PROTOCOL_VERSION, 0);
-    loop(signals);
+  is_init = getpid() == 1;
+  umask(022);
+  signal(SIGPIPE, SIG_IGN);
+  sigfillset(&set);
+  sigprocmask(SIG_BLOCK, &set, NULL);
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (signals < 0) fail("signalfd: %s", strerror(errno));
+  port = fd >= 0 ? fd : wait_for_port();
+  if (fcntl(port, F_SETFL, O_RDWR | O_NONBLOCK) < 0) fail("fcntl: %s", strerror(errno));
+  send_frame(FRAME_HELLO, 0, 0, 1, PROTOCOL_VERSION, 0);
+  loop(signals);
 }

@@ -15,8 +15,8 @@
 #include "agent.h"
 
 static const struct {
-    const char *source, *target, *type, *options;
-    unsigned long flags;
+  const char *source, *target, *type, *options;
+  unsigned long flags;
 } mounts[] = {
     {"proc", "/proc", "proc", "", MS_NOSUID | MS_NODEV | MS_NOEXEC},
     {"sysfs", "/sys", "sysfs", "", MS_NOSUID | MS_NODEV | MS_NOEXEC},
@@ -28,92 +28,78 @@ static const struct {
     {"/dev/vdb", "/opt/node", "ext4", "", MS_RDONLY | MS_NODEV},
 };
 
-static void mount_all(void)
-{
-    mkdir("/dev/pts", 0755);
-    mkdir("/dev/shm", 0755);
-    for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++)
-        if (mount(mounts[i].source, mounts[i].target, mounts[i].type, mounts[i].flags, mounts[i].options) < 0)
-            perror(mounts[i].target);
+static void mount_all(void) {
+  mkdir("/dev/pts", 0755);
+  mkdir("/dev/shm", 0755);
+  for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++)
+    if (mount(mounts[i].source, mounts[i].target, mounts[i].type, mounts[i].flags, mounts[i].options) < 0)
+      perror(mounts[i].target);
 }
 
 /* For the entries of /dev/… that begin with this prefix and a digit, or for all if there is no prefix. */
-static void give_devices(const char *folder, const char *prefix, gid_t gid)
-{
-    DIR *dir = opendir(folder);
-    struct dirent *entry;
+static void give_devices(const char *folder, const char *prefix, gid_t gid) {
+  DIR *dir = opendir(folder);
+  struct dirent *entry;
 
-    if (!dir)
-        return;
-    while ((entry = readdir(dir))) {
-        const char *name = entry->d_name;
-        size_t length = strlen(prefix);
+  if (!dir) return;
+  while ((entry = readdir(dir))) {
+    const char *name = entry->d_name;
+    size_t length = strlen(prefix);
 
-        if (name[0] == '.' || strncmp(name, prefix, length) != 0)
-            continue;
-        if (length > 0 && (name[length] < '0' || name[length] > '9'))
-            continue;
-        if (fchownat(dirfd(dir), name, 0, gid, 0) < 0 || fchmodat(dirfd(dir), name, 0660, 0) < 0)
-            perror(name);
-    }
-    closedir(dir);
+    if (name[0] == '.' || strncmp(name, prefix, length) != 0) continue;
+    if (length > 0 && (name[length] < '0' || name[length] > '9')) continue;
+    if (fchownat(dirfd(dir), name, 0, gid, 0) < 0 || fchmodat(dirfd(dir), name, 0660, 0) < 0) perror(name);
+  }
+  closedir(dir);
 }
 
-/* What is written to the share and not closed yet is on the host after a second or two, not after half a minute. */
-static void write_back_soon(void)
-{
-    static const char *const files[] = {
-        "/proc/sys/vm/dirty_expire_centisecs",
-        "/proc/sys/vm/dirty_writeback_centisecs",
-    };
+/* What is written to the share and not closed yet is on the host after a second or two, not after half a
+ * minute. */
+static void write_back_soon(void) {
+  static const char *const files[] = {
+      "/proc/sys/vm/dirty_expire_centisecs",
+      "/proc/sys/vm/dirty_writeback_centisecs",
+  };
 
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        int fd = open(files[i], O_WRONLY | O_CLOEXEC);
+  for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+    int fd = open(files[i], O_WRONLY | O_CLOEXEC);
 
-        if (fd < 0 || write(fd, "100", 3) < 0)
-            perror(files[i]);
-        if (fd >= 0)
-            close(fd);
-    }
+    if (fd < 0 || write(fd, "100", 3) < 0) perror(files[i]);
+    if (fd >= 0) close(fd);
+  }
 }
 
-static void loopback_up(void)
-{
-    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+static void loopback_up(void) {
+  struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-    if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) < 0)
-        perror("lo");
-    if (fd >= 0)
-        close(fd);
+  if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) < 0) perror("lo");
+  if (fd >= 0) close(fd);
 }
 
-static void start_supplicant(void)
-{
-    char *argv[] = {"tee-supplicant", NULL};
-    char *env[] = {"PATH=/usr/sbin:/usr/bin", NULL};
+static void start_supplicant(void) {
+  char *argv[] = {"tee-supplicant", NULL};
+  char *env[] = {"PATH=/usr/sbin:/usr/bin", NULL};
 
-    if (fork() == 0) {
-        setsid();
-        execve("/usr/sbin/tee-supplicant", argv, env);
-        perror("tee-supplicant");
-        _exit(127);
-    }
+  if (fork() == 0) {
+    setsid();
+    execve("/usr/sbin/tee-supplicant", argv, env);
+    perror("tee-supplicant");
+    _exit(127);
+  }
 }
 
-void init_machine(void)
-{
-    const struct rlimit files = {.rlim_cur = 1024, .rlim_max = 524288};
+void init_machine(void) {
+  const struct rlimit files = {.rlim_cur = 1024, .rlim_max = 524288};
 
-    umask(022);
-    mount_all();
-    /* /dev/teepriv0 stays root's alone: it is the supplicant's. */
-    give_devices("/dev", "tee", TEE_GID);
-    give_devices("/dev/dma_heap", "", VIDEO_GID);
-    start_supplicant();
-    loopback_up();
-    write_back_soon();
-    if (sethostname("node-optee", strlen("node-optee")) < 0)
-        perror("sethostname");
-    setrlimit(RLIMIT_NOFILE, &files);
+  umask(022);
+  mount_all();
+  /* /dev/teepriv0 stays root's alone: it is the supplicant's. */
+  give_devices("/dev", "tee", TEE_GID);
+  give_devices("/dev/dma_heap", "", VIDEO_GID);
+  start_supplicant();
+  loopback_up();
+  write_back_soon();
+  if (sethostname("node-optee", strlen("node-optee")) < 0) perror("sethostname");
+  setrlimit(RLIMIT_NOFILE, &files);
 }

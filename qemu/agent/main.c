@@ -17,23 +17,21 @@
 
 #include "agent.h"
 
-int main(int argc, char **argv)
-{
-    if (getpid() == 1) {
-        init_machine();
-        serve(-1);
-    }
-    if (argc > 2 && strcmp(argv[1], "setup") == 0)
-        return set_up(argc - 2, argv + 2);
-    if (argc == 3 && strcmp(argv[1], "--fd") == 0) {
-        int fd = atoi(argv[2]);
+int main(int argc, char **argv) {
+  if (getpid() == 1) {
+    init_machine();
+    serve(-1);
+  }
+  if (argc > 2 && strcmp(argv[1], "setup") == 0) return set_up(argc - 2, argv + 2);
+  if (argc == 3 && strcmp(argv[1], "--fd") == 0) {
+    int fd = atoi(argv[2]);
 
-        if (fd < 3 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
-            perror("node-optee agent: --fd");
-            return 2;
-        }
-        serve(fd);
+    if (fd < 3 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+      perror("node-optee agent: --fd");
+      return 2;
     }
-    fprintf(stderr, "usage: agent setup WORD... | agent --fd N\n");
-    return 2;
+    serve(fd);
+  }
+  fprintf(stderr, "usage: agent setup WORD... | agent --fd N\n");
+  return 2;
 }

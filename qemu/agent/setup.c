@@ -24,186 +24,160 @@
 #define TA_FOLDER "/usr/lib/optee_armtz"
 
 /*
- * msize is the largest that the virtio transport takes. Of the cache modes, mmap is the one in which everything
- * works: the host's changes are seen at the next open, ours reach the host at close at the latest, shared
- * mappings work, and it is 20 to 50 times as fast as none, in which they do not.
+ * msize is the largest that the virtio transport takes. Of the cache modes, mmap is the one in which
+ * everything works: the host's changes are seen at the next open, ours reach the host at close at the latest,
+ * shared mappings work, and it is 20 to 50 times as fast as none, in which they do not.
  */
 static const char share_options[] = "trans=virtio,version=9p2000.L,msize=512000,cache=mmap";
 
-static bool complain(const char *format, ...)
-{
-    va_list args;
+static bool complain(const char *format, ...) {
+  va_list args;
 
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
-    return false;
+  va_start(args, format);
+  vfprintf(stderr, format, args);
+  va_end(args);
+  fputc('\n', stderr);
+  return false;
 }
 
-static bool make_folders(const char *path)
-{
-    char part[PATH_MAX];
-    size_t length = strlen(path);
+static bool make_folders(const char *path) {
+  char part[PATH_MAX];
+  size_t length = strlen(path);
 
-    if (path[0] != '/' || length >= sizeof(part))
-        return complain("%s: not an absolute path, or too long", path);
-    for (size_t i = 1; i <= length; i++) {
-        if (path[i] != '/' && path[i] != 0)
-            continue;
-        memcpy(part, path, i);
-        part[i] = 0;
-        if (mkdir(part, 0755) < 0 && errno != EEXIST)
-            return complain("cannot make the folder %s: %s", part, strerror(errno));
-    }
-    return true;
+  if (path[0] != '/' || length >= sizeof(part))
+    return complain("%s: not an absolute path, or too long", path);
+  for (size_t i = 1; i <= length; i++) {
+    if (path[i] != '/' && path[i] != 0) continue;
+    memcpy(part, path, i);
+    part[i] = 0;
+    if (mkdir(part, 0755) < 0 && errno != EEXIST)
+      return complain("cannot make the folder %s: %s", part, strerror(errno));
+  }
+  return true;
 }
 
-static bool mount_folder(const char *tag, const char *path, unsigned long flags)
-{
-    if (!make_folders(path))
-        return false;
-    if (mount(tag, path, "9p", flags, share_options) < 0)
-        return complain("cannot mount %s at %s: %s", tag, path, strerror(errno));
-    return true;
+static bool mount_folder(const char *tag, const char *path, unsigned long flags) {
+  if (!make_folders(path)) return false;
+  if (mount(tag, path, "9p", flags, share_options) < 0)
+    return complain("cannot mount %s at %s: %s", tag, path, strerror(errno));
+  return true;
 }
 
-static bool mount_modules(const char *path)
-{
-    struct stat st;
+static bool mount_modules(const char *path) {
+  struct stat st;
 
-    /* Through a link the mount would hide what it points to. */
-    if (lstat(path, &st) == 0 && !S_ISDIR(st.st_mode))
-        return complain("%s is not a folder: the guest's modules cannot be mounted there", path);
-    if (mkdir(path, 0755) < 0 && errno != EEXIST)
-        return complain("cannot make the folder %s: %s", path, strerror(errno));
-    if (mount("/dev/vdc", path, "ext4", MS_RDONLY | MS_NODEV, "") < 0)
-        return complain("cannot mount the modules at %s: %s", path, strerror(errno));
-    return true;
+  /* Through a link the mount would hide what it points to. */
+  if (lstat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+    return complain("%s is not a folder: the guest's modules cannot be mounted there", path);
+  if (mkdir(path, 0755) < 0 && errno != EEXIST)
+    return complain("cannot make the folder %s: %s", path, strerror(errno));
+  if (mount("/dev/vdc", path, "ext4", MS_RDONLY | MS_NODEV, "") < 0)
+    return complain("cannot mount the modules at %s: %s", path, strerror(errno));
+  return true;
 }
 
 /* Links, not copies: a TA that is built anew is found by the next session. */
-static bool add_tas(const char *number)
-{
-    char tag[32], folder[64];
-    struct dirent *entry;
-    DIR *dir;
+static bool add_tas(const char *number) {
+  char tag[32], folder[64];
+  struct dirent *entry;
+  DIR *dir;
 
-    snprintf(tag, sizeof(tag), "ta%s", number);
-    snprintf(folder, sizeof(folder), "/run/node-optee/ta/%s", number);
-    if (!mount_folder(tag, folder, MS_RDONLY | MS_NOSUID | MS_NODEV) || !make_folders(TA_FOLDER))
-        return false;
-    dir = opendir(folder);
-    if (!dir)
-        return complain("%s: %s", folder, strerror(errno));
-    while ((entry = readdir(dir))) {
-        const char *end = strrchr(entry->d_name, '.');
-        char from[PATH_MAX], to[PATH_MAX];
+  snprintf(tag, sizeof(tag), "ta%s", number);
+  snprintf(folder, sizeof(folder), "/run/node-optee/ta/%s", number);
+  if (!mount_folder(tag, folder, MS_RDONLY | MS_NOSUID | MS_NODEV) || !make_folders(TA_FOLDER)) return false;
+  dir = opendir(folder);
+  if (!dir) return complain("%s: %s", folder, strerror(errno));
+  while ((entry = readdir(dir))) {
+    const char *end = strrchr(entry->d_name, '.');
+    char from[PATH_MAX], to[PATH_MAX];
 
-        if (!end || strcmp(end, ".ta") != 0)
-            continue;
-        snprintf(from, sizeof(from), "%s/%s", folder, entry->d_name);
-        snprintf(to, sizeof(to), TA_FOLDER "/%s", entry->d_name);
-        unlink(to);
-        if (symlink(from, to) < 0) {
-            closedir(dir);
-            return complain("%s: %s", to, strerror(errno));
-        }
+    if (!end || strcmp(end, ".ta") != 0) continue;
+    snprintf(from, sizeof(from), "%s/%s", folder, entry->d_name);
+    snprintf(to, sizeof(to), TA_FOLDER "/%s", entry->d_name);
+    unlink(to);
+    if (symlink(from, to) < 0) {
+      closedir(dir);
+      return complain("%s: %s", to, strerror(errno));
     }
-    closedir(dir);
-    return true;
+  }
+  closedir(dir);
+  return true;
 }
 
 /* A line of /etc/passwd or /etc/group: its name, its third field as a number. */
-static bool parse_line(char *line, char **name, unsigned *id)
-{
-    char *save, *field = strtok_r(line, ":", &save);
+static bool parse_line(char *line, char **name, unsigned *id) {
+  char *save, *field = strtok_r(line, ":", &save);
 
-    *name = field;
-    if (!field || !strtok_r(NULL, ":", &save))
-        return false;
-    field = strtok_r(NULL, ":\n", &save);
-    if (!field)
-        return false;
-    *id = (unsigned)strtoul(field, NULL, 10);
-    return true;
+  *name = field;
+  if (!field || !strtok_r(NULL, ":", &save)) return false;
+  field = strtok_r(NULL, ":\n", &save);
+  if (!field) return false;
+  *id = (unsigned)strtoul(field, NULL, 10);
+  return true;
 }
 
 /* Looks a name or, without one, an id up. */
-static bool listed(const char *file, const char *name, unsigned id)
-{
-    FILE *f = fopen(file, "re");
-    char line[1024], *found;
-    unsigned found_id;
-    bool yes = false;
+static bool listed(const char *file, const char *name, unsigned id) {
+  FILE *f = fopen(file, "re");
+  char line[1024], *found;
+  unsigned found_id;
+  bool yes = false;
 
-    if (!f)
-        return false;
-    while (!yes && fgets(line, sizeof(line), f))
-        if (parse_line(line, &found, &found_id))
-            yes = name ? strcmp(found, name) == 0 : found_id == id;
-    fclose(f);
-    return yes;
+  if (!f) return false;
+  while (!yes && fgets(line, sizeof(line), f))
+    if (parse_line(line, &found, &found_id)) yes = name ? strcmp(found, name) == 0 : found_id == id;
+  fclose(f);
+  return yes;
 }
 
 /* Writes /etc/group anew, with the user in `tee` and `video`, and in a group of that gid. */
-static bool add_to_groups(const char *name, unsigned gid)
-{
-    bool is_new = !listed("/etc/group", NULL, gid);
-    FILE *from = fopen("/etc/group", "re"), *to = fopen("/etc/group.new", "we");
-    char line[1024], copy[1024], *group;
-    unsigned id;
+static bool add_to_groups(const char *name, unsigned gid) {
+  bool is_new = !listed("/etc/group", NULL, gid);
+  FILE *from = fopen("/etc/group", "re"), *to = fopen("/etc/group.new", "we");
+  char line[1024], copy[1024], *group;
+  unsigned id;
 
-    if (!from || !to)
-        return complain("/etc/group: %s", strerror(errno));
-    while (fgets(line, sizeof(line), from)) {
-        line[strcspn(line, "\n")] = 0;
-        strcpy(copy, line);
-        fputs(line, to);
-        if (parse_line(copy, &group, &id) && (id == TEE_GID || id == VIDEO_GID))
-            fprintf(to, "%s%s", line[strlen(line) - 1] == ':' ? "" : ",", name);
-        fputc('\n', to);
-    }
-    if (is_new)
-        fprintf(to, "%s:x:%u:\n", name, gid);
-    fclose(from);
-    if (fclose(to) != 0 || rename("/etc/group.new", "/etc/group") < 0)
-        return complain("/etc/group: %s", strerror(errno));
-    return true;
+  if (!from || !to) return complain("/etc/group: %s", strerror(errno));
+  while (fgets(line, sizeof(line), from)) {
+    line[strcspn(line, "\n")] = 0;
+    strcpy(copy, line);
+    fputs(line, to);
+    if (parse_line(copy, &group, &id) && (id == TEE_GID || id == VIDEO_GID))
+      fprintf(to, "%s%s", line[strlen(line) - 1] == ':' ? "" : ",", name);
+    fputc('\n', to);
+  }
+  if (is_new) fprintf(to, "%s:x:%u:\n", name, gid);
+  fclose(from);
+  if (fclose(to) != 0 || rename("/etc/group.new", "/etc/group") < 0)
+    return complain("/etc/group: %s", strerror(errno));
+  return true;
 }
 
-static bool add_user(const char *value)
-{
-    char name[33], home[64];
-    unsigned uid, gid;
-    FILE *f;
+static bool add_user(const char *value) {
+  char name[33], home[64];
+  unsigned uid, gid;
+  FILE *f;
 
-    if (sscanf(value, "%32[^:]:%u:%u", name, &uid, &gid) != 3)
-        return complain("user=%s: not NAME:UID:GID", value);
-    if (listed("/etc/passwd", name, 0))
-        return complain("the guest has a user %s already", name);
-    snprintf(home, sizeof(home), "/home/%s", name);
-    f = fopen("/etc/passwd", "ae");
-    if (!f)
-        return complain("/etc/passwd: %s", strerror(errno));
-    fprintf(f, "%s:x:%u:%u::%s:/bin/sh\n", name, uid, gid, home);
-    if (fclose(f) != 0)
-        return complain("/etc/passwd: %s", strerror(errno));
-    if (!add_to_groups(name, gid) || !make_folders(home))
-        return false;
-    if (chown(home, uid, gid) < 0)
-        return complain("%s: %s", home, strerror(errno));
-    return true;
+  if (sscanf(value, "%32[^:]:%u:%u", name, &uid, &gid) != 3)
+    return complain("user=%s: not NAME:UID:GID", value);
+  if (listed("/etc/passwd", name, 0)) return complain("the guest has a user %s already", name);
+  snprintf(home, sizeof(home), "/home/%s", name);
+  f = fopen("/etc/passwd", "ae");
+  if (!f) return complain("/etc/passwd: %s", strerror(errno));
+  fprintf(f, "%s:x:%u:%u::%s:/bin/sh\n", name, uid, gid, home);
+  if (fclose(f) != 0) return complain("/etc/passwd: %s", strerror(errno));
+  if (!add_to_groups(name, gid) || !make_folders(home)) return false;
+  if (chown(home, uid, gid) < 0) return complain("%s: %s", home, strerror(errno));
+  return true;
 }
 
-static bool mount_share(const char *path)
-{
-    return mount_folder("share", path, 0);
+static bool mount_share(const char *path) {
+  return mount_folder("share", path, 0);
 }
 
 static const struct {
-    const char *name;
-    bool (*run)(const char *value);
+  const char *name;
+  bool (*run)(const char *value);
 } actions[] = {
     {"share=", mount_share},
     {"modules=", mount_modules},
@@ -211,19 +185,16 @@ static const struct {
     {"user=", add_user},
 };
 
-int set_up(int count, char **words)
-{
-    for (int i = 0; i < count; i++) {
-        size_t n = sizeof(actions) / sizeof(actions[0]), k = 0;
+int set_up(int count, char **words) {
+  for (int i = 0; i < count; i++) {
+    size_t n = sizeof(actions) / sizeof(actions[0]), k = 0;
 
-        while (k < n && strncmp(words[i], actions[k].name, strlen(actions[k].name)) != 0)
-            k++;
-        if (k == n) {
-            complain("setup: unknown word %s", words[i]);
-            return 1;
-        }
-        if (!actions[k].run(words[i] + strlen(actions[k].name)))
-            return 1;
+    while (k < n && strncmp(words[i], actions[k].name, strlen(actions[k].name)) != 0) k++;
+    if (k == n) {
+      complain("setup: unknown word %s", words[i]);
+      return 1;
     }
-    return 0;
+    if (!actions[k].run(words[i] + strlen(actions[k].name))) return 1;
+  }
+  return 0;
 }
