@@ -20,7 +20,7 @@ export class DmaHeap {
     this.#n = n;
     this.#path = path;
     this.#handle = handle;
-    watch(this, `The DmaHeap ${name}`, () => n.close(handle));
+    watch(this, `A DmaHeap (${name})`, () => n.close(handle));
   }
 
   /** The names of this machine's heaps, sorted. Those that begin with `protected,` are a TEE's. */

@@ -56,7 +56,7 @@ export class SharedMemory {
     this.#fd = data.fd;
     const handle = data.memory;
     this.#handle = handle;
-    watch(this, `SharedMemory of ${data.size} bytes`, () => n.close(handle));
+    watch(this, `A SharedMemory of ${data.size} bytes`, () => n.close(handle));
   }
 
   /** @internal */

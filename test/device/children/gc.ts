@@ -1,0 +1,45 @@
+/** Loses a handle of each kind to the garbage collector. Prints what is left and what was warned of. */
+import { DmaHeap, TeeContext, value } from 'node-optee';
+import { census, collectGarbage, PROTECTED_HEAP, TEST_TA } from '../../support/census.js';
+import { TEST_TA_WAIT } from '../../support/test-ta.js';
+
+const warnings: { code: string | undefined; message: string }[] = [];
+process.on('warning', ({ message, ...rest }) => {
+  warnings.push({ code: (rest as { code?: string }).code, message });
+});
+
+async function lose(tee: TeeContext): Promise<void> {
+  const session = await tee.openSession(TEST_TA);
+  const shm = tee.allocSharedMemory(4096);
+  new Uint8Array(shm.buffer as ArrayBuffer)[0] = 1;
+  const heap = DmaHeap.open(PROTECTED_HEAP);
+  tee.registerDmaBuf(heap.alloc(4096));
+  // Handles that are closed are not lost.
+  const closed = await tee.openSession(TEST_TA);
+  await closed.invoke(TEST_TA_WAIT, [value.in(1)]);
+  await closed.close();
+  tee.allocSharedMemory(4096).close();
+  void session.uuid;
+}
+
+async function loseWithContext(): Promise<void> {
+  const tee = TeeContext.open();
+  await tee.openSession(TEST_TA);
+  tee.allocSharedMemory(1);
+}
+
+async function main(): Promise<void> {
+  const before = census();
+  const tee = TeeContext.open();
+  await lose(tee);
+  for (let i = 0; i < 30 && warnings.length < 5; i++) await collectGarbage();
+  const first = warnings.splice(0);
+  await tee.close();
+  await loseWithContext();
+  for (let i = 0; i < 30 && warnings.length < 1; i++) await collectGarbage();
+  for (let i = 0; i < 30 && JSON.stringify(census()) !== JSON.stringify(before); i++)
+    await collectGarbage(100);
+  console.log(JSON.stringify({ before, after: census(), first, second: warnings }));
+}
+
+void main();

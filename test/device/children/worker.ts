@@ -1,0 +1,43 @@
+/**
+ * A worker thread is ended in the middle of a call, here and in memory of its own that the TEE uses. Prints how long
+ * that took, and whether the main thread's sessions work after it.
+ */
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { TeeContext, value } from 'node-optee';
+import { census, collectGarbage, TEST_TA } from '../../support/census.js';
+import { TEST_TA_FILL, TEST_TA_VALUES, TEST_TA_WAIT } from '../../support/test-ta.js';
+
+async function work(memory: SharedArrayBuffer): Promise<void> {
+  const tee = TeeContext.open();
+  const session = await tee.openSession(TEST_TA);
+  const shm = tee.registerSharedMemory(new Uint8Array(memory));
+  await session.invoke(TEST_TA_FILL, [shm.inout(), value.in(1)]);
+  void session.invoke(TEST_TA_WAIT, [value.in(1500), value.out()]);
+  void session.invoke(TEST_TA_FILL, [shm.inout(), value.in(2)]);
+  parentPort?.postMessage('waiting');
+  // Goes on for ever; the main thread ends it.
+  setInterval(() => undefined, 1000);
+}
+
+async function main(): Promise<void> {
+  const before = census();
+  const tee = TeeContext.open();
+  const session = await tee.openSession(TEST_TA);
+  const memory = new SharedArrayBuffer(8192);
+  const worker = new Worker(__filename, { workerData: memory });
+  await once(worker, 'message');
+  await delay(100);
+  const start = performance.now();
+  await worker.terminate();
+  const took = performance.now() - start;
+  const [found] = await session.invoke(TEST_TA_VALUES, [value.inout(1)]);
+  await delay(2000);
+  await tee.close();
+  for (let i = 0; i < 30 && JSON.stringify(census()) !== JSON.stringify(before); i++)
+    await collectGarbage(100);
+  console.log(JSON.stringify({ before, after: census(), took, found, filled: new Uint8Array(memory)[0] }));
+}
+
+void (isMainThread ? main() : work(workerData as SharedArrayBuffer));

@@ -1,0 +1,192 @@
+/** What needs a process of its own: ends of processes and threads, the garbage collector, users, tee-supplicant. */
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { openSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { TeeContext, value } from 'node-optee';
+import {
+  child,
+  lastLine,
+  OS_TEST,
+  rejection,
+  TEST_TA,
+  timed,
+  useTee,
+  withSession,
+} from '../support/device.js';
+import * as TA from '../support/test-ta.js';
+
+const guest = useTee();
+
+/** The machine still works, whatever a child has done to it. */
+async function stillWorks(): Promise<void> {
+  await withSession(guest.tee, async (session) => {
+    expect(await session.invoke(TA.TEST_TA_VALUES, [value.inout(1)])).toEqual([{ a: 2, b: 2 }]);
+  });
+}
+
+test('handles that the garbage collector took are closed, each with one warning', async () => {
+  const found = lastLine(await child('gc')) as {
+    before: object;
+    after: object;
+    first: { code: string; message: string }[];
+    second: { code: string; message: string }[];
+  };
+  expect(found.after).toEqual(found.before);
+  const lost = ({ code, message }: { code: string; message: string }): string => {
+    expect(code).toBe('TEE_HANDLE_NOT_CLOSED');
+    return message.replace(/ was closed by the garbage collector.*/, '');
+  };
+  expect(found.first.map(lost).sort()).toEqual([
+    'A DmaBuf of 4096 bytes',
+    expect.stringMatching(/^A DmaHeap /),
+    `A Session with TA ${TEST_TA}`,
+    'A SharedMemory of 4096 bytes',
+    'A SharedMemory of 4096 bytes',
+  ]);
+  // Of a context and its children that went together at least the context is reported.
+  expect(found.second.length).toBeGreaterThan(0);
+  for (const warning of found.second) lost(warning);
+});
+
+test('a worker thread that is ended in the middle of a call', async () => {
+  const result = await child('worker');
+  const found = lastLine(result) as {
+    before: object;
+    after: object;
+    took: number;
+    found: object;
+    filled: number;
+  };
+  expect({ status: result.status, ...found }).toMatchObject({ status: 0, found: { a: 2, b: 2 } });
+  expect(found.after).toEqual(found.before);
+  // Its end waited for what uses its memory: never is that written after the end.
+  expect([1, 2]).toContain(found.filled);
+}, 90_000);
+
+describe('a process that ends in the middle of a call', () => {
+  test.each([
+    ['return', 0, null],
+    ['exit', 5, null],
+    ['throw', 1, null],
+  ])('%s', async (how, status, signal) => {
+    const { value: result, took } = await timed(() => child('exit', [how]));
+    expect(result).toMatchObject({ status, signal });
+    expect(result.stdout.includes('answered')).toBe(how === 'return');
+    if (how === 'throw') expect(result.stderr).toContain('thrown on purpose');
+    expect(took).toBeGreaterThan(900);
+    await stillWorks();
+  });
+
+  test.each(['SIGTERM', 'SIGKILL'] as const)('%s', async (signal) => {
+    const path = require.resolve('./children/exit.js');
+    const running = spawn(process.execPath, [path, 'return'], { stdio: 'ignore' });
+    const ended = new Promise((resolve) => running.on('exit', (...how) => resolve(how)));
+    await delay(3000);
+    running.kill(signal);
+    const how = await ended;
+    expect([
+      [null, signal],
+      [0, null],
+    ]).toContainEqual(how);
+    await stillWorks();
+  });
+});
+
+test('a program that is started inherits nothing', async () => {
+  const found = lastLine(await child('inherit')) as { own: Record<string, number>; found: string[] };
+  expect(found.own['teeShm descriptors']).toBe(3);
+  expect(found.found).toEqual([]);
+});
+
+describe('users', () => {
+  const TEE_GROUP = Number(execFileSync('stat', ['-c', '%g', '/dev/tee0'], { encoding: 'utf8' }));
+
+  test('in the group of the device', async () => {
+    expect(lastLine(await child('user', ['65534', '65534', String(TEE_GROUP)]))).toEqual({
+      devices: [{ path: '/dev/tee0', implementation: 'optee' }],
+      found: { a: 2, b: 2 },
+    });
+  });
+
+  test('not in the group: the error says which it is', async () => {
+    expect(lastLine(await child('user', ['65534', '65534']))).toEqual({
+      devices: [{ path: '/dev/tee0', code: 'EACCES' }],
+      error: {
+        name: 'TeeSystemError',
+        code: 'EACCES',
+        errno: -13,
+        path: '/dev/tee0',
+        message: expect.stringMatching(
+          /^EACCES: permission denied, open '\/dev\/tee0': it belongs to user root and group tee, mode 0660: run as a member/,
+        ),
+      },
+    });
+  });
+});
+
+describe('devices that are none', () => {
+  test.each([
+    ['/dev/null', 'ENOTTY', 'this is not a TEE device'],
+    ['/dev/tee9', 'ENOENT', 'there is no such TEE device'],
+  ])('%s', (path, code, hint) => {
+    expect(() => TeeContext.open(path)).toThrow(
+      expect.objectContaining({ name: 'TeeSystemError', code, path, message: expect.stringContaining(hint) }),
+    );
+  });
+
+  test("the supplicant's, which is not even opened", async () => {
+    expect(() => TeeContext.open('/dev/teepriv0')).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }),
+    );
+    await stillWorks();
+  });
+});
+
+describe('tee-supplicant stopped', () => {
+  const pidof = async (): Promise<number | undefined> => {
+    const { stdout } = await promisify(execFile)('pidof', ['tee-supplicant']).catch(() => ({ stdout: '' }));
+    return Number(stdout.trim()) || undefined;
+  };
+  const start = async (): Promise<void> => {
+    const log = openSync('/dev/null', 'w');
+    spawn('/usr/sbin/tee-supplicant', [], { detached: true, stdio: ['ignore', log, log] }).unref();
+    for (let i = 0; i < 50 && (await pidof()) === undefined; i++) await delay(100);
+  };
+
+  beforeAll(async () => {
+    const pid = await pidof();
+    expect(pid).toBeDefined();
+    process.kill(pid as number);
+    for (let i = 0; i < 50 && (await pidof()) !== undefined; i++) await delay(100);
+  });
+  afterAll(async () => {
+    if ((await pidof()) === undefined) await start();
+    await stillWorks();
+  });
+
+  test('an open waits without holding up anything, can be given up, and goes on when it is back', async () => {
+    const tee = TeeContext.open();
+    let ticks = 0;
+    const ticking = setInterval(() => ticks++, 10);
+    try {
+      const waiting = tee.openSession(OS_TEST);
+      const controller = new AbortController();
+      const given = rejection(tee.openSession(OS_TEST, { signal: controller.signal }));
+      await delay(500);
+      controller.abort();
+      const { value: error, took } = await timed(() => given);
+      expect(error).toMatchObject({ name: 'AbortError' });
+      expect(took).toBeLessThan(200);
+      expect(ticks).toBeGreaterThan(10);
+      expect(await Promise.race([waiting, delay(500, 'still waiting')])).toBe('still waiting');
+      await start();
+      const session = await waiting;
+      await session.invoke(9, [value.in(1)]);
+    } finally {
+      clearInterval(ticking);
+      await tee.close();
+    }
+  });
+});

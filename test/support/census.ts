@@ -1,0 +1,68 @@
+/** What this process holds of the TEE, and where it is. Needs no Jest, so programs that tests start can use it. */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import type { MachineName } from 'node-optee/qemu';
+import { NODE_OPTEE_TEST_TA_UUID } from './test-ta.js';
+
+/** Which of the three machines this is. */
+export const machine = (process.env['NODE_OPTEE_MACHINE'] ?? 'dynamic') as MachineName;
+
+/** UUIDs of OP-TEE's own test TAs, and of the test PTA in OP-TEE itself. */
+export const OS_TEST = '5b9e0e40-2636-11e1-ad9e-0002a5d5c51b';
+export const CREATE_FAIL = 'c3f6e2c0-3548-11e1-b86c-0800200c9a66';
+export const LARGE = '25497083-a58a-4fc5-8a72-1ad7b69b8562';
+export const CONCURRENT = 'e13010e0-2ae1-11e5-896a-0002a5d5c51b';
+export const SIMS = 'e6a33ed4-562b-463a-bb7e-ff5e15a493c8';
+export const PTA_INVOKE_TESTS = 'd96a5b40-c3e5-21e3-8794-1002a5d5c61b';
+export const TEST_TA = NODE_OPTEE_TEST_TA_UUID;
+
+/** The heap of the TEE's protected memory on this machine. */
+export const PROTECTED_HEAP = machine === 'dmabuf' ? 'sdp@7e000000' : 'protected,secure-video';
+
+/** The kinds of things that must not be left over. */
+const KINDS = {
+  tee: /^\/dev\/tee[0-9]+$/,
+  teeShm: /tee_shm/,
+  dmaBuf: /dmabuf/,
+  dmaHeap: /^\/dev\/dma_heap\//,
+  memfd: /memfd:node-optee/,
+} as const;
+
+export type Census = Record<string, number>;
+
+/** Descriptors and mappings of the TEE that this process holds. */
+export function census(): Census {
+  const found: Census = {};
+  const count = (where: string, target: string): void => {
+    for (const [kind, pattern] of Object.entries(KINDS)) {
+      if (pattern.test(target)) found[`${kind} ${where}`] = (found[`${kind} ${where}`] ?? 0) + 1;
+    }
+  };
+  for (const fd of readdirSync('/proc/self/fd')) {
+    try {
+      count('descriptors', readlinkSync(`/proc/self/fd/${fd}`));
+    } catch {
+      // The descriptor of the folder itself is closed by now.
+    }
+  }
+  for (const line of readFileSync('/proc/self/maps', 'utf8').split('\n')) {
+    count('mappings', line.split(/\s+/).slice(5).join(' '));
+  }
+  return found;
+}
+
+let gc: (() => void) | undefined;
+
+/** Runs the garbage collector, and what it has to say after it. */
+export async function collectGarbage(wait = 0): Promise<void> {
+  if (gc === undefined) {
+    setFlagsFromString('--expose-gc');
+    gc = runInNewContext('gc') as () => void;
+  }
+  for (let i = 0; i < 3; i++) {
+    gc();
+    await delay(wait);
+  }
+}
