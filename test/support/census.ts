@@ -24,10 +24,10 @@ export const PROTECTED_HEAP = machine === 'dmabuf' ? 'sdp@7e000000' : 'protected
 /** The kinds of things that must not be left over. */
 const KINDS = {
   tee: /^\/dev\/tee[0-9]+$/,
-  teeShm: /tee_shm/,
-  dmaBuf: /dmabuf/,
+  teeShm: /^anon_inode:.*tee_shm/,
+  dmaBuf: /^\/dmabuf:/,
   dmaHeap: /^\/dev\/dma_heap\//,
-  memfd: /memfd:node-optee/,
+  memfd: /^\/memfd:node-optee/,
 } as const;
 
 export type Census = Record<string, number>;
