@@ -7,6 +7,7 @@ import { isUint8Array } from 'node:util/types';
 import { invalidArgType, invalidArgValue } from '../errors.js';
 import { Agent } from './agent.js';
 import type { AgentProcess } from './agent.js';
+import { prepareMachine } from './build/index.js';
 import type { Progress } from './build/index.js';
 import { GuestError } from './guest-error.js';
 import type { GuestErrorCode, GuestErrorDetails, GuestLogs } from './guest-error.js';
@@ -344,8 +345,6 @@ export class Guest {
 async function machineOf(options: BootOptions): Promise<Machine> {
   const { machine, node, memory, cpus, progress, signal } = options;
   if (typeof machine === 'object') return machine;
-  // Only here: whoever has a machine needs nothing of what builds one.
-  const { prepareMachine } = await import('./build/index.js');
   return prepareMachine({ machine, node, memory, cpus, progress, signal });
 }
 
@@ -357,7 +356,8 @@ function userOf(name: string | undefined, share: string | undefined): User {
     throw invalidArgValue('user', name, 'must be a name of small letters, digits, - and _');
   const owner = share === undefined ? undefined : statSync(share);
   const uid = owner?.uid || 1000;
-  return { name, uid, gid: owner?.gid || uid, groups: [VIDEO_GID, TEE_GID], home: `/home/${name}` };
+  const gid = owner?.gid || uid;
+  return { name, uid, gid, groups: [gid, VIDEO_GID, TEE_GID], home: `/home/${name}` };
 }
 
 /** What the guest's setup script is told. */

@@ -359,6 +359,7 @@ static _Noreturn void run_child(const struct exec *e, const int fds[3], int stat
 static bool open_pipe(int ends[2], int ours, const struct exec *e) {
   if (pipe2(ends, O_CLOEXEC) < 0) return false;
   if (fcntl(ends[ours], F_SETFL, O_NONBLOCK | (ours ? O_WRONLY : O_RDONLY)) < 0) return false;
+  fcntl(ends[ours], F_SETPIPE_SZ, WINDOW);
   if (geteuid() == 0 && fchown(ends[!ours], e->uid, e->gid) < 0) return false;
   return true;
 }

@@ -28,6 +28,19 @@ static const struct {
     {"/dev/vdb", "/opt/node", "ext4", "", MS_RDONLY | MS_NODEV},
 };
 
+/* What udev would make. */
+static void link_descriptors(void) {
+  static const char *const links[][2] = {
+      {"/proc/self/fd", "/dev/fd"},
+      {"fd/0", "/dev/stdin"},
+      {"fd/1", "/dev/stdout"},
+      {"fd/2", "/dev/stderr"},
+  };
+
+  for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
+    if (symlink(links[i][0], links[i][1]) < 0) perror(links[i][1]);
+}
+
 static void mount_all(void) {
   mkdir("/dev/pts", 0755);
   mkdir("/dev/shm", 0755);
@@ -94,6 +107,7 @@ void init_machine(void) {
 
   umask(022);
   mount_all();
+  link_descriptors();
   /* /dev/teepriv0 stays root's alone: it is the supplicant's. */
   give_devices("/dev", "tee", TEE_GID);
   give_devices("/dev/dma_heap", "", VIDEO_GID);

@@ -1,0 +1,285 @@
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { buffer } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { prepareMachine } from 'node-optee/qemu';
+import { CLI, GUEST_TIMEOUT, newFolder, processesWith, qemu, startQemu } from '../support/guest.js';
+
+jest.setTimeout(GUEST_TIMEOUT);
+
+let share: string;
+
+beforeAll(async () => {
+  await prepareMachine();
+  share = newFolder();
+});
+
+/** No QEMU of this file's share is left, nor a moment later. */
+async function expectNothingLeft(): Promise<void> {
+  for (let i = 0; i < 40 && processesWith(share).length > 0; i++) await delay(50);
+  expect(processesWith(share)).toEqual([]);
+}
+
+describe('node-optee qemu', () => {
+  test('both outputs and the status are the command’s', async () => {
+    const { status, stdout, stderr } = await qemu(share, '--', 'sh', '-c', 'echo out; echo err >&2; exit 7');
+    expect({ status, stdout: stdout.toString(), stderr }).toEqual({
+      status: 7,
+      stdout: 'out\n',
+      stderr: 'err\n',
+    });
+    await expectNothingLeft();
+  });
+
+  test('runs in the share, with variables', async () => {
+    const { stdout } = await qemu(share, '--env', 'A=b=c', '--', 'sh', '-c', 'pwd; echo $A');
+    expect(stdout.toString()).toBe(`${share}\nb=c\n`);
+  });
+
+  test.each([
+    ['a signal', ['sh', '-c', 'kill -TERM $$'], 143, /^$/],
+    ['not found', ['no-such-command'], 127, /no-such-command: no such file/],
+    ['not executable', ['/etc/passwd'], 126, /\/etc\/passwd: permission denied/],
+  ])('%s', async (_name, command, expected, message) => {
+    const { status, stderr } = await qemu(share, '--', ...command);
+    expect(stderr).toMatch(message);
+    expect(status).toBe(expected);
+  });
+
+  test('a command that hangs ends at the time-out', async () => {
+    const { status, stdout, stderr } = await qemu(
+      share,
+      '--timeout',
+      '1',
+      '--',
+      'sh',
+      '-c',
+      'echo begun; sleep 1000',
+    );
+    expect([status, stdout.toString()]).toEqual([124, 'begun\n']);
+    expect(stderr).toContain('did not end within 1 s');
+    await expectNothingLeft();
+  });
+
+  test('100 MiB of random bytes arrive with the same SHA-256', async () => {
+    const script = 'mkfifo /tmp/f; sha256sum </tmp/f >&2 & head -c 104857600 /dev/urandom | tee /tmp/f; wait';
+    const { status, stdout, stderr } = await qemu(share, '--', 'sh', '-c', script);
+    expect([status, stdout.length]).toEqual([0, 104857600]);
+    expect(stderr.split(' ')[0]).toBe(createHash('sha256').update(stdout).digest('hex'));
+  });
+
+  test('a panic is the status 125 with its text and both logs, in under 5 seconds', async () => {
+    const { child, ended } = startQemu(share, [
+      '--',
+      'sh',
+      '-c',
+      'echo now; echo c > /proc/sysrq-trigger; sleep 100',
+    ]);
+    await once(child.stdout as NodeJS.ReadableStream, 'data');
+    const start = Date.now();
+    const { status, stderr } = await ended;
+    expect(Date.now() - start).toBeLessThan(5000);
+    expect(status).toBe(125);
+    expect(stderr).toMatch(
+      /^node-optee qemu: Linux in the guest panicked: Kernel panic - not syncing: sysrq triggered crash\n/,
+    );
+    expect(stderr).toContain('Call trace:');
+    expect(stderr).toContain('OP-TEE version');
+    await expectNothingLeft();
+  });
+
+  test('two guests at once', async () => {
+    const script = (n: number) => `echo ${n} > file${n}; sleep 1; cat file${n}; exit ${n}`;
+    const results = await Promise.all([3, 4].map((n) => qemu(share, '--', 'sh', '-c', script(n))));
+    expect(results.map(({ status, stdout }) => [status, stdout.toString()])).toEqual([
+      [3, '3\n'],
+      [4, '4\n'],
+    ]);
+  });
+
+  test('--verbose shows both logs on standard error', async () => {
+    const { stdout, stderr } = await qemu(share, '--verbose', '--', 'echo', 'out');
+    expect(stdout.toString()).toBe('out\n');
+    expect(stderr).toMatch(/^\[kernel\] .*Booting Linux/m);
+    expect(stderr).toMatch(/^\[secure\] I\/TC/m);
+  });
+
+  test('--user', async () => {
+    const { stdout } = await qemu(share, '--user', 'dev', '--', 'id', '-nG');
+    expect(stdout.toString().trim().split(' ').sort()).toEqual(['dev', 'tee', 'video']);
+  });
+
+  test('--ta', async () => {
+    const tas = newFolder();
+    writeFileSync(join(tas, '11111111-2222-3333-4444-555555555555.ta'), 'ta');
+    const { stdout } = await qemu(
+      share,
+      '--ta',
+      tas,
+      '--',
+      'sh',
+      '-c',
+      'cat /usr/lib/optee_armtz/11111111*.ta',
+    );
+    expect(stdout.toString()).toBe('ta');
+  });
+
+  test('a share that would hide the guest’s system is refused', async () => {
+    const { status, stderr } = await qemu(share, '--share', '/usr', '--', 'true');
+    expect(stderr).toContain("share would hide the guest's own /usr/bin");
+    expect(status).toBe(2);
+  });
+});
+
+describe('standard streams', () => {
+  test('standard input goes in', async () => {
+    const { child, ended } = startQemu(share, ['--', 'cat'], 'pipe');
+    const bytes = Buffer.alloc(3_000_000, 'input ');
+    child.stdin?.end(bytes);
+    expect((await ended).stdout.equals(bytes)).toBe(true);
+  });
+
+  test('one that never ends does not delay the exit', async () => {
+    const { child, ended } = startQemu(
+      share,
+      ['--', 'sh', '-c', 'read line; echo "got $line"; exit 3'],
+      'pipe',
+    );
+    child.stdin?.write('a line\n');
+    const { status, stdout } = await ended;
+    expect([status, stdout.toString()]).toEqual([3, 'got a line\n']);
+  });
+
+  test('without a command it is a shell that reads standard input', async () => {
+    const { child, ended } = startQemu(share, [], 'pipe');
+    child.stdin?.end('echo from the shell\nexit 9\n');
+    const { status, stdout } = await ended;
+    expect([status, stdout.toString()]).toEqual([9, 'from the shell\n']);
+  });
+
+  test('a reader that goes away is a broken pipe for the command', async () => {
+    const { child, ended } = startQemu(share, ['--', 'yes']);
+    await once(child.stdout as NodeJS.ReadableStream, 'data');
+    child.stdout?.destroy();
+    expect((await ended.catch(() => ({ status: child.exitCode }))).status).toBe(141);
+    await expectNothingLeft();
+  });
+
+  test('a slow reader does not hold up the time-out', async () => {
+    const { child } = startQemu(share, ['--timeout', '2', '--', 'yes']);
+    child.stdout?.pause();
+    await delay(100);
+    const started = Date.now();
+    while (child.exitCode === null && Date.now() - started < 60_000) {
+      // Nothing is read, but for what Node took before the pause.
+      await delay(100);
+      if (Date.now() - started > 15_000) child.stdout?.resume();
+    }
+    expect(child.exitCode).toBe(124);
+    await expectNothingLeft();
+  });
+});
+
+describe('signals', () => {
+  test.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const)('%s ends the guest, and a second try works', async (signal, expected) => {
+    const { child, ended } = startQemu(share, ['--', 'sh', '-c', 'echo begun; sleep 1000']);
+    await once(child.stdout as NodeJS.ReadableStream, 'data');
+    const start = Date.now();
+    child.kill(signal);
+    expect((await ended).status).toBe(expected);
+    expect(Date.now() - start).toBeLessThan(5000);
+    await expectNothingLeft();
+    expect((await qemu(share, '--', 'true')).status).toBe(0);
+  });
+
+  test('SIGINT during the boot', async () => {
+    const { child, ended } = startQemu(share, ['--verbose', '--', 'true']);
+    await once(child.stderr as NodeJS.ReadableStream, 'data');
+    child.kill('SIGINT');
+    expect((await ended).status).toBe(130);
+    await expectNothingLeft();
+  });
+
+  test('even SIGKILL leaves no QEMU behind', async () => {
+    const { child, ended } = startQemu(share, ['--', 'sh', '-c', 'echo begun; sleep 1000']);
+    await once(child.stdout as NodeJS.ReadableStream, 'data');
+    child.kill('SIGKILL');
+    await ended;
+    await expectNothingLeft();
+  });
+
+  test('QEMU killed from outside is the status 125', async () => {
+    const { child, ended } = startQemu(share, ['--', 'sh', '-c', 'echo begun; sleep 1000']);
+    await once(child.stdout as NodeJS.ReadableStream, 'data');
+    const machines = processesWith(share).filter((pid) => pid !== child.pid);
+    expect(machines.length).toBe(1);
+    process.kill(machines[0] as number, 'SIGKILL');
+    const { status, stderr } = await ended;
+    expect(status).toBe(125);
+    expect(stderr).toContain('The guest ended. QEMU ended by SIGKILL');
+  });
+});
+
+describe('on a terminal', () => {
+  /** script(1) gives the command a terminal. */
+  function onTerminal(command: string) {
+    const child = spawn('script', ['-qec', command, '/dev/null'], {
+      cwd: share,
+      env: { ...process.env, TERM: 'xterm', SHELL: '/bin/sh' },
+      stdio: ['pipe', 'pipe', 'ignore'],
+    });
+    let seen = '';
+    child.stdout.on('data', (chunk: Buffer) => (seen += chunk.toString()));
+    const waitFor = async (pattern: RegExp) => {
+      while (!pattern.test(seen)) {
+        if (child.exitCode !== null) throw new Error(`ended before ${pattern}: ${JSON.stringify(seen)}`);
+        await delay(20);
+      }
+    };
+    return { child, waitFor, seen: () => seen };
+  }
+
+  test('without a command it is a shell, and the terminal is as it was afterwards', async () => {
+    const cli = `${process.execPath} ${CLI} qemu`;
+    const terminal = onTerminal(`stty rows 31 cols 91; stty -g; ${cli}; echo "status $?"; stty -g`);
+    await terminal.waitFor(/# $/);
+    terminal.child.stdin.write('stty size; echo $TERM; tty\r');
+    await terminal.waitFor(/31 91\r\nxterm\r\n\/dev\/pts\/\d+\r\n/);
+    terminal.child.stdin.write('sleep 1000\r');
+    await terminal.waitFor(/sleep 1000\r\n/);
+    await delay(200);
+    // Ctrl-C is for the guest: it ends the sleep, not us.
+    terminal.child.stdin.write('\x03');
+    terminal.child.stdin.write('echo still "here"; exit 6\r');
+    await terminal.waitFor(/still here\r\n/);
+    await terminal.waitFor(/status 6\r\n\S+\r\n/);
+    const [before, after] = terminal.seen().match(/[0-9a-f]+(:[0-9a-f]+){10,}/g) as string[];
+    expect(after).toBe(before);
+    terminal.child.kill();
+  });
+
+  test('a command has no input, and does not wait for any', async () => {
+    const terminal = onTerminal(`${process.execPath} ${CLI} qemu -- sh -c 'cat; echo over'`);
+    await terminal.waitFor(/over\r\n/);
+    if (terminal.child.exitCode === null) await once(terminal.child, 'exit');
+    expect(terminal.child.exitCode).toBe(0);
+  });
+});
+
+test('what node-optee qemu prints with a closed standard error does not matter', async () => {
+  const child = spawn(process.execPath, [CLI, 'qemu', '--verbose', '--', 'echo', 'out'], {
+    cwd: share,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  child.stderr.destroy();
+  const [stdout] = await Promise.all([buffer(child.stdout), once(child, 'close')]);
+  expect([child.exitCode, stdout.toString()]).toEqual([0, 'out\n']);
+});

@@ -1,0 +1,181 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { Guest, GuestError, prepareMachine } from 'node-optee/qemu';
+import type { Machine } from 'node-optee/qemu';
+import { GUEST_TIMEOUT, newFolder } from '../support/guest.js';
+
+jest.setTimeout(GUEST_TIMEOUT);
+
+let machine: Machine;
+
+beforeAll(async () => {
+  machine = await prepareMachine();
+});
+
+/** The error of a promise that has to reject, and how long that took. */
+async function failure(promise: Promise<unknown>): Promise<{ error: GuestError; ms: number }> {
+  const start = Date.now();
+  const error = await promise.then(
+    () => new Error('it did not fail'),
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(GuestError);
+  return { error: error as GuestError, ms: Date.now() - start };
+}
+
+test(
+  '20 clean power-offs in a row',
+  async () => {
+    for (let i = 0; i < 20; i++) {
+      const guest = await Guest.boot({ machine });
+      expect((await guest.run(['true'])).status).toBe(0);
+      await guest.close();
+      expect(guest.logs.kernel).toContain('reboot: Power down');
+    }
+  },
+  5 * GUEST_TIMEOUT,
+);
+
+test('a kernel panic ends commands at once, with its text and both logs', async () => {
+  const guest = await Guest.boot({ machine });
+  const other = guest.run(['sleep', '100']);
+  other.catch(() => {});
+  const { error, ms } = await failure(guest.run(['sh', '-c', 'echo c > /proc/sysrq-trigger; sleep 100']));
+  const expected = {
+    code: 'ERR_GUEST_PANIC',
+    panic: { world: 'kernel', text: 'Kernel panic - not syncing: sysrq triggered crash' },
+  };
+  expect(error).toMatchObject(expected);
+  expect(error.message).toContain('sysrq triggered crash');
+  expect(error.logs?.kernel).toContain('Call trace:');
+  expect(error.logs?.secure).toContain('OP-TEE version');
+  expect(ms).toBeLessThan(5000);
+  await expect(other).rejects.toMatchObject(expected);
+  await guest.closed;
+  await expect(guest.run(['true'])).rejects.toMatchObject(expected);
+  await guest.close();
+});
+
+test('an oops is a panic', async () => {
+  const guest = await Guest.boot({ machine });
+  expect(
+    (await guest.run(['cat', '/proc/sys/kernel/panic_on_oops', '/proc/sys/kernel/panic'])).stdout.toString(),
+  ).toBe('1\n-1\n');
+  await guest.close();
+});
+
+test('a panic of OP-TEE ends the boot at once', async () => {
+  // Real firmware with OP-TEE's own device tree destroyed.
+  const bytes = readFileSync(machine.firmware);
+  const magic = Buffer.from('d00dfeed', 'hex');
+  for (let at = bytes.indexOf(magic); at >= 0; at = bytes.indexOf(magic, at)) bytes.fill(0, at, at + 4);
+  const firmware = join(newFolder(), 'firmware');
+  writeFileSync(firmware, bytes);
+  const { error, ms } = await failure(Guest.boot({ machine: { ...machine, firmware } }));
+  expect(error).toMatchObject({
+    code: 'ERR_GUEST_PANIC',
+    message: expect.stringContaining('OP-TEE in the guest panicked: Panic '),
+    panic: { world: 'optee' },
+  });
+  expect(error.logs?.secure).toContain('Call stack:');
+  expect(ms).toBeLessThan(20_000);
+});
+
+test('a root file system that is none: the kernel’s panic is the reason', async () => {
+  const rootfs = join(newFolder(), 'rootfs');
+  writeFileSync(rootfs, Buffer.alloc(1 << 20));
+  const { error } = await failure(Guest.boot({ machine: { ...machine, rootfs } }));
+  expect(error).toMatchObject({ code: 'ERR_GUEST_PANIC', panic: { world: 'kernel' } });
+  expect(error.message).toContain('Unable to mount root fs');
+});
+
+test('QEMU killed from outside', async () => {
+  const guest = await Guest.boot({ machine });
+  setTimeout(() => process.kill(guest.pid as number, 'SIGKILL'), 100);
+  const { error, ms } = await failure(guest.run(['sleep', '100']));
+  expect(error).toMatchObject({ code: 'ERR_GUEST_GONE', message: 'The guest ended. QEMU ended by SIGKILL' });
+  expect(error.logs?.kernel).toContain('Booting Trusted Firmware');
+  expect(ms).toBeLessThan(5000);
+  await guest.close();
+});
+
+test('a command that switches the guest off', async () => {
+  const guest = await Guest.boot({ machine });
+  const { error } = await failure(guest.run(['poweroff', '-f']));
+  expect(error).toMatchObject({
+    code: 'ERR_GUEST_GONE',
+    message: expect.stringContaining('QEMU ended with status 0'),
+  });
+  await guest.close();
+});
+
+test('the agent cannot be killed in the guest', async () => {
+  const guest = await Guest.boot({ machine });
+  await guest.run(['sh', '-c', 'kill -9 1; kill -TERM 1; kill -SEGV 1']);
+  expect((await guest.run(['echo', 'alive'])).stdout.toString()).toBe('alive\n');
+  await guest.close();
+});
+
+test('orphans are reaped', async () => {
+  const guest = await Guest.boot({ machine });
+  await guest.run(['sh', '-c', 'for i in 1 2 3 4 5; do (sleep 0.1 &) ; done']);
+  await guest.run(['sleep', '0.5']);
+  expect(
+    (await guest.run(['sh', '-c', "grep -l '^State:.Z' /proc/[0-9]*/status | wc -l"])).stdout.toString(),
+  ).toBe('0\n');
+  await guest.close();
+});
+
+describe('abort', () => {
+  test('during the boot', async () => {
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), 200);
+    await expect(Guest.boot({ machine, signal: controller.signal })).rejects.toMatchObject({
+      name: 'AbortError',
+    });
+  });
+
+  test('of a running guest', async () => {
+    const controller = new AbortController();
+    const guest = await Guest.boot({ machine, signal: controller.signal });
+    const pending = guest.run(['sleep', '100']);
+    controller.abort();
+    await expect(pending).rejects.toMatchObject({ name: 'AbortError' });
+    await guest.closed;
+    await guest.close();
+  });
+});
+
+test('what cannot be set up is said', async () => {
+  const share = newFolder();
+  writeFileSync(join(share, 'node_modules'), 'a file');
+  const { error } = await failure(Guest.boot({ machine, share, nodeModules: machine.node }));
+  expect(error).toMatchObject({ code: 'ERR_GUEST_SETUP' });
+  expect(error.message).toContain(`${share}/node_modules is not a folder`);
+  await expect(Guest.boot({ machine, nodeModules: machine.node })).rejects.toThrow(
+    /^nodeModules needs a share/,
+  );
+});
+
+test('an image takes the place of node_modules', async () => {
+  const share = newFolder();
+  const guest = await Guest.boot({ machine, share, nodeModules: machine.node });
+  expect((await guest.run(['ls', 'node_modules'])).stdout.toString()).toContain('bin\n');
+  await guest.close();
+});
+
+test('verbose: both logs, line by line', async () => {
+  let seen = '';
+  const verbose = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      seen += chunk.toString();
+      done();
+    },
+  });
+  const guest = await Guest.boot({ machine, verbose });
+  await guest.close();
+  expect(seen).toMatch(/^\[kernel\] \[ +0\.000000\] Booting Linux on physical CPU/m);
+  expect(seen).toMatch(/^\[secure\] I\/TC: OP-TEE version/m);
+});
