@@ -216,7 +216,8 @@ async function build(
       part.build(folder, { cache, sources, log, signal, scratch, run }),
     );
   } finally {
-    await rm(scratch, { recursive: true, force: true });
+    // A kernel's tree takes seconds to remove: whoever interrupts does not wait for that, the next build sweeps.
+    if (signal?.aborted !== true) await rm(scratch, { recursive: true, force: true });
   }
 }
 
