@@ -40,10 +40,11 @@ export async function run(args: string[]): Promise<number> {
   const command = parseNumber(number);
   const params = texts.map(parseParam);
   const login = parseLogin(values.login ?? 'public');
-  const signal = values.timeout === undefined ? undefined : AbortSignal.timeout(parseNumber(values.timeout));
+  const timeout = values.timeout === undefined ? undefined : parseNumber(values.timeout);
   const tee = values.device === undefined ? TeeContext.open() : TeeContext.open(values.device);
   try {
-    const session = await tee.openSession(uuid, { login, signal });
+    const session = await tee.openSession(uuid, { login });
+    const signal = timeout === undefined ? undefined : AbortSignal.timeout(timeout);
     const outputs = await session.invoke(command, params, { signal });
     process.stdout.write(values.json === true ? `${toJson(outputs)}\n` : outputs.map(describe).join(''));
     return 0;

@@ -5,8 +5,8 @@ import { TEST_TA_VALUES } from '../../support/test-ta.js';
 
 async function main([uid, gid, ...groups]: number[]): Promise<void> {
   process.setgroups?.(groups);
-  process.setgid?.(gid as number);
-  process.setuid?.(uid as number);
+  process.setgid?.(gid);
+  process.setuid?.(uid);
   const devices = TeeContext.list().map(({ path, version, error }) => ({
     path,
     implementation: version?.implementation,
