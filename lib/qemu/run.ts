@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
@@ -119,12 +120,11 @@ function connectInput(command: AgentProcess): () => void {
 /** @returns what gives the terminal back as it was */
 function connectTerminal(command: AgentProcess): () => void {
   const { stdin, stdout } = process;
-  const restore = (): void => void stdin.setRawMode(false);
+  const restore = rawMode();
   const resize = (): void => command.resize(terminalSize());
   command.stdin.on('error', () => stdin.unpipe());
   process.on('exit', restore);
   stdout.on('resize', resize);
-  stdin.setRawMode(true);
   stdin.pipe(command.stdin);
   return () => {
     restore();
@@ -132,6 +132,23 @@ function connectTerminal(command: AgentProcess): () => void {
     stdout.off('resize', resize);
     stdin.unpipe();
     stdin.destroy();
+  };
+}
+
+/**
+ * The guest's terminal does all of a terminal's work, so ours does none. `setRawMode` is not enough: it leaves the
+ * work on outputs on, and full-screen programs send bare line feeds.
+ * @returns what gives the terminal back as it was
+ */
+function rawMode(): () => void {
+  const stty = (...args: string[]): string =>
+    execFileSync('stty', args, { stdio: ['inherit', 'pipe', 'ignore'], encoding: 'utf8' }).trim();
+  const before = stty('-g');
+  let restored = false;
+  stty('raw', '-echo');
+  return () => {
+    if (!restored) stty(before);
+    restored = true;
   };
 }
 
