@@ -1,6 +1,6 @@
 /**
- * A worker thread is ended in the middle of a call, here and in memory of its own that the TEE uses. Prints how long
- * that took, and whether the main thread's sessions work after it.
+ * A worker thread is ended in the middle of a call: with `memory` one that uses memory of JavaScript's, else one that
+ * does not. Prints how long the end took, and whether the main thread's sessions work after it.
  */
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -14,8 +14,14 @@ async function work(memory: SharedArrayBuffer): Promise<void> {
   const session = await tee.openSession(TEST_TA);
   const shm = tee.registerSharedMemory(new Uint8Array(memory));
   await session.invoke(TEST_TA_FILL, [shm.inout(), value.in(1)]);
-  void session.invoke(TEST_TA_WAIT, [value.in(1500), value.out()]);
-  void session.invoke(TEST_TA_FILL, [shm.inout(), value.in(2)]);
+  if (process.argv[2] === 'memory') {
+    // The opening itself waits so long, with the memory as its third parameter.
+    void tee.openSession(TEST_TA, { params: [value.in(0, 1500), undefined, shm.in({ size: 16 })] });
+  } else {
+    void session.invoke(TEST_TA_WAIT, [value.in(1500), value.out()]);
+    // Not begun when the thread ends, so it never will be.
+    void session.invoke(TEST_TA_FILL, [shm.inout(), value.in(2)]);
+  }
   parentPort?.postMessage('waiting');
   // Goes on for ever; the main thread ends it.
   setInterval(() => undefined, 1000);
@@ -26,9 +32,9 @@ async function main(): Promise<void> {
   const tee = TeeContext.open();
   const session = await tee.openSession(TEST_TA);
   const memory = new SharedArrayBuffer(8192);
-  const worker = new Worker(__filename, { workerData: memory });
+  const worker = new Worker(__filename, { workerData: memory, argv: process.argv.slice(2) });
   await once(worker, 'message');
-  await delay(100);
+  await delay(400);
   const start = performance.now();
   await worker.terminate();
   const took = performance.now() - start;
