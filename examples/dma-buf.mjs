@@ -5,7 +5,7 @@ const TA = '346e01a1-3d71-4feb-894b-ae252d064bde';
 const CHECKSUM = 5;
 const FILL = 6;
 
-const name = process.argv[2] ?? DmaHeap.list().find((heap) => heap.startsWith('protected,'));
+const name = DmaHeap.list().find((heap) => /^(protected,|sdp@)/.test(heap));
 if (name === undefined) throw new Error('This machine has no protected heap');
 const heap = DmaHeap.open(name);
 const tee = TeeContext.open();

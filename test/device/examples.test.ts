@@ -1,13 +1,8 @@
 /** Every example runs to its end, and says what it is there to say. */
-import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
-import { expect, test } from '@jest/globals';
-import { PROTECTED_HEAP } from '../support/census.js';
-
-const folder = join(__dirname, '../../../examples');
-const run = promisify(execFile);
+import { beforeAll, expect, test } from '@jest/globals';
+import { child } from '../support/device.js';
 
 const SAYS: Record<string, RegExp> = {
   'blocking.mjs': /^40 1$/m,
@@ -23,12 +18,27 @@ const SAYS: Record<string, RegExp> = {
   'values-and-buffers.mjs': /41, 0 became 42 2[^]*the TA copied 5 bytes: hello/,
 };
 
-test('each has something to say', () => {
-  expect(readdirSync(folder).filter((name) => name.endsWith('.mjs'))).toEqual(Object.keys(SAYS));
+const folder = join(__dirname, '../../../examples');
+const said = new Map<string, string>();
+
+beforeAll(async () => {
+  const files = readdirSync(folder).filter((name) => name.endsWith('.mjs'));
+  const { status, stdout, stderr } = await child(
+    'examples',
+    files.map((name) => join(folder, name)),
+    { timeout: 120_000 },
+  );
+  for (const part of stdout.split(/^--- /m).slice(1)) {
+    const end = part.indexOf('\n');
+    said.set(part.slice(0, end), part.slice(end + 1));
+  }
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+}, 130_000);
+
+test('all ran', () => {
+  expect([...said.keys()].sort()).toEqual(Object.keys(SAYS));
 });
 
-test.each(Object.entries(SAYS))('%s', async (name, says) => {
-  const args = name === 'dma-buf.mjs' ? [PROTECTED_HEAP] : [];
-  const { stdout } = await run(process.execPath, [join(folder, name), ...args], { cwd: join(folder, '..') });
-  expect(stdout).toMatch(says);
+test.each(Object.entries(SAYS))('%s', (name, says) => {
+  expect(said.get(name)).toMatch(says);
 });
