@@ -39,6 +39,8 @@ export interface RunnerOptions {
 export async function runCommand(options: RunnerOptions): Promise<number> {
   const interruption = new Interruption();
   const { machine, share, tas, env, user, nodeModules, verbose } = options;
+  // Whoever reads the logs may go before the guest has come up.
+  process.stderr.on('error', () => {});
   let guest: Guest | undefined;
   try {
     const { signal } = interruption;

@@ -7,7 +7,15 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { prepareMachine } from 'node-optee/qemu';
-import { CLI, GUEST_TIMEOUT, newFolder, processesWith, qemu, startQemu } from '../support/guest.js';
+import {
+  CLI,
+  BUILD_TIMEOUT,
+  GUEST_TIMEOUT,
+  newFolder,
+  processesWith,
+  qemu,
+  startQemu,
+} from '../support/guest.js';
 
 jest.setTimeout(GUEST_TIMEOUT);
 
@@ -17,7 +25,7 @@ beforeAll(async () => {
   await prepareMachine();
   share = newFolder();
   chmodSync(share, 0o755);
-});
+}, BUILD_TIMEOUT);
 
 /** No QEMU of this file's share is left, nor a moment later. */
 async function expectNothingLeft(): Promise<void> {

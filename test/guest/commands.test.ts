@@ -6,7 +6,7 @@ import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Guest } from 'node-optee/qemu';
-import { GUEST_TIMEOUT, newFolder, processesWith } from '../support/guest.js';
+import { BUILD_TIMEOUT, GUEST_TIMEOUT, newFolder, processesWith } from '../support/guest.js';
 
 jest.setTimeout(GUEST_TIMEOUT);
 
@@ -21,7 +21,7 @@ beforeAll(async () => {
   chownSync(share, 1234, 1234);
   writeFileSync(join(tas, '11111111-2222-3333-4444-555555555555.ta'), 'first build');
   guest = await Guest.boot({ share, tas: [tas], user: 'tester', env: { FROM_HOST: 'yes = yes' } });
-});
+}, BUILD_TIMEOUT);
 
 afterAll(async () => {
   await guest?.close();

@@ -4,7 +4,7 @@ import { Writable } from 'node:stream';
 import { beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Guest, GuestError, prepareMachine } from 'node-optee/qemu';
 import type { Machine } from 'node-optee/qemu';
-import { GUEST_TIMEOUT, newFolder } from '../support/guest.js';
+import { BUILD_TIMEOUT, GUEST_TIMEOUT, newFolder } from '../support/guest.js';
 
 jest.setTimeout(GUEST_TIMEOUT);
 
@@ -12,7 +12,7 @@ let machine: Machine;
 
 beforeAll(async () => {
   machine = await prepareMachine();
-});
+}, BUILD_TIMEOUT);
 
 /** The error of a promise that has to reject, and how long that took. */
 async function failure(promise: Promise<unknown>): Promise<{ error: GuestError; ms: number }> {

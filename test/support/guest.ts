@@ -8,6 +8,9 @@ import { buffer } from 'node:stream/consumers';
 /** A boot takes about a second, on a busy machine several. */
 export const GUEST_TIMEOUT = 120_000;
 
+/** The first of all tests may have to build the machine. */
+export const BUILD_TIMEOUT = 60 * 60_000;
+
 export const CLI = join(__dirname, '../../../dist/cli.js');
 
 /** A new folder of this host, whose path no other process knows. */
