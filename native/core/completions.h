@@ -20,16 +20,20 @@ class Completions {
 
   // After close() nobody takes it, and it ends here.
   void post(std::unique_ptr<Call> call) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (!open_) return;
-    ended_.push_back(std::move(call));
-    if (ended_.size() == 1) wake_(waker_);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (!open_) return;
+      ended_.push_back(std::move(call));
+      if (ended_.size() != 1) return;
+    }
+    // Not under the lock: the thread that wakes up takes it at once.
+    wake();
   }
 
   // For news of another kind.
   void wake() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (open_) wake_(waker_);
+    std::lock_guard<std::mutex> lock(wakeMutex_);
+    if (wakes_) wake_(waker_);
   }
 
   // In the order of posting.
@@ -42,9 +46,13 @@ class Completions {
   // wake is not called any more once this has returned.
   void close() {
     std::vector<std::unique_ptr<Call>> dead;
-    std::lock_guard<std::mutex> lock(mutex_);
-    open_ = false;
-    ended_.swap(dead);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      open_ = false;
+      ended_.swap(dead);
+    }
+    std::lock_guard<std::mutex> lock(wakeMutex_);
+    wakes_ = false;
   }
 
  private:
@@ -53,6 +61,8 @@ class Completions {
   std::mutex mutex_;
   bool open_ = true;
   std::vector<std::unique_ptr<Call>> ended_;
+  std::mutex wakeMutex_;
+  bool wakes_ = true;
 };
 
 }  // namespace core

@@ -13,6 +13,9 @@ namespace core {
 namespace {
 
 constexpr uint32_t kTeeErrorCancel = 0xFFFF0002;
+// How long a thread for calls may look out for the next one: about what JavaScript needs in the guest to take
+// an answer and to make the next call.
+constexpr Clock::duration kSpin = std::chrono::microseconds(200);
 
 // The kernel's parameters; how many there are up to the last that is used.
 uint32_t pack(const Call& call, uapi::tee_ioctl_param* params) {
@@ -79,7 +82,7 @@ Context::Context(UniqueFd fd, const uapi::tee_ioctl_version_data& version, unsig
                  uint64_t temporaryBytes, bool registration)
     : version_(version),
       registration_(registration && (version.gen_caps & uapi::kGenCapRegMem) != 0),
-      callers_(std::make_shared<Threads>("optee-call", threads)),
+      callers_(std::make_shared<Threads>("optee-call", threads, kSpin)),
       canceller_(std::make_shared<Threads>("optee-cancel", 1)),
       closer_(std::make_shared<Threads>("optee-close", 1)),
       temporary_(std::make_shared<TemporaryMemory>(temporaryBytes, registration_, closer_)),

@@ -3,6 +3,7 @@
 // needs is held by the task.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -23,8 +24,9 @@ constexpr Clock::duration kIdle = std::chrono::seconds(5);
 
 class Threads : public std::enable_shared_from_this<Threads> {
  public:
-  // name: at most 15 characters.
-  Threads(const char* name, unsigned bound) : name_(name), bound_(bound) {}
+  // name: at most 15 characters. spin: how long a thread may look for its next task before it sleeps.
+  Threads(const char* name, unsigned bound, Clock::duration spin = Clock::duration::zero())
+      : name_(name), bound_(bound), spin_(spin) {}
   Threads(const Threads&) = delete;
   Threads& operator=(const Threads&) = delete;
 
@@ -48,16 +50,24 @@ class Threads : public std::enable_shared_from_this<Threads> {
   static void* main(void* self);
   int addThread();
   void work();
+  void spin(std::unique_lock<std::mutex>& lock);
   void takeDue(Clock::time_point now);
 
   const char* const name_;
   const unsigned bound_;
+  const Clock::duration spin_;
+  // Nonzero when there is something in tasks_ for the thread that spins.
+  std::atomic<size_t> posted_{0};
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Task> tasks_;
   std::vector<Delayed> delayed_;
   unsigned alive_ = 0;
   unsigned idle_ = 0;
+  unsigned running_ = 0;  // tasks
+  bool spinning_ = false;
+  unsigned vain_ = 0;  // how long it did not pay
+  unsigned skip_ = 0;
 };
 
 }  // namespace core
