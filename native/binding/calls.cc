@@ -19,6 +19,9 @@ constexpr uint64_t kShared = 0x20;
 
 constexpr uint32_t kWipe = 1;
 
+// An ArrayBuffer's memory is zeroed before it is written, that of a Buffer is not; from here on that counts.
+constexpr size_t kZeroedFirst = 4096;
+
 bool isMemref(uint64_t attr) {
   return attr >= uapi::kParamMemrefInput && attr <= uapi::kParamMemrefInout;
 }
@@ -314,7 +317,14 @@ napi_value closeSession(napi_env env, napi_callback_info info) {
 napi_value makeBytes(napi_env env, const uint8_t* data, size_t length) {
   napi_value buffer = nullptr, bytes = nullptr;
   void* into = nullptr;
-  if (napi_create_arraybuffer(env, length, &into, &buffer) != napi_ok) return nullptr;
+  if (length < kZeroedFirst) {
+    if (napi_create_arraybuffer(env, length, &into, &buffer) != napi_ok) return nullptr;
+  } else if (napi_create_buffer(env, length, &into, &bytes) != napi_ok ||
+             napi_get_typedarray_info(env, bytes, nullptr, nullptr, nullptr, &buffer, nullptr) != napi_ok) {
+    napi_value error;
+    napi_get_and_clear_last_exception(env, &error);
+    return nullptr;
+  }
   if (length != 0) memcpy(into, data, length);
   if (napi_create_typedarray(env, napi_uint8_array, length, buffer, 0, &bytes) != napi_ok) return nullptr;
   return bytes;
