@@ -4,7 +4,8 @@ import { buffer, TeeContext, type Session } from 'node-optee';
 import { NODE_OPTEE_TEST_TA_UUID, TEST_TA_NOTHING, TEST_TA_TOUCH } from '../test/support/test-ta';
 import type { Memory } from './results';
 
-const STEPS = 40;
+/** Each ends with a garbage collection. */
+const STEPS = { full: 40, quick: 4 };
 const SESSIONS = 8;
 /** Around the pages and the size classes of temporary memory, each way. */
 const SIZES = [1, 16, 100, 4095, 4096, 4097, 20000, 65536, 65537, 200000, 1048576];
@@ -16,11 +17,15 @@ function garbageCollector(): () => void {
 }
 
 /** Splits the calls into equal steps and looks at the resident set after each. */
-async function residentSet(calls: number, work: (calls: number) => Promise<void>): Promise<number[]> {
+async function residentSet(
+  calls: number,
+  steps: number,
+  work: (calls: number) => Promise<void>,
+): Promise<number[]> {
   const collect = garbageCollector();
   const resident: number[] = [];
-  for (let step = 0; step < STEPS; step++) {
-    await work(Math.ceil(calls / STEPS));
+  for (let step = 0; step < steps; step++) {
+    await work(Math.ceil(calls / steps));
     collect();
     resident.push(process.memoryUsage.rss());
   }
@@ -65,11 +70,13 @@ export async function measureMemory(quick: boolean, note: (text: string) => void
   try {
     const opening = Array.from({ length: SESSIONS }, () => tee.openSession(NODE_OPTEE_TEST_TA_UUID));
     const sessions = await Promise.all(opening);
-    const counts = quick ? { empty: 800, buffers: 160 } : { empty: 200_000, buffers: 10_000 };
+    const counts = quick
+      ? { empty: 320, buffers: 44, steps: STEPS.quick }
+      : { empty: 200_000, buffers: 10_000, steps: STEPS.full };
     note(`resident set over ${counts.empty} empty calls`);
-    const empty = await residentSet(counts.empty, emptyCalls(sessions));
+    const empty = await residentSet(counts.empty, counts.steps, emptyCalls(sessions));
     note(`resident set over ${counts.buffers} calls with buffers`);
-    const buffers = await residentSet(counts.buffers, mixedBuffers(sessions));
+    const buffers = await residentSet(counts.buffers, counts.steps, mixedBuffers(sessions));
     return {
       emptyCalls: { calls: counts.empty, resident: empty },
       buffers: { calls: counts.buffers, resident: buffers },

@@ -90,7 +90,7 @@ export async function measureResponsiveness(
   note: (text: string) => void,
 ): Promise<Responsiveness> {
   note('fs.readFile under blocked calls');
-  const readFile = await measureReads(quick ? 1 : 5, quick ? 300 : 1000);
+  const readFile = await measureReads(quick ? 1 : 5, quick ? 200 : 1000);
   note('timers under load');
-  return { readFile, timer: await measureTimers(quick ? 300 : 5000) };
+  return { readFile, timer: await measureTimers(quick ? 200 : 5000) };
 }
