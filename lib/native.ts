@@ -417,7 +417,6 @@ function loadAddon(): Addon {
   for (const file of [`prebuilds/${target}/node-optee.node`, 'build/Release/node-optee.node']) {
     const full = path.join(root, file);
     try {
-      // eslint-disable-next-line @typescript-eslint/no-require-imports -- an addon is loaded by require alone
       return load(full) as Addon;
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
