@@ -23,15 +23,14 @@ interface Plan {
   readonly calls: number;
   /** Unmeasured ones before those of each turn: caches are still full of what another process did. */
   readonly settle: number;
-  /** Before the first round; as many in C. */
+  /** Before the first round. */
   readonly warmUp: number;
+  /** The same for calls from JavaScript: until V8 has compiled what a case uses. */
+  readonly compiled: number;
 }
 
-const FULL: Plan = { rounds: 7, calls: 40, settle: 15, warmUp: 100 };
-const QUICK: Plan = { rounds: 1, calls: 3, settle: 0, warmUp: 0 };
-
-/** Calls of each way before the first case: from then on V8 has compiled what all of them use. */
-const COMPILED = 2500;
+const FULL: Plan = { rounds: 7, calls: 40, settle: 15, warmUp: 100, compiled: 1000 };
+const QUICK: Plan = { rounds: 1, calls: 3, settle: 0, warmUp: 0, compiled: 0 };
 
 const note = (text: string): void => void process.stderr.write(`${text}\n`);
 
@@ -80,9 +79,12 @@ function timeAsync(call: () => Promise<unknown>): Batch {
 
 /** All subjects in turns, in another order each round, so that whatever changes meanwhile meets all of them. */
 async function inTurns(batches: [Subject, Batch][], plan: Plan): Promise<CaseResult> {
-  const { rounds, calls, settle, warmUp } = plan;
+  const { rounds, calls, settle, warmUp, compiled } = plan;
   const all = new Map<Subject, number[]>(batches.map(([subject]) => [subject, []]));
-  for (const [, batch] of batches) if (warmUp > 0) await batch(warmUp);
+  for (const [subject, batch] of batches) {
+    const first = subject === 'sync' || subject === 'async' ? compiled : warmUp;
+    if (first > 0) await batch(first);
+  }
   for (let round = 0; round < rounds; round++) {
     for (let i = 0; i < batches.length; i++) {
       const [subject, batch] = batches[(i + round) % batches.length];
@@ -116,6 +118,8 @@ async function measureCase(
       calls: share(plan.calls),
       settle: Math.round(plan.settle * bench.share),
       warmUp: Math.ceil(plan.warmUp * bench.share),
+      // A call as long as the opening of a session does not depend on it.
+      compiled: bench.share < 0.1 ? 0 : plan.compiled * Math.min(bench.share, 1),
     });
   } finally {
     await prepared.close?.();
@@ -145,7 +149,13 @@ async function measureParallel(plan: Plan, tee: TeeContext, server: CServer): Pr
         ['async', eightDeep],
       ],
       // The C side's threads and sessions are new each turn, so their warm-up is in the turn.
-      { rounds: Math.ceil(plan.rounds / 2), calls: plan.calls * 3, settle: 0, warmUp: plan.warmUp },
+      {
+        rounds: Math.ceil(plan.rounds / 2),
+        calls: plan.calls * 3,
+        settle: 0,
+        warmUp: plan.warmUp,
+        compiled: plan.compiled / 4,
+      },
     );
   } finally {
     await Promise.all(sessions.map((session) => session.close()));
@@ -177,13 +187,6 @@ async function main(): Promise<void> {
   const tee = TeeContext.open();
   const session = await tee.openSession(NODE_OPTEE_TEST_TA_UUID);
   const cases: Record<string, CaseResult> = {};
-  if (!quick) {
-    note(`${COMPILED} calls of each way, unmeasured`);
-    for (let i = 0; i < COMPILED; i++) {
-      session.invokeSync(TEST_TA_NOTHING, []);
-      await session.invoke(TEST_TA_NOTHING, []);
-    }
-  }
   for (const bench of CASES.filter(({ name }) => wanted(name))) {
     note(bench.name);
     cases[bench.name] = await measureCase(bench, plan, tee, session, server);
