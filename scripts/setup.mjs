@@ -4,7 +4,9 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { installPackages, missingPackages } from './host-packages.mjs';
+import hostPackages from './host-packages.cjs';
+
+const { installPackages, missingPackages } = hostPackages;
 
 export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 
@@ -58,14 +60,21 @@ export function once(stamp, product, inputs, work) {
 
 /** Debian packages; what else a script needs (linters, say) is named by `extra`. */
 export function setUpHost(extra = []) {
-  const missing = [...(missingPackages() ?? []), ...(missingPackages(extra) ?? [])];
+  const missing = [...missingPackages(), ...missingPackages(extra)];
   if (missing.length > 0) installPackages(missing);
 }
 
 export function setUpModules() {
   once('node_modules/.node-optee-stamp', 'node_modules', digest('package.json', 'package-lock.json'), () => {
-    run('npm', ['ci', '--no-audit', '--no-fund']);
+    run('npm', ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund']);
   });
+}
+
+/** All that every script needs; two at once take turns. */
+export function setUpAll() {
+  setUpHost();
+  // Run by flock below, once it is our turn.
+  run('flock', [join(ROOT, 'package.json'), process.execPath, fileURLToPath(import.meta.url)]);
 }
 
 /** lib/ to dist/. Removed first, so that no file of an older version stays. */
@@ -94,4 +103,9 @@ export function compileTests() {
     rmSync(join(ROOT, 'build', 'test'), { recursive: true, force: true });
     run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', join(ROOT, 'test')]);
   });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  setUpModules();
+  compile();
 }

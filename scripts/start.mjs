@@ -1,7 +1,7 @@
 // What `npm run qemu`, `npm run demo`, `npm test` and `npm run bench` call: all the set-up, then the thing itself.
 import { pathToFileURL } from 'node:url';
 import { join } from 'node:path';
-import { ROOT, compile, setUpHost, setUpModules } from './setup.mjs';
+import { ROOT, setUpAll } from './setup.mjs';
 
 const [name, ...args] = process.argv.slice(2);
 
@@ -12,9 +12,7 @@ if (major < 20 || (major === 20 && minor < 19)) {
 }
 
 try {
-  setUpHost();
-  setUpModules();
-  compile();
+  setUpAll();
 } catch (error) {
   process.stderr.write(`Set-up failed: ${error.message}\n`);
   process.exit(1);

@@ -92,8 +92,9 @@ const hostTests = (name, pattern) => ({
   run: async () => {
     const report = join(REPORTS, `${pattern}.json`);
     const args = ['--json', `--outputFile=${report}`, '--runInBand', `build/test/${pattern}/`];
-    const { output } = await quiet([process.execPath, JEST, ...args]);
+    const { ok, output } = await quiet([process.execPath, JEST, ...args]);
     const result = readReport(report, 'host');
+    if (!ok && !result.failed) return { failed: 1, output };
     return { ...result, output: result.failed > 0 ? `${output}\n${result.output ?? ''}` : '' };
   },
 });

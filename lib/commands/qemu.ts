@@ -1,16 +1,19 @@
 import { parseArgs } from 'node:util';
-import { installHostPackages } from '../qemu/build/host.js';
+import { MissingPackagesError, installHostPackages } from '../qemu/build/host.js';
 import {
   BuildError,
   DEFAULT_NODE,
   cacheFolder,
+  checkOptions,
   cleanCache,
   prepareMachine,
   prepareNodeModules,
 } from '../qemu/build/index.js';
 import { MACHINES, NODE_VERSIONS, type MachineName, type NodeVersion } from '../qemu/machine.js';
 import { runCommand } from '../qemu/run.js';
-import { shareTarget } from '../qemu/mounts.js';
+import { checkBootOptions } from '../qemu/guest.js';
+import { findMirror } from '../qemu/build/debian.js';
+import { nodeModulesPart } from '../qemu/build/node-modules.js';
 
 const USAGE = `Usage: node-optee qemu [OPTIONS] [-- COMMAND [ARGUMENT]...]
 
@@ -26,7 +29,7 @@ What is not built yet is built first: about ten minutes, once.
   --user NAME       runs COMMAND as this user, of the groups tee and video, instead of root
   --node-modules    installs the share's lock file for arm64 and mounts it over its node_modules
   --memory MIB      the guest's memory (default: 1024)
-  --cpus N          the guest's processors (default: 2)
+  --cpus N          the guest's processors, 1 to 4 (default: 2)
   --timeout SECONDS ends a COMMAND that takes longer
   --verbose         both worlds' logs on stderr, live
   --build           builds the machine (without --machine: all of them), prints the cache's folder, runs nothing
@@ -165,7 +168,8 @@ export async function run(args: string[]): Promise<number> {
     const { name, message } = error as Error;
     const isArgument = name === 'TypeError' || name === 'RangeError';
     if (!(error instanceof BuildError) && !isArgument) throw error;
-    process.stderr.write(`node-optee qemu: ${message}\n`);
+    const hint = error instanceof MissingPackagesError ? '\nor run this command again with --install.' : '';
+    process.stderr.write(`node-optee qemu: ${message}${hint}\n`);
     return isArgument ? 2 : 1;
   } finally {
     interruption.end();
@@ -175,13 +179,19 @@ export async function run(args: string[]): Promise<number> {
 async function act(options: QemuOptions, interruption: Interruption): Promise<number> {
   const { signal } = interruption;
   const { node, memory, cpus } = options;
-  // A share that cannot be mounted is said before ten minutes of building.
-  if (options.mode === 'run') shareTarget(options.share);
-  if (options.install) await installHostPackages();
+  // What cannot work is said before ten minutes of building, and before a cache is emptied.
+  const machines = options.machine ? [options.machine] : options.mode === 'build' ? MACHINES : [undefined];
+  if (options.mode !== 'clean') {
+    for (const machine of machines) checkOptions({ machine, node, memory, cpus });
+    if (options.nodeModules) nodeModulesPart(options.share);
+    if (options.rebuild) await findMirror();
+  }
+  if (options.mode === 'run') checkBootOptions(options);
+  if (options.install) installHostPackages();
   if (options.rebuild || options.mode === 'clean') await cleanCache({ signal });
   if (options.mode === 'clean') return 0;
   if (options.mode === 'build') {
-    for (const machine of options.machine ? [options.machine] : MACHINES) {
+    for (const machine of machines) {
       await prepareMachine({ machine, node, memory, cpus, signal });
     }
     if (options.nodeModules) await prepareNodeModules(options.share, { signal });
@@ -190,6 +200,7 @@ async function act(options: QemuOptions, interruption: Interruption): Promise<nu
   }
   const machine = await prepareMachine({ machine: options.machine, node, memory, cpus, signal });
   const nodeModules = options.nodeModules ? await prepareNodeModules(options.share, { signal }) : undefined;
+  signal.throwIfAborted();
   // From here on the runner ends the guest itself.
   interruption.end();
   const { command, share, tas, user, env, timeout, verbose } = options;
@@ -215,12 +226,12 @@ function interruptible(): Interruption {
     status = 143;
     controller.abort();
   };
-  process.on('SIGINT', interrupt).on('SIGTERM', terminate);
+  process.on('SIGINT', interrupt).on('SIGTERM', terminate).on('SIGHUP', terminate);
   return {
     signal: controller.signal,
     get status() {
       return status;
     },
-    end: () => void process.off('SIGINT', interrupt).off('SIGTERM', terminate),
+    end: () => void process.off('SIGINT', interrupt).off('SIGTERM', terminate).off('SIGHUP', terminate),
   };
 }

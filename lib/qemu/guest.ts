@@ -349,6 +349,17 @@ async function machineOf(options: BootOptions): Promise<Machine> {
 }
 
 /** With the numbers of the share's owner, so that what is written belongs to them on the host. */
+/**
+ * Looks at options before anything is built or booted.
+ * @throws TypeError for a share that cannot be mounted, a folder without TAs, a name that is none
+ */
+export function checkBootOptions(options: Pick<BootOptions, 'share' | 'tas' | 'user' | 'env'>): void {
+  const target = options.share === undefined ? undefined : shareTarget(options.share);
+  (options.tas ?? []).forEach(taMount);
+  userOf(options.user, target);
+  checkEnv(options.env);
+}
+
 function userOf(name: string | undefined, share: string | undefined): User {
   if (name === undefined || name === ROOT.name) return ROOT;
   if (typeof name !== 'string') throw invalidArgType('user', 'a string', name);

@@ -3,10 +3,15 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BuildError, BuildLog, command } from '#lib/qemu/build/command';
-import { mirrorOf, newestFirst, parseMadison } from '#lib/qemu/build/debian';
-import { checkConfiguration } from '#lib/qemu/build/linux';
+import { mirrorOf, mirrorOfUris, newestFirst, parseMadison } from '#lib/qemu/build/debian';
+import { partKey } from '#lib/qemu/build/cache';
+import { requireHostPackages } from '#lib/qemu/build/host';
+import { checkConfiguration, linuxPart } from '#lib/qemu/build/linux';
+import { localPackages } from '#lib/qemu/build/node-modules';
+import { opteePart } from '#lib/qemu/build/optee';
+import { rootfsPart } from '#lib/qemu/build/rootfs';
 import { elapsed, streamProgress } from '#lib/qemu/build/progress';
-import { LINUX, TRUSTED_FIRMWARE, nodeVersions, takeFirst } from '#lib/qemu/build/sources';
+import { LINUX, type Sources, TRUSTED_FIRMWARE, nodeVersions, takeFirst } from '#lib/qemu/build/sources';
 import { Writable } from 'node:stream';
 
 let folder: string;
@@ -24,7 +29,18 @@ describe("the host's mirror", () => {
     ].join('\n');
     expect(mirrorOf(targets)).toBe('http://mirror.example/debian');
     expect(mirrorOf('http://mirror.example/ubuntu/\tUbuntu\tUbuntu\n')).toBeUndefined();
+    expect(mirrorOf('cdrom://[Debian 12]/\tDebian\tDebian\n')).toBeUndefined();
     expect(mirrorOf('')).toBeUndefined();
+  });
+
+  test('is found without lists, too', () => {
+    const uris = [
+      "'http://mirror.example/tools/linux/debian/dists/bookworm-tools/InRelease' mirror.example_tools 0 ",
+      "'http://mirror.example/debian-security/dists/bookworm-security/InRelease' mirror.example_security 0 ",
+      "'http://mirror.example/debian/dists/bookworm/InRelease' mirror.example_debian 0 ",
+    ].join('\n');
+    expect(mirrorOfUris(uris, 'bookworm')).toBe('http://mirror.example/debian');
+    expect(mirrorOfUris(uris, 'trixie')).toBeUndefined();
   });
 });
 
@@ -106,6 +122,44 @@ describe('a download that fails', () => {
   });
 });
 
+test('a key changes with what the part is built from, and with nothing else', () => {
+  const sources = { get: () => undefined } as unknown as Sources;
+  const tools = { compiler: 'gcc 12', qemu: 'QEMU 7.2' };
+  const keys = (toolchain: typeof tools): string[] =>
+    [linuxPart, rootfsPart].map((part) => partKey(part(sources, toolchain).inputs));
+  // The guest's QEMU has no part in the kernel; an update of it must not cost ten minutes.
+  expect(keys({ ...tools, qemu: 'QEMU 10' })).toEqual(keys(tools));
+  const other = keys({ ...tools, compiler: 'gcc 14' });
+  keys(tools).forEach((key, index) => expect(other[index]).not.toBe(key));
+  const flags = (variant: 'dynamic' | 'static'): string => partKey(opteePart(variant, sources, tools).inputs);
+  expect(flags('dynamic')).not.toBe(flags('static'));
+});
+
+describe('local packages of a lock file', () => {
+  test('are those that it links to', () => {
+    writeFileSync(join(folder, 'package.json'), '{}');
+    const lock = {
+      packages: { '': {}, 'node_modules/a': { link: true, resolved: '' }, 'node_modules/b': {} },
+    };
+    expect(localPackages(JSON.stringify({ packages: {} }), folder)).toEqual([]);
+    expect(localPackages(JSON.stringify(lock), folder)).toEqual([]);
+    const links = { packages: { 'node_modules/a': { link: true, resolved: '.' } } };
+    expect(localPackages(JSON.stringify(links), folder)).toEqual(['package.json']);
+  });
+
+  test('must lie in the share', () => {
+    const lock = { packages: { 'node_modules/a': { link: true, resolved: '../a' } } };
+    expect(() => localPackages(JSON.stringify(lock), folder)).toThrow('links to ../a, which is not in');
+  });
+});
+
+test('what the host lacks is found, also from within Jest', () => {
+  expect(() => requireHostPackages(['dpkg'])).not.toThrow();
+  expect(() => requireHostPackages(['no-such-package'])).toThrow(
+    /needed on this host: no-such-package\nInstall them with: .*apt-get .*install.* no-such-package$/,
+  );
+});
+
 test('a kernel option that got lost is named', () => {
   const wanted = '# comment\nCONFIG_TEE=y\nCONFIG_9P_FS=y\n';
   expect(() => checkConfiguration(wanted, 'CONFIG_TEE=y\n# CONFIG_9P_FS is not set\n')).toThrow(
@@ -115,10 +169,11 @@ test('a kernel option that got lost is named', () => {
 });
 
 describe('a step that fails', () => {
-  test('shows its last lines and where the whole log is', async () => {
+  test('shows its last lines', async () => {
     const log = new BuildLog(join(folder, 'step.log'));
     const failed = command('sh', ['-c', 'seq 1 100; echo broken >&2; exit 3'], { log });
-    await expect(failed).rejects.toThrow(/sh exited with 3:\n[^]*\n100\nbroken\nThe whole log: .*step\.log$/);
+    await expect(failed).rejects.toThrow(/^sh exited with 3:\n[^]*\n100\nbroken$/);
+    await expect(failed).rejects.toMatchObject({ name: 'BuildError', status: 3 });
     await expect(failed).rejects.not.toThrow(/^1$/m);
     await log.close();
   });

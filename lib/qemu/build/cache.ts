@@ -92,7 +92,7 @@ export class Cache {
 
   /** A file in the cache's own folder. */
   file(name: string): string {
-    mkdirSync(this.path, { recursive: true });
+    makeFolder(this.path);
     return join(this.path, name);
   }
 
@@ -102,8 +102,10 @@ export class Cache {
 
   /** The record of a finished part, or undefined where there is none. */
   record(name: string, key: string): PartRecord | undefined {
+    const folder = this.partFolder(name, key);
     try {
-      return JSON.parse(readFileSync(join(this.partFolder(name, key), RECORD), 'utf8')) as PartRecord;
+      const record = JSON.parse(readFileSync(join(folder, RECORD), 'utf8')) as PartRecord;
+      return Object.keys(record.files).every((file) => existsSync(join(folder, file))) ? record : undefined;
     } catch {
       return undefined;
     }
@@ -173,7 +175,7 @@ export class Cache {
   async locked<T>(work: () => Promise<T>, onWait?: () => void, signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted();
     const child = spawn('flock', ['--no-fork', this.file(LOCK), 'sh', '-c', 'echo locked; exec cat'], {
-      stdio: ['pipe', 'pipe', 'ignore'],
+      stdio: ['pipe', 'pipe', 'pipe'],
       // Not in our process group: Ctrl-C must not free the lock before the work has ended.
       detached: true,
     });
@@ -184,25 +186,41 @@ export class Cache {
         child.once('error', (cause) =>
           reject(new BuildError('flock (package util-linux) is needed', { cause })),
         );
-        child.once('exit', () => reject(new BuildError(`the lock of ${this.path} could not be taken`)));
+        let errors = '';
+        child.stderr.on('data', (text: Buffer) => (errors += text.toString()));
+        child.once('close', () => {
+          reject(new BuildError(`the lock of ${this.path} could not be taken: ${errors.trim()}`));
+        });
         child.stdout.on('data', (text: Buffer) => text.includes('locked\n') && resolve());
       });
       clearTimeout(timer);
       return await work();
     } finally {
       clearTimeout(timer);
-      child.removeAllListeners('exit');
+      child.removeAllListeners('close');
       child.kill('SIGKILL');
       child.stdin.destroy();
       child.stdout.destroy();
+      child.stderr.destroy();
       child.unref();
     }
   }
 
   #folder(name: string): string {
     const path = join(this.path, name);
-    mkdirSync(path, { recursive: true });
+    makeFolder(path);
     return path;
+  }
+}
+
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (cause) {
+    const { message } = cause as Error;
+    throw new BuildError(`The cache cannot be made (${message}); XDG_CACHE_HOME says where it lies`, {
+      cause,
+    });
   }
 }
 

@@ -1,4 +1,4 @@
-import { spawn, type SpawnOptions } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { once } from 'node:events';
 
@@ -8,9 +8,23 @@ export class BuildError extends Error {
   readonly code = 'ERR_QEMU_BUILD';
 }
 
+/** A program that did not exit with 0. */
+export class CommandError extends BuildError {
+  /** Null where a signal ended it. */
+  readonly status: number | null;
+
+  constructor(message: string, status: number | null) {
+    super(message);
+    this.status = status;
+  }
+}
+
 export interface CommandOptions {
   cwd?: string;
+  /** Variables beside those of `base`. */
   env?: Record<string, string | undefined>;
+  /** What the program inherits; this process's whole environment unless told otherwise. */
+  base?: NodeJS.ProcessEnv;
   /** Gets stdout and stderr; stdout is then not returned. */
   log?: BuildLog;
   signal?: AbortSignal | undefined;
@@ -18,15 +32,20 @@ export interface CommandOptions {
 
 const TAIL_LINES = 25;
 
+/** How long a program may take to end when it was told to. */
+const KILL_DELAY = 5_000;
+
 /** The whole log of a step in a file, its last lines in memory. */
 export class BuildLog {
   readonly path: string;
   readonly #file: WriteStream;
   #tail = '';
+  #failure: Error | undefined;
 
   constructor(path: string) {
     this.path = path;
     this.#file = createWriteStream(path);
+    this.#file.on('error', (error) => (this.#failure ??= error));
   }
 
   write(chunk: string | Buffer): void {
@@ -38,9 +57,13 @@ export class BuildLog {
     return this.#tail.trimEnd().split('\n').slice(-TAIL_LINES).join('\n');
   }
 
+  /** Throws a BuildError where the log could not be written: on a full disk nothing else was, either. */
   async close(): Promise<void> {
     this.#file.end();
-    await once(this.#file, 'close');
+    if (!this.#file.closed) await once(this.#file, 'close').catch(() => {});
+    if (this.#failure) {
+      throw new BuildError(`${this.path} could not be written: ${this.#failure.message}`);
+    }
   }
 }
 
@@ -50,37 +73,52 @@ export async function command(
   args: readonly string[],
   options: CommandOptions = {},
 ): Promise<string> {
-  const { log } = options;
-  options.signal?.throwIfAborted();
+  const { log, signal, cwd } = options;
+  signal?.throwIfAborted();
   log?.write(`$ ${[program, ...args].join(' ')}\n`);
-  const spawnOptions: SpawnOptions = {
-    cwd: options.cwd,
-    env: { ...process.env, LC_ALL: 'C.UTF-8', ...options.env },
+  const child = spawn(program, args, {
+    cwd,
+    env: { ...(options.base ?? process.env), LC_ALL: 'C.UTF-8', ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
+    // A process group of its own, so that an abort reaches what the program started, too.
+    detached: true,
+  });
+  let timer: NodeJS.Timeout | undefined;
+  const abort = (): void => {
+    killGroup(child.pid, 'SIGTERM');
+    timer = setTimeout(() => killGroup(child.pid, 'SIGKILL'), KILL_DELAY);
   };
-  const child = spawn(program, args, spawnOptions);
-  const abort = (): void => void child.kill('SIGTERM');
-  options.signal?.addEventListener('abort', abort, { once: true });
+  signal?.addEventListener('abort', abort, { once: true });
   const stdout: Buffer[] = [];
   let errors = '';
-  child.stdout?.on('data', (chunk: Buffer) => (log ? log.write(chunk) : stdout.push(chunk)));
-  child.stderr?.on('data', (chunk: Buffer) => {
+  child.stdout.on('data', (chunk: Buffer) => (log ? log.write(chunk) : stdout.push(chunk)));
+  child.stderr.on('data', (chunk: Buffer) => {
     if (log) log.write(chunk);
     else errors = (errors + chunk.toString()).slice(-4096);
   });
   try {
-    const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
-    options.signal?.throwIfAborted();
+    const [status, ended] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+    signal?.throwIfAborted();
     if (status === 0) return Buffer.concat(stdout).toString();
-    const how = signal === null ? `exited with ${status}` : `was ended by ${signal}`;
-    const words = log ? `${log.tail()}\nThe whole log: ${log.path}` : errors.trimEnd();
-    throw new BuildError(`${program} ${how}:\n${words}`);
+    const how = ended === null ? `exited with ${status}` : `was ended by ${ended}`;
+    throw new CommandError(`${program} ${how}:\n${log ? log.tail() : errors.trimEnd()}`, status);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT' && (error as { path?: string }).path === program) {
+    const { code, path } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' && path === program) {
       throw new BuildError(`${program} is not installed on this host`, { cause: error });
     }
     throw error;
   } finally {
-    options.signal?.removeEventListener('abort', abort);
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
+function killGroup(pid: number | undefined, signal: NodeJS.Signals): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, signal);
+  } catch {
+    // It has ended.
   }
 }

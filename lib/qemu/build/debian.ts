@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BuildError, command, type BuildLog } from './command.js';
+import { BuildError, CommandError, command, type BuildLog } from './command.js';
+import { isDebian } from './host.js';
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
@@ -18,22 +19,39 @@ const OTHER_HOST =
 export function mirrorOf(indexTargets: string): string | undefined {
   for (const line of indexTargets.split('\n')) {
     const [uri, origin, label] = line.split('\t');
-    if (uri && origin === 'Debian' && label === 'Debian') return uri.replace(/\/+$/, '');
+    if (uri && SCHEME.test(uri) && origin === 'Debian' && label === 'Debian') return uri.replace(/\/+$/, '');
   }
   return undefined;
 }
 
-async function findMirror(): Promise<string> {
+/** What the builder's own apt can read: not a DVD, say. */
+const SCHEME = /^(https?|ftp|file):\//;
+
+/**
+ * The same where apt has no lists yet, as in a container image that removed them: from what `apt-get update
+ * --print-uris` would fetch of the host's own release. Nothing says there whose archive it is, but the path does.
+ */
+export function mirrorOfUris(text: string, codename: string): string | undefined {
+  for (const [, base = '', suite] of text.matchAll(/^'(\S+?)\/dists\/(\S+?)\/InRelease'/gm)) {
+    if (suite === codename && SCHEME.test(base) && /\/debian$/.test(base)) return base;
+  }
+  return undefined;
+}
+
+/** The Debian mirror: the host's own, or the one that was named. Throws a BuildError where there is none. */
+export async function findMirror(): Promise<string> {
   const chosen = process.env[MIRROR_VARIABLE];
   if (chosen !== undefined && chosen !== '') {
-    if (!/^(https?|file|ftp):\/?\/?/.test(chosen)) {
+    if (!SCHEME.test(chosen)) {
       throw new BuildError(`${MIRROR_VARIABLE} must be a URL, but is '${chosen}'`);
     }
     return chosen.replace(/\/+$/, '');
   }
   if (!isDebian()) throw new BuildError(OTHER_HOST);
   const format = '$(REPO_URI)\t$(ORIGIN)\t$(LABEL)';
-  const mirror = mirrorOf(await command('apt-get', ['indextargets', '--format', format]));
+  const mirror =
+    mirrorOf(await command('apt-get', ['indextargets', '--format', format])) ??
+    mirrorOfUris(await command('apt-get', ['update', '--print-uris']), codename());
   if (mirror === undefined) {
     throw new BuildError(
       `apt knows no Debian mirror on this host: run "apt-get update" once, or set ${MIRROR_VARIABLE} to the URL of one`,
@@ -42,8 +60,8 @@ async function findMirror(): Promise<string> {
   return mirror;
 }
 
-function isDebian(): boolean {
-  return existsSync('/etc/os-release') && /^ID=debian$/m.test(readFileSync('/etc/os-release', 'utf8'));
+function codename(): string {
+  return /^VERSION_CODENAME=(.*)$/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'sid';
 }
 
 /** A version of a package on offer. */
@@ -85,7 +103,7 @@ export async function isNewer(a: string, b: string, orEqual = false): Promise<bo
   return command('dpkg', ['--compare-versions', a, orEqual ? 'ge' : 'gt', b]).then(
     () => true,
     (error: unknown) => {
-      if (error instanceof BuildError && error.message.includes('exited with 1')) return false;
+      if (error instanceof CommandError && error.status === 1) return false;
       throw error;
     },
   );

@@ -1,34 +1,37 @@
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { BuildError } from './command.js';
 
 interface HostPackages {
-  missingPackages: () => string[] | undefined;
+  isDebian: () => boolean;
+  missingPackages: (packages?: readonly string[]) => string[];
   installLine: (packages: readonly string[]) => string;
   installPackages: (packages: readonly string[]) => void;
 }
 
 /** One implementation for the repository's set-up, which runs before anything is compiled, and for the package. */
-async function hostPackages(): Promise<HostPackages> {
-  const path = join(__dirname, '..', '..', '..', 'scripts', 'host-packages.mjs');
-  return (await import(pathToFileURL(path).href)) as HostPackages;
-}
+const host = createRequire(__filename)(
+  join(__dirname, '..', '..', '..', 'scripts', 'host-packages.cjs'),
+) as HostPackages;
 
-/** Throws a BuildError with the line to run where a Debian package that the build needs is not installed. */
-export async function requireHostPackages(): Promise<void> {
-  const { missingPackages, installLine } = await hostPackages();
-  const missing = missingPackages();
-  // No dpkg: not Debian, which the builder explains by itself.
-  if (missing === undefined || missing.length === 0) return;
-  throw new BuildError(
+/** Debian packages that the build needs and this host lacks. */
+export class MissingPackagesError extends BuildError {}
+
+/** Is this host Debian, or one that was told a Debian mirror? */
+export const isDebian = host.isDebian;
+
+/** Throws a MissingPackagesError with the line to run where a Debian package is not installed. */
+export function requireHostPackages(packages?: readonly string[]): void {
+  const missing = host.missingPackages(packages);
+  if (missing.length === 0) return;
+  throw new MissingPackagesError(
     `These Debian packages are needed on this host: ${missing.join(', ')}\n` +
-      `Install them with: ${installLine(missing)}\nor run the command again with --install.`,
+      `Install them with: ${host.installLine(missing)}`,
   );
 }
 
 /** Installs what is missing, as root or with sudo. */
-export async function installHostPackages(): Promise<void> {
-  const { missingPackages, installPackages } = await hostPackages();
-  const missing = missingPackages();
-  if (missing !== undefined && missing.length > 0) installPackages(missing);
+export function installHostPackages(): void {
+  const missing = host.missingPackages();
+  if (missing.length > 0) host.installPackages(missing);
 }

@@ -2,7 +2,8 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MACHINES, NODE_VERSIONS, type Machine, type MachineName, type NodeVersion } from '../machine.js';
 import { Cache } from './cache.js';
-import { BuildLog, command } from './command.js';
+import { BuildError, BuildLog, command } from './command.js';
+import { findMirror } from './debian.js';
 import { DEVICE_TREE, deviceTreePart } from './device-tree.js';
 import { FIRMWARE, firmwarePart } from './firmware.js';
 import { requireHostPackages } from './host.js';
@@ -15,7 +16,7 @@ import { type Part, isBuilt, partFolder } from './part.js';
 import { type Progress, streamProgress } from './progress.js';
 import { ROOTFS, rootfsPart } from './rootfs.js';
 import { GUEST, LINUX, NODE, OPTEE_OS, type Requirement, Sources, TRUSTED_FIRMWARE } from './sources.js';
-import { readToolchain, writeToolchain } from './toolchain.js';
+import { hasQemu, readToolchain, writeToolchain } from './toolchain.js';
 
 export { BuildError } from './command.js';
 export { type Progress, silentProgress, streamProgress } from './progress.js';
@@ -27,7 +28,7 @@ export interface PrepareOptions {
   node?: NodeVersion | undefined;
   /** Memory of the guest in MiB, 512 at least, 1024 at least for `static` and `dmabuf`; default 1024. */
   memory?: number | undefined;
-  /** Processors of the guest, 1 to 8; default 2. */
+  /** Processors of the guest, 1 to 4, which is what OP-TEE and TF-A have room for; default 2. */
   cpus?: number | undefined;
   /** Default: lines, or one live line on a terminal, on stderr. */
   progress?: Progress | undefined;
@@ -50,6 +51,7 @@ export function cacheFolder(): string {
  */
 export async function prepareMachine(options: PrepareOptions = {}): Promise<Machine> {
   const { machine, node, memory, cpus } = checkOptions(options);
+  if (!hasQemu()) requireHostPackages(['qemu-system-arm']);
   const cache = new Cache();
   const plan = (sources: Sources): MachineParts => machineParts(cache, sources, machine, node, memory, cpus);
   const parts = await prepare(
@@ -152,7 +154,10 @@ async function prepare<T extends object>(
 
   const { signal } = options;
   const progress = options.progress ?? streamProgress();
-  await requireHostPackages();
+  checkCachePath(cache.path);
+  // Whoever cannot build at all is told so first.
+  if (requirements.some((requirement) => !new Sources(cache).get(requirement))) await findMirror();
+  requireHostPackages();
   return cache.locked(
     async () => {
       // Another process may have built it while we waited.
@@ -170,12 +175,19 @@ async function prepare<T extends object>(
         progress.start(++step, steps, title);
         const began = Date.now();
         const log = new BuildLog(join(cache.logs, `${logName(title)}.log`));
+        const seconds = (): number => (Date.now() - began) / 1000;
         try {
           await work(log);
-        } finally {
           await log.close();
+        } catch (error) {
+          progress.fail(seconds());
+          await log.close().catch(() => {});
+          signal?.throwIfAborted();
+          throw new BuildError(`${title}: ${(error as Error).message}\nThe whole log: ${log.path}`, {
+            cause: error,
+          });
         }
-        progress.end((Date.now() - began) / 1000);
+        progress.end(seconds());
       };
       if (unresolved.length > 0) {
         await run('Packages', (log) => sources.resolve(unresolved, log, signal));
@@ -209,7 +221,7 @@ async function build(
 ): Promise<void> {
   const scratch = cache.workFolder(part.name);
   const run = async (program: string, args: readonly string[], cwd = scratch, env = {}): Promise<void> => {
-    await command(program, args, { cwd, env: { ...CLEAN_ENVIRONMENT, ...env }, log, signal });
+    await command(program, args, { cwd, env, base: buildEnvironment(), log, signal });
   };
   try {
     await cache.make(part.name, part.inputs, (folder) =>
@@ -221,20 +233,21 @@ async function build(
   }
 }
 
-/** What would leak from the caller's make or compiler settings into ours. */
-const CLEAN_ENVIRONMENT = {
-  ARCH: undefined,
-  CC: undefined,
-  CFLAGS: undefined,
-  CPPFLAGS: undefined,
-  CROSS_COMPILE: undefined,
-  CXX: undefined,
-  LDFLAGS: undefined,
-  MAKEFLAGS: undefined,
-  MFLAGS: undefined,
-  O: undefined,
-  V: undefined,
-};
+/** What the builds' tools get of this process's environment: nothing that changes what they make. */
+function buildEnvironment(): NodeJS.ProcessEnv {
+  const kept =
+    /^(PATH|HOME|TMPDIR|USER|LOGNAME|XDG_.*|SSL_CERT_.*|NODE_EXTRA_CA_CERTS|npm_config_(registry|cafile|ca|cache|userconfig|globalconfig|nodedir|.*proxy)|(https?|no|all)_proxy)$/i;
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => kept.test(name)));
+}
+
+/** make cannot work below such a folder, and says so in riddles. */
+function checkCachePath(path: string): void {
+  if (/[\s:#$%"'\\]/.test(path)) {
+    throw new BuildError(
+      `The cache's path, ${path}, must be without white space and :#$%"'\\; set XDG_CACHE_HOME`,
+    );
+  }
+}
 
 function describe(
   cache: Cache,
@@ -262,7 +275,8 @@ function describe(
 const MIB = 1 << 20;
 const RAM_BASE = 0x40000000;
 
-function checkOptions(options: PrepareOptions): Required<
+/** What is left out gets its default; throws RangeError or TypeError for what is out of range. */
+export function checkOptions(options: PrepareOptions): Required<
   Pick<PrepareOptions, 'machine' | 'node' | 'memory' | 'cpus'>
 > & {
   machine: MachineName;
@@ -276,7 +290,7 @@ function checkOptions(options: PrepareOptions): Required<
   // The fixed pool must lie within RAM.
   const least = machine === 'dynamic' ? 512 : (STATIC_POOL.base + STATIC_POOL.size - RAM_BASE) / MIB + 16;
   wholeNumber('memory', memory, least, 65536);
-  wholeNumber('cpus', cpus, 1, 8);
+  wholeNumber('cpus', cpus, 1, 4);
   return { machine, node, memory, cpus };
 }
 

@@ -31,7 +31,7 @@ export function linuxPart(sources: Sources, toolchain: Toolchain): Part {
     inputs: {
       recipe: 1,
       sources: sourceInputs(sources, LINUX),
-      toolchain,
+      toolchain: toolchain.compiler,
       configuration: readFileSync(configuration, 'utf8'),
       patch: readFileSync(patch, 'utf8'),
     },

@@ -6,6 +6,8 @@ export interface Progress {
   start(step: number, steps: number, title: string): void;
   /** The step that began last has ended; `seconds` is its time. */
   end(seconds: number): void;
+  /** The step that began last has failed. */
+  fail(seconds: number): void;
   /** Something worth knowing between steps. */
   note(text: string): void;
 }
@@ -15,7 +17,7 @@ export function streamProgress(stream: NodeJS.WritableStream = process.stderr): 
   return (stream as Partial<WriteStream>).isTTY ? terminalProgress(stream) : lineProgress(stream);
 }
 
-export const silentProgress: Progress = { start() {}, end() {}, note() {} };
+export const silentProgress: Progress = { start() {}, end() {}, fail() {}, note() {} };
 
 function lineProgress(stream: NodeJS.WritableStream): Progress {
   let label = '';
@@ -25,6 +27,7 @@ function lineProgress(stream: NodeJS.WritableStream): Progress {
       stream.write(`${label} ...\n`);
     },
     end: (seconds) => void stream.write(`${label}: ${elapsed(seconds)}\n`),
+    fail: (seconds) => void stream.write(`${label}: failed after ${elapsed(seconds)}\n`),
     note: (text) => void stream.write(`${text}\n`),
   };
 }
@@ -46,6 +49,10 @@ function terminalProgress(stream: NodeJS.WritableStream): Progress {
     end(seconds) {
       clearInterval(timer);
       stream.write(`${CLEAR}${label}: ${elapsed(seconds)}\n`);
+    },
+    fail(seconds) {
+      clearInterval(timer);
+      stream.write(`${CLEAR}${label}: failed after ${elapsed(seconds)}\n`);
     },
     note: (text) => void stream.write(`${CLEAR}${text}\n`),
   };

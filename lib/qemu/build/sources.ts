@@ -118,7 +118,8 @@ function firstCause(message: string): string {
   // A package host's name is nobody's business in a manifest that gets published.
   return (marked[0] ?? lines[0] ?? '')
     .replace(/\b[a-z]+:\/\/\S*\/(\S+)/g, '$1')
-    .replace(/\s*\[IP:[^\]]*\]/, '');
+    .replace(/\s*\[IP:[^\]]*\]/, '')
+    .replace(/\b(resolve|connect to) .*/i, '$1 the mirror');
 }
 
 const RESOLVED = 'resolved.json';
@@ -180,8 +181,15 @@ export class Sources {
       const candidates = (await this.#candidates(requirement, log, signal)).filter(
         (candidate) => version === undefined || candidate.version === version,
       );
+      if (version !== undefined && candidates.length === 0) {
+        throw new BuildError(
+          `${requirement.name} ${version}, which the cache was built with, is not on offer any more and its download ` +
+            'is gone; --rebuild takes the newest packages.',
+        );
+      }
       const download = await this.#downloader(requirement, log, signal);
-      const resolved = await takeFirst(requirement, candidates, download, folder);
+      const taken = await takeFirst(requirement, candidates, download, folder);
+      const resolved = { ...taken, passedOver: this.get(requirement)?.passedOver ?? taken.passedOver };
       for (const name of Object.keys(resolved.files)) {
         await rename(join(folder, name), join(this.#cache.downloads, name));
       }
@@ -197,7 +205,7 @@ export class Sources {
     log: BuildLog,
     signal?: AbortSignal,
   ): Promise<readonly Candidate[]> {
-    if (requirement.kind === 'npm') return npmCandidates(requirement, log, signal);
+    if (requirement.kind === 'npm') return npmCandidates(requirement, this.#cache.downloads, log, signal);
     const archive = await this.#debian(log, signal);
     return debianCandidates(archive, requirement);
   }
@@ -248,14 +256,18 @@ const NPM_ENVIRONMENT = {
 
 async function npmCandidates(
   requirement: Requirement,
+  cwd: string,
   log: BuildLog,
   signal?: AbortSignal,
 ): Promise<Candidate[]> {
   const name = String(requirement.package);
   const major = requirement.minimum?.version.split('.')[0] ?? '';
   log.write(`npm view ${name} versions\n`);
-  const text = await command('npm', ['view', name, 'versions', '--json'], { env: NPM_ENVIRONMENT, signal });
-  return nodeVersions(JSON.parse(text) as string[], major).map((version) => ({ package: name, version }));
+  // Not in the user's folder, whose settings are a project's.
+  const options = { cwd, env: NPM_ENVIRONMENT, signal };
+  const versions = JSON.parse(await command('npm', ['view', name, 'versions', '--json'], options)) as
+    string | string[];
+  return nodeVersions([versions].flat(), major).map((version) => ({ package: name, version }));
 }
 
 /** The releases of one major version, the newest first. */

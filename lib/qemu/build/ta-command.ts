@@ -1,14 +1,16 @@
 import { parseArgs } from 'node:util';
 import { BuildError } from './command.js';
+import { MissingPackagesError, installHostPackages } from './host.js';
 import { prepareDevKit } from './index.js';
 import { buildTa } from './ta.js';
 
-const USAGE = `Usage: node-optee ta DIR [--out DIR]
+const USAGE = `Usage: node-optee ta DIR [--out DIR] [--install]
 
 Builds and signs the TA in DIR with the guest's OP-TEE development kit, and prints the path of its .ta file.
 DIR has a Makefile that sets BINARY to the TA's UUID and includes $(TA_DEV_KIT_DIR)/mk/ta_dev_kit.mk.
 
   --out DIR   folder for all that is built (default: build in DIR)
+  --install   installs the Debian packages that this host lacks
   --help      this text
 `;
 
@@ -19,7 +21,11 @@ export async function taCommand(args: string[]): Promise<number> {
     words = parseArgs({
       args,
       allowPositionals: true,
-      options: { out: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+      options: {
+        out: { type: 'string' },
+        install: { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' },
+      },
     });
     if (words.values.help) {
       process.stdout.write(USAGE);
@@ -33,13 +39,15 @@ export async function taCommand(args: string[]): Promise<number> {
   const [dir] = words.positionals as [string];
   const { out } = words.values;
   try {
+    if (words.values.install) installHostPackages();
     const devKit = await prepareDevKit();
     const built = await buildTa({ dir, devKit, ...(out === undefined ? {} : { out }) });
     process.stdout.write(built.map((path) => `${path}\n`).join(''));
     return 0;
   } catch (error) {
     if (!(error instanceof BuildError)) throw error;
-    process.stderr.write(`node-optee ta: ${error.message}\n`);
+    const hint = error instanceof MissingPackagesError ? '\nor run this command again with --install.' : '';
+    process.stderr.write(`node-optee ta: ${error.message}${hint}\n`);
     return 1;
   }
 }

@@ -35,6 +35,11 @@ function readKnown(path: string): Toolchain | undefined {
   }
 }
 
+/** Is there a QEMU to run the guest? A cache alone does not boot. */
+export function hasQemu(): boolean {
+  return firstLine('qemu-system-aarch64') !== undefined;
+}
+
 function firstLine(program: string): string | undefined {
   const { status, stdout } = spawnSync(program, ['--version'], { encoding: 'utf8' });
   return status === 0 ? stdout.split('\n', 1)[0] : undefined;
