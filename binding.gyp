@@ -16,6 +16,7 @@
             'native/binding/client.cc',
             'native/binding/devices.cc',
             'native/binding/memory.cc',
+            'native/glibc.cc',
             'native/core/context.cc',
             'native/core/dma.cc',
             'native/core/mapping.cc',
@@ -34,8 +35,8 @@
           ],
           'ldflags': [
             # Node unloads an addon when a worker thread ends; our threads may still be in it.
-            '-Wl,-z,nodelete', '-Wl,-z,relro', '-Wl,-z,now', '-Wl,--gc-sections', '-Wl,--no-undefined-version',
-            '-static-libstdc++', '-static-libgcc', '-s',
+            '-Wl,-z,nodelete', '-Wl,-z,relro', '-Wl,-z,now', '-Wl,--gc-sections', '-Wl,--version-script=<(module_root_dir)/native/exports.map',
+            '-static-libstdc++', '-s',
           ],
         }, {
           'include_dirs': ['<(napi_headers)', '<(napi_cpp_headers)'],

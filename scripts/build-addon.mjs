@@ -8,6 +8,7 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readFileSync,
   readdirSync,
   renameSync,
@@ -63,13 +64,28 @@ export function buildAddon(arch = process.arch) {
     throw new Error(`No addon for ${arch}: one of ${ARCHITECTURES.join(', ')}`);
   const folder = join(ROOT, 'prebuilds', `${process.platform}-${arch}`);
   const addon = join(folder, 'node-optee.node');
-  const work = join(ROOT, 'build', 'addon', arch);
-  const stamp = join(work, 'built-from');
+  const stamp = join(ROOT, 'build', 'addon', `${arch}.built-from`);
   const hash = hashOf(arch);
   if (existsSync(addon) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return addon;
 
-  // node-gyp builds into (and empties) the folder build/ beside binding.gyp: it gets a folder of its own.
-  rmSync(work, { recursive: true, force: true });
+  mkdirSync(dirname(stamp), { recursive: true });
+  // A folder of its own: node-gyp empties the folder build/ beside binding.gyp, and two builds may run at once.
+  const work = mkdtempSync(join(ROOT, 'build', 'addon', `${arch}-`));
+  try {
+    const built = compile(arch, work);
+    mkdirSync(folder, { recursive: true });
+    // Written aside first: a process may have the old one loaded.
+    const aside = `${addon}.${process.pid}`;
+    copyFileSync(built, aside);
+    renameSync(aside, addon);
+    writeFileSync(stamp, hash);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  return addon;
+}
+
+function compile(arch, work) {
   const headers = join(work, 'headers', 'include', 'node');
   mkdirSync(headers, { recursive: true });
   writeFileSync(join(headers, 'common.gypi'), COMMON_GYPI);
@@ -91,12 +107,7 @@ export function buildAddon(arch = process.arch) {
   if (error) throw error;
   if (status !== 0)
     throw new Error(`The addon for ${arch} could not be built (node-gyp ended with ${status})`);
-  // Written aside first: a process may have the old one loaded.
-  mkdirSync(folder, { recursive: true });
-  copyFileSync(join(work, 'build', 'Release', 'node-optee.node'), `${addon}.new`);
-  renameSync(`${addon}.new`, addon);
-  writeFileSync(stamp, hash);
-  return addon;
+  return join(work, 'build', 'Release', 'node-optee.node');
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
