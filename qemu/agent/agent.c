@@ -2,25 +2,13 @@
  * The guest's agent. It starts commands for the host and carries their input, output and exit status over
  * one virtio-serial port. It is the guest's PID 1: it must never end by itself, the kernel would panic.
  *
- * Protocol. Both directions carry frames, all numbers little-endian:
- *
- *     u32 size of the payload | u8 type | u8 stream | u16 zero | u32 command | payload
- *
- * The host chooses the command's number. Streams are 0 (input), 1 (output), 2 (errors); 0 where a type has
- * none. Each stream has a window of WINDOW bytes: its sender has that much credit at first, spends it with
- * DATA, and gets it back with CREDIT when the receiver has passed the bytes on. So a command that does not
- * read, or a host that does not, holds up nobody else. EXIT is a command's last frame and comes after all
- * that was in its pipes when it ended; children that it left behind do not delay it.
- *
- * lib/qemu/protocol.ts is the other side.
+ * protocol.h says what they speak.
  */
 #define _GNU_SOURCE
 #include "agent.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -34,16 +22,13 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "exec.h"
+#include "protocol.h"
+
 enum {
-  PROTOCOL_VERSION = 1,
-  HEADER_SIZE = 12,
-  WINDOW = 256 * 1024,
-  MAX_DATA = 64 * 1024,
-  MAX_EXEC = 4 * 1024 * 1024,
   MAX_COMMANDS = 1024,
   /* Above this no output is read from commands until the host has taken some. */
   TX_HIGH = 512 * 1024,
@@ -51,52 +36,6 @@ enum {
   TX_FULL = 4 * 1024 * 1024,
   /* A terminal cannot say how much it holds; what it holds is less than this. */
   TTY_DRAIN = 256 * 1024,
-  PORT_WAIT_MS = 20000,
-};
-
-enum frame_type {
-  /* Both ways */
-  FRAME_DATA = 0x01,   /* bytes */
-  FRAME_EOF = 0x02,    /* the stream's sender has no more */
-  FRAME_CREDIT = 0x03, /* u32 bytes */
-  FRAME_CLOSE = 0x04,  /* the stream's receiver takes no more */
-  /* Host to guest */
-  FRAME_EXEC = 0x10,
-  FRAME_SIGNAL = 0x11,  /* u32 number, to the command's process group */
-  FRAME_WINSIZE = 0x12, /* u16 rows, u16 columns */
-  FRAME_POWEROFF = 0x13,
-  FRAME_CLOCK = 0x14, /* u32 seconds since 1970, u32 nanoseconds */
-  /* Guest to host */
-  FRAME_HELLO = 0x20, /* u32 protocol version */
-  FRAME_STARTED = 0x21,
-  FRAME_EXEC_FAILED = 0x22, /* u32 errno, u32 enum stage; the command's last frame */
-  FRAME_EXIT = 0x23,        /* u32 wait status */
-  FRAME_ERROR = 0x24,       /* text; the protocol is broken, the machine ends */
-};
-
-/* FRAME_EXEC: u32 flags | u16 rows | u16 columns | u32 uid | u32 gid | u32 groups | u32 arguments |
- * u32 environment | u32 group[groups] | cwd, arguments, environment: strings, each with its NUL */
-enum { EXEC_FIXED = 28 };
-enum exec_flags { EXEC_STDIN = 1, EXEC_TTY = 2 };
-
-/* What could not be done when a command did not start. */
-enum stage { STAGE_PREPARE, STAGE_USER, STAGE_CWD, STAGE_EXEC };
-
-struct failure {
-  uint32_t error;
-  uint32_t stage;
-};
-
-struct exec {
-  uint32_t flags;
-  struct winsize size;
-  uid_t uid;
-  gid_t gid;
-  size_t group_count;
-  gid_t *groups;
-  const char *cwd;
-  char **argv;
-  char **env;
 };
 
 struct output {
@@ -233,11 +172,6 @@ static void send_frame(enum frame_type type, uint8_t stream, uint32_t id, unsign
   tx.tail += HEADER_SIZE + count * 4;
 }
 
-static void close_fd(int *fd) {
-  if (*fd >= 0) close(*fd);
-  *fd = -1;
-}
-
 static void close_input(struct command *c) {
   close_fd(&c->in.fd);
   free(c->in.data);
@@ -328,112 +262,18 @@ static void pump_input(struct command *c) {
   if (in->eof && in->tail == 0) close_input(c);
 }
 
-static _Noreturn void child_fail(int fd, enum stage stage) {
-  struct failure f = {.error = (uint32_t)errno, .stage = stage};
-
-  if (write(fd, &f, sizeof(f)) < 0) _exit(126);
-  _exit(127);
-}
-
-static _Noreturn void run_child(const struct exec *e, const int fds[3], int status_fd) {
-  sigset_t none;
-
-  sigemptyset(&none);
-  signal(SIGPIPE, SIG_DFL);
-  sigprocmask(SIG_SETMASK, &none, NULL);
-  setsid();
-  if ((e->flags & EXEC_TTY) && ioctl(fds[0], TIOCSCTTY, 0) < 0) child_fail(status_fd, STAGE_PREPARE);
-  for (int i = 0; i < 3; i++)
-    if (dup2(fds[i], i) < 0) child_fail(status_fd, STAGE_PREPARE);
-  if (geteuid() == 0 &&
-      (setgroups(e->group_count, e->groups) < 0 || setgid(e->gid) < 0 || setuid(e->uid) < 0))
-    child_fail(status_fd, STAGE_USER);
-  if (chdir(e->cwd) < 0) child_fail(status_fd, STAGE_CWD);
-  environ = e->env; /* execvp looks for PATH in there */
-  execvp(e->argv[0], e->argv);
-  child_fail(status_fd, STAGE_EXEC);
-}
-
-/* A pipe of which our end does not block, and the other belongs to the command's user, who may open
- * /dev/stdout and the like. `ours` is 0 or 1. */
-static bool open_pipe(int ends[2], int ours, const struct exec *e) {
-  if (pipe2(ends, O_CLOEXEC) < 0) return false;
-  if (fcntl(ends[ours], F_SETFL, O_NONBLOCK | (ours ? O_WRONLY : O_RDONLY)) < 0) return false;
-  fcntl(ends[ours], F_SETPIPE_SZ, WINDOW);
-  if (geteuid() == 0 && fchown(ends[!ours], e->uid, e->gid) < 0) return false;
-  return true;
-}
-
-static bool open_tty(int *master, int *slave, const struct exec *e) {
-  int unlock = 0;
-
-  *master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
-  if (*master < 0 || ioctl(*master, TIOCSPTLCK, &unlock) < 0) return false;
-  *slave = ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-  if (*slave < 0 || ioctl(*master, TIOCSWINSZ, &e->size) < 0) return false;
-  return geteuid() != 0 || fchown(*slave, e->uid, (gid_t)-1) == 0;
-}
-
-/* Starts the command; on failure errno says why, and finish() closes what was opened. */
+/* Starts the command; on failure errno says why. */
 static bool start(struct command *c, const struct exec *e) {
-  int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1}, status[2] = {-1, -1};
-  int fds[3] = {-1, -1, -1};
-  bool started = false;
-  int error;
+  struct child child;
 
-  if (e->flags & EXEC_TTY) {
-    int slave = -1;
-
-    c->tty = true;
-    if (!open_tty(&c->in.fd, &slave, e)) {
-      fds[0] = slave;
-      goto out;
-    }
-    fds[0] = slave;
-    fds[1] = fcntl(slave, F_DUPFD_CLOEXEC, 3);
-    fds[2] = fcntl(slave, F_DUPFD_CLOEXEC, 3);
-    c->out[0].fd = fcntl(c->in.fd, F_DUPFD_CLOEXEC, 3);
-    if (fds[1] < 0 || fds[2] < 0 || c->out[0].fd < 0) goto out;
-  } else {
-    if (e->flags & EXEC_STDIN) {
-      bool ok = open_pipe(in, 1, e);
-
-      fds[0] = in[0];
-      c->in.fd = in[1];
-      if (!ok) goto out;
-    } else {
-      fds[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-      if (fds[0] < 0) goto out;
-    }
-    bool ok = open_pipe(out, 0, e) && open_pipe(err, 0, e);
-
-    c->out[0].fd = out[0];
-    c->out[1].fd = err[0];
-    fds[1] = out[1];
-    fds[2] = err[1];
-    if (!ok) goto out;
-  }
-  if (c->in.fd >= 0) {
-    c->in.data = malloc(WINDOW);
-    if (!c->in.data) goto out;
-  }
-  if (pipe2(status, O_CLOEXEC | O_NONBLOCK) < 0) goto out;
-  c->pid = fork();
-  if (c->pid == 0) run_child(e, fds, status[1]);
-  if (c->pid < 0) {
-    c->pid = 0;
-    goto out;
-  }
-  c->status_fd = status[0];
-  status[0] = -1;
-  started = true;
-out:
-  error = errno;
-  for (int i = 0; i < 3; i++) close_fd(&fds[i]);
-  close_fd(&status[0]);
-  close_fd(&status[1]);
-  errno = error;
-  return started;
+  if (!start_child(e, &child)) return false;
+  c->pid = child.pid;
+  c->tty = (e->flags & EXEC_TTY) != 0;
+  c->status_fd = child.status;
+  c->in.fd = child.in;
+  c->out[0].fd = child.out;
+  c->out[1].fd = child.err;
+  return true;
 }
 
 static struct command *find(uint32_t id) {
@@ -500,7 +340,10 @@ static void handle_exec(uint32_t id, uint8_t *payload, size_t size) {
   c->next = commands;
   commands = c;
   command_count++;
-  if (!start(c, &e)) {
+  if ((e.flags & (EXEC_STDIN | EXEC_TTY)) && !(c->in.data = malloc(WINDOW))) {
+    send_frame(FRAME_EXEC_FAILED, 0, id, 2, ENOMEM, STAGE_PREPARE);
+    finish(c);
+  } else if (!start(c, &e)) {
     send_frame(FRAME_EXEC_FAILED, 0, id, 2, (uint32_t)errno, STAGE_PREPARE);
     finish(c);
   }
@@ -513,8 +356,8 @@ out:
 static void handle_data(struct command *c, const uint8_t *payload, size_t size) {
   struct input *in = &c->in;
 
-  if (in->fd < 0) return; /* the command has closed it; the host will learn */
   if (in->eof) fail("DATA after EOF");
+  if (in->fd < 0) return; /* the command has closed it; the host will learn */
   if (in->tail - in->head + in->owed + size > WINDOW) fail("DATA without credit");
   if (WINDOW - in->tail < size) {
     memmove(in->data, in->data + in->head, in->tail - in->head);
@@ -758,57 +601,6 @@ static _Noreturn void loop(int signals) {
   }
 }
 
-static bool read_name(const char *dir, char *name, size_t size) {
-  char path[300];
-  int fd;
-  ssize_t n;
-
-  snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name", dir);
-  fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return false;
-  n = read(fd, name, size - 1);
-  close(fd);
-  if (n <= 0) return false;
-  name[n] = 0;
-  name[strcspn(name, "\n")] = 0;
-  return true;
-}
-
-static int find_port(void) {
-  DIR *dir = opendir("/sys/class/virtio-ports");
-  struct dirent *entry;
-  int fd = -1;
-
-  if (!dir) return -1;
-  while (fd < 0 && (entry = readdir(dir))) {
-    char name[64], path[300];
-
-    if (entry->d_name[0] == '.' || !read_name(entry->d_name, name, sizeof(name)) ||
-        strcmp(name, "node-optee.agent") != 0)
-      continue;
-    snprintf(path, sizeof(path), "/dev/%s", entry->d_name);
-    fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-  }
-  closedir(dir);
-  return fd;
-}
-
-/* The port appears, and learns that the host is there, some time after the driver has loaded. */
-static int wait_for_port(void) {
-  const struct timespec step = {.tv_nsec = 2000000};
-  int fd = -1;
-
-  for (int waited = 0; waited < PORT_WAIT_MS; waited += 2) {
-    struct pollfd f = {.events = POLLOUT};
-
-    if (fd < 0) fd = find_port();
-    f.fd = fd;
-    if (fd >= 0 && poll(&f, 1, 0) > 0 && !(f.revents & POLLHUP)) return fd;
-    nanosleep(&step, NULL);
-  }
-  fail("no virtio-serial port named node-optee.agent, or no host behind it");
-}
-
 _Noreturn void serve(int fd) {
   sigset_t set;
   int signals;
@@ -823,6 +615,7 @@ _Noreturn void serve(int fd) {
   signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   if (signals < 0) fail("signalfd: %s", strerror(errno));
   port = fd >= 0 ? fd : wait_for_port();
+  if (port < 0) fail("no virtio-serial port named node-optee.agent, or no host behind it");
   if (fcntl(port, F_SETFL, O_RDWR | O_NONBLOCK) < 0) fail("fcntl: %s", strerror(errno));
   send_frame(FRAME_HELLO, 0, 0, 1, PROTOCOL_VERSION, 0);
   loop(signals);

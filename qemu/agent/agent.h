@@ -1,4 +1,4 @@
-/* The three subjects of the guest's agent. */
+/* The subjects of the guest's agent, a file each. */
 #ifndef NODE_OPTEE_AGENT_H
 #define NODE_OPTEE_AGENT_H
 
@@ -10,6 +10,9 @@ void init_machine(void);
 
 /* setup.c: prepares a booted guest for one host. Returns an exit status. */
 int set_up(int count, char **words);
+
+/* port.c: the descriptor of the port to the host; -1 if there is none, even after a while. */
+int wait_for_port(void);
 
 /* agent.c: serves the host on this port; does not return. */
 _Noreturn void serve(int port);

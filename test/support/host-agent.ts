@@ -6,12 +6,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 let binary: string | undefined;
+const started: ChildProcess[] = [];
 
 /** The guest's agent, built for this machine, behind a socket instead of a virtio-serial port. */
 export function startHostAgent(): { child: ChildProcess; socket: Duplex } {
   binary ??= build();
   const child = spawn(binary, ['--fd', '3'], { stdio: ['ignore', 'inherit', 'pipe', 'pipe'] });
+  started.push(child);
   return { child, socket: child.stdio[3] as Duplex };
+}
+
+/** None may outlive its test: Jest would wait for it. */
+export function killHostAgents(): void {
+  for (const child of started.splice(0)) child.kill('SIGKILL');
 }
 
 function build(): string {

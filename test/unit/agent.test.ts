@@ -13,7 +13,7 @@ import { Agent } from '#lib/qemu/agent';
 import type { AgentProcess, ExitStatus } from '#lib/qemu/agent';
 import { exec, header, numbers } from '#lib/qemu/protocol';
 import type { ExecRequest } from '#lib/qemu/protocol';
-import { startHostAgent } from '../support/host-agent.js';
+import { killHostAgents, startHostAgent } from '../support/host-agent.js';
 
 let child: ChildProcess;
 let socket: Duplex;
@@ -56,7 +56,9 @@ afterEach(async () => {
   agent.fail(new Error('test over'));
   if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
   // The sanitizers would have ended it with another status.
-  expect([child.exitCode, child.signalCode]).toEqual([0, null]);
+  const ended = [child.exitCode, child.signalCode];
+  killHostAgents();
+  expect(ended).toEqual([0, null]);
 });
 
 describe('commands', () => {
