@@ -29,6 +29,9 @@ function bin(name) {
   return [process.execPath, join('node_modules', '.bin', name)];
 }
 
+/** Nothing here takes nearly so long; what does, hangs. Milliseconds. */
+const LIMIT = 20 * 60_000;
+
 /** Runs a program with its output kept, shown only where it fails. Resolves with whether it exited with 0. */
 function quiet([program, ...args], env = {}) {
   return new Promise((resolve) => {
@@ -38,11 +41,16 @@ function quiet([program, ...args], env = {}) {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     running.add(child);
+    const timer = setTimeout(() => {
+      output.push(Buffer.from(`It did not end within ${LIMIT / 60_000} minutes.\n`));
+      child.kill('SIGKILL');
+    }, LIMIT);
     const output = [];
     child.stdout.on('data', (chunk) => output.push(chunk));
     child.stderr.on('data', (chunk) => output.push(chunk));
     child.on('error', (error) => output.push(Buffer.from(`${error.message}\n`)));
     child.on('close', (status) => {
+      clearTimeout(timer);
       running.delete(child);
       resolve({ ok: status === 0, output: Buffer.concat(output).toString() });
     });

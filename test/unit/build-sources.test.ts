@@ -169,10 +169,12 @@ test('a kernel option that got lost is named', () => {
 });
 
 describe('a step that fails', () => {
-  test('shows its last lines', async () => {
+  test('shows its last lines and where the whole log is', async () => {
     const log = new BuildLog(join(folder, 'step.log'));
     const failed = command('sh', ['-c', 'seq 1 100; echo broken >&2; exit 3'], { log });
-    await expect(failed).rejects.toThrow(/^sh exited with 3:\n[^]*\n100\nbroken$/);
+    await expect(failed).rejects.toThrow(
+      /^sh exited with 3:\n[^]*\n100\nbroken\nThe whole log: .*step\.log$/,
+    );
     await expect(failed).rejects.toMatchObject({ name: 'BuildError', status: 3 });
     await expect(failed).rejects.not.toThrow(/^1$/m);
     await log.close();

@@ -101,7 +101,8 @@ export async function command(
     signal?.throwIfAborted();
     if (status === 0) return Buffer.concat(stdout).toString();
     const how = ended === null ? `exited with ${status}` : `was ended by ${ended}`;
-    throw new CommandError(`${program} ${how}:\n${log ? log.tail() : errors.trimEnd()}`, status);
+    const words = log ? `${log.tail()}\nThe whole log: ${log.path}` : errors.trimEnd();
+    throw new CommandError(`${program} ${how}:\n${words}`, status);
   } catch (error) {
     const { code, path } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' && path === program) {

@@ -183,9 +183,9 @@ async function prepare<T extends object>(
           progress.fail(seconds());
           await log.close().catch(() => {});
           signal?.throwIfAborted();
-          throw new BuildError(`${title}: ${(error as Error).message}\nThe whole log: ${log.path}`, {
-            cause: error,
-          });
+          const { message } = error as Error;
+          const where = message.includes(log.path) ? '' : `\nThe whole log: ${log.path}`;
+          throw new BuildError(`${title}: ${message}${where}`, { cause: error });
         }
         progress.end(seconds());
       };
