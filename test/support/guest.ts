@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
+import { afterAll } from '@jest/globals';
 
 /** A boot takes about a second, on a busy machine several. */
 export const GUEST_TIMEOUT = 120_000;
@@ -15,8 +16,15 @@ export const CLI = join(__dirname, '../../../dist/cli.js');
 
 /** A new folder of this host, whose path no other process knows. */
 export function newFolder(): string {
-  return realpathSync(mkdtempSync(join(tmpdir(), 'node-optee-guest-')));
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'node-optee-guest-')));
+  folders.push(folder);
+  return folder;
 }
+
+const folders: string[] = [];
+afterAll(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+});
 
 export interface CommandOutput {
   readonly status: number | null;

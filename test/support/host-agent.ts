@@ -1,9 +1,10 @@
 import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, readdirSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { afterAll } from '@jest/globals';
 
 let binary: string | undefined;
 const started: ChildProcess[] = [];
@@ -20,6 +21,10 @@ export function startHostAgent(): { child: ChildProcess; socket: Duplex } {
 export function killHostAgents(): void {
   for (const child of started.splice(0)) child.kill('SIGKILL');
 }
+
+afterAll(() => {
+  if (binary) rmSync(dirname(binary), { recursive: true });
+});
 
 function build(): string {
   const path = join(mkdtempSync(join(tmpdir(), 'node-optee-agent-')), 'agent');

@@ -1,7 +1,7 @@
-import { mkdirSync, mkdtempSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Guest } from 'node-optee/qemu';
 import type { Machine } from 'node-optee/qemu';
 import { shareMount, shareTarget, taMount } from '#lib/qemu/mounts';
@@ -30,6 +30,8 @@ beforeAll(() => {
   writeFileSync(join(folder, 'tas/one.ta'), '');
   symlinkSync('share', join(folder, 'link'));
 });
+
+afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('the share', () => {
   test('is mounted at the path that was given, from where a link leads', () => {
