@@ -47,7 +47,7 @@ test.each([
 });
 
 test.each([
-  [{ memory: 256 }, 'memory must be a whole number from 512'],
+  [{ memory: 256 }, 'memory must be a whole number from 576'],
   [{ memory: 768, machine: 'static' as const }, 'memory must be a whole number from 1024'],
   [{ cpus: 0 }, 'cpus must be a whole number from 1 to 4'],
   [{ machine: 'other' as never }, 'machine must be one of'],

@@ -26,7 +26,7 @@ export interface PrepareOptions {
   machine?: MachineName | undefined;
   /** Major version of the guest's Node.js; default 24. */
   node?: NodeVersion | undefined;
-  /** Memory of the guest in MiB, 512 at least, 1024 at least for `static` and `dmabuf`; default 1024. */
+  /** Memory of the guest in MiB, 576 at least (the firmware loads the kernel above 512), 1024 at least for `static` and `dmabuf`; default 1024. */
   memory?: number | undefined;
   /** Processors of the guest, 1 to 4, which is what OP-TEE and TF-A have room for; default 2. */
   cpus?: number | undefined;
@@ -288,7 +288,7 @@ export function checkOptions(options: PrepareOptions): Required<
   oneOf('machine', machine, MACHINES);
   oneOf('node', node, NODE_VERSIONS);
   // The fixed pool must lie within RAM.
-  const least = machine === 'dynamic' ? 512 : (STATIC_POOL.base + STATIC_POOL.size - RAM_BASE) / MIB + 16;
+  const least = machine === 'dynamic' ? 576 : (STATIC_POOL.base + STATIC_POOL.size - RAM_BASE) / MIB + 16;
   wholeNumber('memory', memory, least, 65536);
   wholeNumber('cpus', cpus, 1, 4);
   return { machine, node, memory, cpus };
