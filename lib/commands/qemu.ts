@@ -28,7 +28,7 @@ What is not built yet is built first: about ten minutes, once.
   --env NAME=VALUE  a variable for COMMAND; can be repeated
   --user NAME       runs COMMAND as this user, of the groups tee and video, instead of root
   --node-modules    installs the share's lock file for arm64 and mounts it over its node_modules
-  --memory MIB      the guest's memory (default: 1024, for dmabuf 2048)
+  --memory MIB      the guest's memory (default: 1024)
   --cpus N          the guest's processors, 1 to 4 (default: 2)
   --timeout SECONDS ends a COMMAND that takes longer
   --verbose         both worlds' logs on stderr, live

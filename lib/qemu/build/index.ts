@@ -26,10 +26,7 @@ export interface PrepareOptions {
   machine?: MachineName | undefined;
   /** Major version of the guest's Node.js; default 24. */
   node?: NodeVersion | undefined;
-  /**
-   * Memory of the guest in MiB: 576 at least (the firmware loads the kernel above 512), for `static` and `dmabuf`
-   * 1024 at least. Default 1024, for `dmabuf` 2048.
-   */
+  /** Memory of the guest in MiB, 576 at least (the firmware loads the kernel above 512), 1024 at least for `static` and `dmabuf`; default 1024. */
   memory?: number | undefined;
   /** Processors of the guest, 1 to 4, which is what OP-TEE and TF-A have room for; default 2. */
   cpus?: number | undefined;
@@ -278,12 +275,6 @@ function describe(
 const MIB = 1 << 20;
 const RAM_BASE = 0x40000000;
 
-/**
- * MiB. On `dmabuf` Linux lends the protected range to whoever needs memory once the rest is full of cached files, and
- * what lies there cannot be registered with the TEE: more memory, and that does not happen.
- */
-const DEFAULT_MEMORY: Readonly<Record<MachineName, number>> = { dynamic: 1024, static: 1024, dmabuf: 2048 };
-
 /** What is left out gets its default; throws RangeError or TypeError for what is out of range. */
 export function checkOptions(options: PrepareOptions): Required<
   Pick<PrepareOptions, 'machine' | 'node' | 'memory' | 'cpus'>
@@ -293,8 +284,7 @@ export function checkOptions(options: PrepareOptions): Required<
   memory: number;
   cpus: number;
 } {
-  const { machine = 'dynamic', node = DEFAULT_NODE, cpus = 2 } = options;
-  const { memory = DEFAULT_MEMORY[machine] } = options;
+  const { machine = 'dynamic', node = DEFAULT_NODE, memory = 1024, cpus = 2 } = options;
   oneOf('machine', machine, MACHINES);
   oneOf('node', node, NODE_VERSIONS);
   // The fixed pool must lie within RAM.
