@@ -116,9 +116,6 @@ const deviceTests = (machine, node, pattern = 'build/test/device/') => ({
     const guest = await Guest.boot({
       machine,
       node,
-      // On dmabuf Linux lends the protected range to whoever needs memory, once the rest is full of cached files; what
-      // lies there cannot be registered with the TEE.
-      memory: machine === 'dmabuf' ? 2048 : 1024,
       share: ROOT,
       tas: [join(ROOT, 'build/ta')],
       nodeModules: await prepareNodeModules(ROOT),
