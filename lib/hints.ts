@@ -94,7 +94,8 @@ export function callHint(
   switch (code) {
     case 'EINVAL':
       // What the kernel makes of every refusal of the TEE to register memory.
-      return operation === 'TEE_IOC_SHM_REGISTER' && bytes >= LARGE ? tooMuch(bytes) : undefined;
+      if (operation !== 'TEE_IOC_SHM_REGISTER') return undefined;
+      return bytes >= LARGE ? tooMuch(bytes) : TEE_IS_FULL;
     case 'ENOMEM':
       return bytes >= LARGE ? tooMuch(bytes) : 'the kernel or the TEE is out of memory';
     case 'EINTR':
@@ -103,6 +104,11 @@ export function callHint(
       return undefined;
   }
 }
+
+/** Why little memory could not be registered: each page of all that is registered takes the TEE some bytes. */
+export const TEE_IS_FULL =
+  'the TEE could not register it, most likely because what is registered already, here and in other processes, ' +
+  'fills its own memory; close what is not needed';
 
 function tooMuch(bytes: number): string {
   return `${bytes} bytes in all are more than the TEE could take at once; pass them in smaller parts`;

@@ -341,7 +341,7 @@ export interface Functions {
 
   /**
    * Closes shared memory, a dma-heap or a dma-buf: unusable at once, its ArrayBuffer detached, the descriptor
-   * closed by another thread as soon as no call uses it any more. Never blocks.
+   * closed as soon as no call uses it any more: at once, or by another thread while calls are in the TEE.
    * @returns false if there was no such handle (any more)
    */
   close(handle: SharedMemoryHandle | DmaHeapHandle | DmaBufHandle): boolean;

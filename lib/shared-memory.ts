@@ -9,7 +9,7 @@ import {
   notSupported,
   TeeSystemError,
 } from './errors.js';
-import { listDmaHeaps } from './hints.js';
+import { listDmaHeaps, TEE_IS_FULL } from './hints.js';
 import { unwatch, watch } from './lost-handles.js';
 import { ParamKind } from './native.js';
 import type { ContextHandle, Failure, Native, SharedMemoryData, SharedMemoryHandle } from './native.js';
@@ -247,6 +247,8 @@ function memoryError(failed: Failure, context: TeeContext, asked: string, size: 
       failed.operation === 'TEE_IOC_SHM_ALLOC'
         ? 'this TEE takes its shared memory from physically contiguous pages, of which there is seldom more than 4 MiB'
         : 'that is more than the TEE can take at once; use smaller pieces';
+  } else if (refused && code === 'EINVAL') {
+    hint = TEE_IS_FULL;
   } else if (code === 'ENOMEM') {
     hint = 'the kernel or the TEE is out of memory, or this process may not lock more (ulimit -l)';
   }

@@ -46,7 +46,7 @@ Result<std::shared_ptr<DmaHeap>> DmaHeap::open(const char* path) {
 }
 
 Result<std::shared_ptr<DmaBuf>> DmaHeap::alloc(uint64_t size) {
-  Result<UniqueFd> fd = dmaHeapAlloc(fd_.get(), size);
+  Result<UniqueFd> fd = withRoom([&] { return dmaHeapAlloc(fd_.get(), size); });
   if (!fd.ok()) return fd.failure();
   return DmaBuf::own(std::move(fd.value()));
 }

@@ -1,23 +1,64 @@
 #include "remains.h"
 
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
 #include <utility>
+
+#include "tee.h"
 
 namespace core {
 
 namespace {
 
-void letGo(void* what) {
+struct Left {
+  std::mutex mutex;
+  std::condition_variable less;
+  size_t count = 0;
+};
+
+// Never destroyed, as the reaper.
+Left& left() {
+  static auto* left = new Left;
+  return *left;
+}
+
+void letGo(Remains& remains) {
+  remains.fd.reset();
+  remains.pages.reset();
+  remains.keeper.reset();
+}
+
+void run(void* what) {
   auto* remains = static_cast<Remains*>(what);
-  remains->fd.reset();
-  remains->pages.reset();
+  letGo(*remains);
   delete remains;
+  std::lock_guard<std::mutex> lock(left().mutex);
+  left().count--;
+  left().less.notify_all();
 }
 
 }  // namespace
 
 void Remains::leaveTo(Threads& threads, Remains remains) {
-  auto* left = new Remains(std::move(remains));
-  if (threads.post({letGo, left}) != 0) letGo(left);
+  if (!remains.keeper && !remains.pages && !remains.fd.valid()) return;
+  if (callsInTee() == 0) {
+    letGo(remains);
+    return;
+  }
+  {
+    std::lock_guard<std::mutex> lock(left().mutex);
+    left().count++;
+  }
+  auto* later = new Remains(std::move(remains));
+  if (threads.post({core::run, later}) != 0) core::run(later);
+}
+
+bool Remains::settle() {
+  std::unique_lock<std::mutex> lock(left().mutex);
+  if (left().count == 0) return false;
+  left().less.wait_for(lock, std::chrono::seconds(1), [] { return left().count == 0; });
+  return true;
 }
 
 const std::shared_ptr<Threads>& reaper() {

@@ -91,8 +91,10 @@ Failure TemporaryMemory::prepare(Slot& slot, int device) {
     std::lock_guard<std::mutex> lock(mutex_);
     registrations_++;
   }
-  Result<TeeShm> shm =
-      registration_ ? shmRegister(device, slot.mapping_.data(), slot.size_) : shmAlloc(device, slot.size_);
+  Result<TeeShm> shm = withRoom([&] {
+    return registration_ ? shmRegister(device, slot.mapping_.data(), slot.size_)
+                         : shmAlloc(device, slot.size_);
+  });
   if (!shm.ok()) return shm.failure();
   if (shm.value().size < slot.used_) {
     return {registration_ ? Operation::shmRegister : Operation::shmAlloc, ENOMEM};

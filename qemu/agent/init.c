@@ -82,6 +82,22 @@ static void write_back_soon(void) {
   }
 }
 
+/* Linux lends the pages of CMA areas out once they are more than half of what is free. Memory that a program
+ * shares with the TEE is pinned: in such an area it keeps a heap from allocating, and on machine dmabuf
+ * OP-TEE refuses what lies in the protected range. So more than that has to stay free. */
+static void keep_cma_free(void) {
+  FILE *in = fopen("/proc/meminfo", "re");
+  FILE *out = fopen("/proc/sys/vm/min_free_kbytes", "we");
+  char line[128];
+  unsigned long total = 0;
+
+  while (in && fgets(line, sizeof(line), in))
+    if (sscanf(line, "CmaTotal: %lu kB", &total) == 1) break;
+  if (!in || !out || fprintf(out, "%lu", 2 * total + 16 * 1024) < 0) perror("min_free_kbytes");
+  if (in) fclose(in);
+  if (out && fclose(out) != 0) perror("min_free_kbytes");
+}
+
 static void loopback_up(void) {
   struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -114,6 +130,7 @@ void init_machine(void) {
   start_supplicant();
   loopback_up();
   write_back_soon();
+  keep_cma_free();
   if (sethostname("node-optee", strlen("node-optee")) < 0) perror("sethostname");
   setrlimit(RLIMIT_NOFILE, &files);
 }

@@ -228,6 +228,42 @@ describe('large temporary buffers', () => {
   });
 });
 
+describe('until the TEE is full', () => {
+  const guest = useTee();
+
+  /** How often it takes the same memory, and the error of once too often; all are closed again. */
+  function fill(): { pieces: number; error: Error | undefined } {
+    const all: SharedMemory[] = [];
+    const memory = new Uint8Array(new SharedArrayBuffer(MiB));
+    try {
+      while (all.length < 10_000) all.push(guest.tee.registerSharedMemory(memory));
+      return { pieces: all.length, error: undefined };
+    } catch (error) {
+      return { pieces: all.length, error: error as Error };
+    } finally {
+      for (const shm of all) shm.close();
+    }
+  }
+
+  test('the error says so, and what was closed makes room at once', () => {
+    const { pieces, error } = fill();
+    expect(error).toMatchObject({ code: expect.stringMatching(/^E(INVAL|NOMEM)$/) });
+    expect(error?.message).toMatch(/close what is not needed|out of memory/);
+    expect(pieces).toBeGreaterThan(16);
+    for (let i = 0; i < 3; i++) expect(fill().pieces).toBeGreaterThan(0.8 * pieces);
+  });
+
+  test('also while a call is in the TEE', () =>
+    withSession(guest.tee, async (session) => {
+      const { pieces } = fill();
+      const controller = new AbortController();
+      const waiting = session.invoke(TA.TEST_TA_WAIT, [value.in(60_000)], { signal: controller.signal });
+      for (let i = 0; i < 3; i++) expect(fill().pieces).toBeGreaterThan(0.8 * pieces);
+      controller.abort();
+      expect((await rejection(waiting)).name).toBe('AbortError');
+    }));
+});
+
 describe('registered memory', () => {
   const guest = useTee();
 

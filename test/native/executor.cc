@@ -84,6 +84,11 @@ namespace core {
 
 using namespace executor;
 
+unsigned callsInTee() {
+  std::lock_guard<std::mutex> lock(mutex);
+  return inside;
+}
+
 Result<UniqueFd> openFile(const char*, int) {
   return UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC));
 }

@@ -72,6 +72,8 @@ describe('hints', () => {
     expect(callHint('EPERM', 'TEE_IOC_OPEN_SESSION', 'group(5)', 0)).toContain('not in that group');
     expect(callHint('EINVAL', 'TEE_IOC_OPEN_SESSION', 'application', 0)).toContain('no application identity');
     expect(callHint('EINVAL', 'TEE_IOC_INVOKE', undefined, 0)).toBeUndefined();
+    expect(callHint('EINVAL', 'TEE_IOC_SHM_REGISTER', undefined, 4096)).toContain('close what is not needed');
+    expect(callHint('EINVAL', 'TEE_IOC_SHM_REGISTER', undefined, 1 << 25)).toContain('in smaller parts');
   });
 
   const none = (): undefined => undefined;
