@@ -1,6 +1,5 @@
 #include "remains.h"
 
-#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <utility>
@@ -54,10 +53,10 @@ void Remains::leaveTo(Threads& threads, Remains remains) {
   if (threads.post({core::run, later}) != 0) core::run(later);
 }
 
-bool Remains::settle() {
+bool Remains::settle(std::chrono::milliseconds most) {
   std::unique_lock<std::mutex> lock(left().mutex);
   if (left().count == 0) return false;
-  left().less.wait_for(lock, std::chrono::seconds(1), [] { return left().count == 0; });
+  left().less.wait_for(lock, most, [] { return left().count == 0; });
   return true;
 }
 

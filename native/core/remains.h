@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cerrno>
+#include <chrono>
 #include <memory>
 
 #include "mapping.h"
@@ -20,20 +21,28 @@ struct Remains {
   // Lets go of it here and now where that cannot take long, else on that thread. (Here, too, if there is no
   // thread to be had.)
   static void leaveTo(Threads& threads, Remains remains);
-  // Waits, for a second at most, until threads have let go of all that was left to them so far. False if
-  // nothing was.
-  static bool settle();
+  // Waits until threads have let go of all that was left to them, at most so long. False if nothing is left.
+  static bool settle(std::chrono::milliseconds most);
 };
 
-// A request for memory that may fail only because what was closed before is not let go of yet: then it is
-// made a second time.
+// A request for memory that may fail only because what was closed before is not let go of yet.
+//
+// It does not compete with that: when two callers wait for one of OP-TEE's threads, the kernel's driver can
+// wake the wrong one up, which then is idle until a third call ends (drivers/tee/optee/call.c,
+// optee_cq_complete_one: a caller that is in the TEE for long takes the wake-up). Hence also the retries:
+// each of them wakes the other one up.
 template <typename Request>
 auto withRoom(Request request) {
+  std::chrono::milliseconds wait(20);
+  bool waited = Remains::settle(wait);
   auto answer = request();
-  if (answer.ok()) return answer;
-  const int error = answer.failure().error;
-  // EINVAL is what the kernel makes of a TEE that is out of memory.
-  if ((error == EINVAL || error == ENOMEM) && Remains::settle()) return request();
+  while (waited && !answer.ok() && wait < std::chrono::seconds(1)) {
+    const int error = answer.failure().error;
+    // EINVAL is what the kernel makes of a TEE that is out of memory.
+    if (error != EINVAL && error != ENOMEM) break;
+    waited = Remains::settle(wait *= 2);
+    answer = request();
+  }
   return answer;
 }
 
