@@ -3,6 +3,7 @@
  * the TEE's inside, or needs what Debian's package does not have.
  */
 import { createHash } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import { describe, expect, test } from '@jest/globals';
 import { buffer, DmaHeap, Login, TeeError, value, type Parameter, type Session } from 'node-optee';
 import { parseUuid } from '#lib/uuid';
@@ -129,7 +130,10 @@ test('1013: calls of several sessions at the same time', async () => {
       sessions.map((session) => session.invoke(0, [shared.inout(), value.inout(100_000)])),
     );
     // b: how many were active when this one began.
-    expect(Math.max(...found.map(([, { b }]) => b))).toBe(2);
+    // On one processor they may just take turns.
+    const most = Math.max(...found.map(([, { b }]) => b));
+    expect(most).toBeLessThanOrEqual(2);
+    if (availableParallelism() > 1) expect(most).toBe(2);
   } finally {
     await Promise.all(sessions.map((session) => session.close()));
     shared.close();

@@ -26,7 +26,7 @@ test.each([
   'order, closing, cancelling, temporary memory and threads, with -fsanitize=%s',
   async (sanitizers, options) => {
     const program = join(folder, sanitizers);
-    const flags = ['-std=c++17', '-g', '-O1', `-fsanitize=${sanitizers}`, '-fno-sanitize-recover=all'];
+    const flags = ['-std=c++17', '-g1', '-O0', `-fsanitize=${sanitizers}`, '-fno-sanitize-recover=all'];
     const sources = [...CORE, 'test/native/executor.cc', 'test/native/core_test.cc'];
     await run('g++', [...flags, ...sources, '-o', program], { cwd: ROOT });
     const { stdout, stderr } = await run(program, options);
