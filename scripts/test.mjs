@@ -110,14 +110,12 @@ const hostTests = (name, pattern) => ({
 /** Compiled JavaScript of Jest and of ours: what one guest has compiled, the next one reads. */
 const COMPILE_CACHE = join(ROOT, 'build', 'compile-cache');
 
-async function inGuest(machine, node, command) {
+async function inGuest(machine, node, cpus, command) {
   const { Guest, prepareNodeModules } = require('../dist/qemu/index.js');
   const guest = await Guest.boot({
     machine,
     node,
-    // Each of our processors keeps one of the guest's busy, and two guests run at once. One has two, for what really
-    // happens at the same time.
-    cpus: machine === 'dynamic' ? 2 : 1,
+    cpus,
     share: ROOT,
     tas: [join(ROOT, 'build/ta')],
     nodeModules: await prepareNodeModules(ROOT),
@@ -132,14 +130,19 @@ async function inGuest(machine, node, command) {
   }
 }
 
-/** Jest in a guest, over the device tests; the benchmark is one of `dynamic` only, which is its machine. */
-const deviceTests = (machine, node) => ({
-  name: `device tests on ${machine}, Node.js ${node}`,
+/**
+ * Jest in a guest, over the device tests. The benchmark is one of `dynamic` only, which is its machine.
+ *
+ * Two guests run side by side on two processors. With one processor each they take no longer than alone, with two
+ * nearly twice as long. So only the suites about what happens at the same time run on two.
+ */
+const deviceTests = (machine, node, cpus = 1, suites = '') => ({
+  name: `device tests on ${machine}, Node.js ${node}${cpus > 1 ? `, ${cpus} processors` : ''}`,
   run: async () => {
-    const report = join(REPORTS, `device-${machine}-${node}.json`);
-    const args = ['--json', `--outputFile=${report}`, '--runInBand', 'build/test/device/'];
+    const report = join(REPORTS, `device-${machine}-${node}-${cpus}.json`);
+    const args = ['--json', `--outputFile=${report}`, '--runInBand', `build/test/device/${suites}`];
     if (machine !== 'dynamic') args.push('--testPathIgnorePatterns=bench.test');
-    const { status, stderr } = await inGuest(machine, node, ['node', '--expose-gc', JEST, ...args]);
+    const { status, stderr } = await inGuest(machine, node, cpus, ['node', '--expose-gc', JEST, ...args]);
     const result = readReport(report, machine);
     if (status !== 0 && !result.failed) return { failed: 1, output: stderr.toString() };
     return { ...result, output: result.failed > 0 ? `${stderr}\n${result.output ?? ''}` : '' };
@@ -151,7 +154,7 @@ const smokeTests = (machine, node) => ({
   name: `smoke tests on ${machine}, Node.js ${node}`,
   run: async () => {
     const program = ['node', '--test-reporter=tap', 'build/test/smoke/smoke.js'];
-    const { status, stdout, stderr } = await inGuest(machine, node, program);
+    const { status, stdout, stderr } = await inGuest(machine, node, 2, program);
     const count = (what) => Number(new RegExp(`^# ${what} (\\d+)$`, 'm').exec(stdout.toString())?.[1] ?? 0);
     const [passed, skipped] = [count('pass'), count('skipped') + count('todo')];
     let failed = count('fail') + count('cancelled') + skipped;
@@ -191,6 +194,7 @@ const tasks = () => [
   deviceTests('static', 24),
   hostTests('guest tests', 'guest'),
   deviceTests('dmabuf', 24),
+  deviceTests('dynamic', 24, 2, '(sessions|cancel)'),
   hostTests('host tests', 'unit'),
   check('eslint', [...bin('eslint'), '.']),
   hostTests('builder tests', 'builder'),
