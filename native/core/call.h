@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
+#include "in_tee.h"
 #include "result.h"
 #include "shared_memory.h"
 #include "tee.h"
@@ -89,6 +91,7 @@ struct Call {
 
   // Guarded by the context's mutex.
   State state = State::queued;
+  std::optional<InTee> inTee;
   bool abandoned = false;  // nobody waits any more: not to be begun, or an open to be undone
   bool cancelSent = false;
 };

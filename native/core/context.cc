@@ -112,8 +112,10 @@ bool Context::start(std::unique_ptr<Call>& call) {
     }
     if (call->kind == Call::Kind::open) {
       call->state = Call::State::started;
+      call->inTee.emplace();
       const int error = callers_->post({runTask, call.get()});
       if (error != 0) {
+        call->inTee.reset();
         call->answer.fail({Operation::thread, error});
         return false;
       }
@@ -143,6 +145,8 @@ void Context::runSync(Call& call) {
   } else if (closing()) {
     call.answer.status = status::kClosed;
     return;
+  } else {
+    call.inTee.emplace();
   }
   if (begin(call)) execute(call);
   conclude(call);
@@ -292,6 +296,7 @@ void Context::opened(Call& call, uint32_t id) {
 
 // What comes after the ioctl, but for the next call's turn.
 void Context::conclude(Call& call) {
+  call.inTee.reset();
   call.releaseShared();
   if (call.slot) temporary_->ended(*call.slot);
   std::lock_guard<std::mutex> lock(mutex_);
@@ -453,7 +458,7 @@ void Context::callReleased() {
   if (closer_->post({run, self}) != 0) run(self);
 }
 
-// Behind the ends of all registrations, which went to the same thread.
+// Behind the ends of registrations that were left to this thread.
 void Context::finalize() {
   temporary_->clear();
   fd_.reset();

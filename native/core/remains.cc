@@ -4,7 +4,7 @@
 #include <mutex>
 #include <utility>
 
-#include "tee.h"
+#include "in_tee.h"
 
 namespace core {
 
@@ -41,7 +41,7 @@ void run(void* what) {
 
 void Remains::leaveTo(Threads& threads, Remains remains) {
   if (!remains.keeper && !remains.pages && !remains.fd.valid()) return;
-  if (callsInTee() == 0) {
+  if (!InTee::any()) {
     letGo(remains);
     return;
   }

@@ -1,5 +1,5 @@
-// What is left of a closed handle. The end of a registration waits for a free thread of the TEE: as long as
-// calls of this process are in the TEE it is left to a thread that may block.
+// What is left of a closed handle. The end of a registration waits for a free thread of the TEE: while calls
+// of this process are in the TEE it is left to a thread that may block.
 #pragma once
 
 #include <cerrno>
@@ -12,7 +12,7 @@
 
 namespace core {
 
-// Let go of in the order: descriptor, pages, keeper.
+// What a handle held. It is let go of in the order: descriptor, pages, keeper.
 struct Remains {
   std::shared_ptr<void> keeper;
   std::shared_ptr<Mapping> pages;
@@ -25,7 +25,8 @@ struct Remains {
   static bool settle(std::chrono::milliseconds most);
 };
 
-// A request for memory that may fail only because what was closed before is not let go of yet.
+// A request for memory that may fail only because what was closed before is not let go of yet. It waits for
+// that, well under a second in all.
 //
 // It does not compete with that: when two callers wait for one of OP-TEE's threads, the kernel's driver can
 // wake the wrong one up, which then is idle until a third call ends (drivers/tee/optee/call.c,
@@ -36,7 +37,7 @@ auto withRoom(Request request) {
   std::chrono::milliseconds wait(20);
   bool waited = Remains::settle(wait);
   auto answer = request();
-  while (waited && !answer.ok() && wait < std::chrono::seconds(1)) {
+  while (waited && !answer.ok() && wait < std::chrono::milliseconds(320)) {
     const int error = answer.failure().error;
     // EINVAL is what the kernel makes of a TEE that is out of memory.
     if (error != EINVAL && error != ENOMEM) break;

@@ -32,6 +32,7 @@ class SessionQueue {
     current_ = waiting_.front();
     waiting_.pop_front();
     current_->state = Call::State::started;
+    current_->inTee.emplace();
     return current_;
   }
 

@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
-#include <atomic>
-
 namespace core {
 
 namespace {
@@ -16,16 +14,8 @@ Result<TeeShm> owned(int fd, int32_t id, uint64_t size, Operation operation) {
   return TeeShm{UniqueFd(fd), id, size};
 }
 
-std::atomic<unsigned> inTee{0};
-
-struct InTee {
-  InTee() { inTee.fetch_add(1, std::memory_order_relaxed); }
-  ~InTee() { inTee.fetch_sub(1, std::memory_order_relaxed); }
-};
-
 template <typename Message>
 int call(int device, unsigned long request, Message& message) {
-  const InTee here;
   uapi::tee_ioctl_buf_data data{};
   data.buf_ptr = reinterpret_cast<uintptr_t>(&message);
   data.buf_len = sizeof(message.arg) + message.arg.num_params * sizeof(message.params[0]);
@@ -33,10 +23,6 @@ int call(int device, unsigned long request, Message& message) {
 }
 
 }  // namespace
-
-unsigned callsInTee() {
-  return inTee.load(std::memory_order_relaxed);
-}
 
 Result<UniqueFd> openFile(const char* path, int flags) {
   int fd = open(path, flags | O_CLOEXEC);
@@ -96,7 +82,6 @@ int cancel(int device, uint32_t session) {
 }
 
 Failure closeSession(int device, uint32_t session) {
-  const InTee here;
   uapi::tee_ioctl_close_session_arg arg{};
   arg.session = session;
   if (ioctl(device, uapi::kTeeIocCloseSession, &arg) < 0) return Failure::last(Operation::closeSession);

@@ -29,9 +29,6 @@ struct TeeShm {
   uint64_t size = 0;
 };
 
-// How many opens, invokes and closes of sessions this process has in their ioctls.
-unsigned callsInTee();
-
 Result<UniqueFd> openFile(const char* path, int flags);
 Result<uapi::tee_ioctl_version_data> version(int device);
 Result<TeeShm> shmAlloc(int device, uint64_t size);

@@ -53,14 +53,15 @@ class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
   TemporaryMemory(uint64_t bound, bool registration, std::shared_ptr<Threads> closer)
       : bound_(bound), registration_(registration), closer_(std::move(closer)) {}
 
-  // A slot of at least that many bytes (whole pages) for a call of that session. Never blocks on the TEE.
+  // A slot of at least that many bytes (whole pages) for a call of that session. Blocks no longer than
+  // Remains::leaveTo, which it may need for idle slots.
   Result<std::unique_ptr<Slot>> take(size_t bytes, uint64_t session);
   // Makes the slot known to the TEE, if it is not yet. Can block.
   Failure prepare(Slot& slot, int device);
   // The call has ended, its outputs are still there: ends the registration of a slot that is not kept. Can
   // block.
   void ended(Slot& slot);
-  // Takes it back. Does not block.
+  // Takes it back. Blocks no longer than Remains::leaveTo.
   void give(std::unique_ptr<Slot> slot, bool wipe);
   // Ends all registrations that no call uses, and keeps no more. Can block.
   void clear();
@@ -73,7 +74,6 @@ class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
   using Slots = std::vector<std::unique_ptr<Slot>>;
 
   void makeRoom(size_t bytes, Slots& dropped);
-  // Without blocking.
   void drop(Slots dropped);
   void trimLater();
   void trim();

@@ -96,6 +96,7 @@ describe('a process that ends in the middle of a call', () => {
     const running = spawn(process.execPath, [path, 'return'], { stdio: ['ignore', 'pipe', 'ignore'] });
     const ended = new Promise((resolve) => running.on('exit', (...how) => resolve(how)));
     await new Promise((resolve) => running.stdout?.once('data', resolve));
+    await delay(200);
     running.kill(signal);
     expect(await ended).toEqual([null, signal]);
     await stillWorks();

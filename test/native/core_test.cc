@@ -13,6 +13,7 @@
 
 #include "../../native/core/completions.h"
 #include "../../native/core/context.h"
+#include "../../native/core/shared_memory.h"
 #include "executor.h"
 
 using namespace core;
@@ -413,6 +414,81 @@ void temporaryMemoryIsReusedBoundedAndClean() {
   CHECK(!memory->take(SIZE_MAX / 2, 1).ok());
 }
 
+// A task that keeps the thread for ends of registrations busy until it is let go of.
+class Obstacle {
+ public:
+  explicit Obstacle(const std::shared_ptr<Threads>& threads) {
+    CHECK(threads->post({run, new std::future<void>(gone_.get_future())}) == 0);
+  }
+  void remove() { gone_.set_value(); }
+
+ private:
+  static void run(void* gone) {
+    std::unique_ptr<std::future<void>>(static_cast<std::future<void>*>(gone))->wait();
+  }
+
+  std::promise<void> gone_;
+};
+
+void memoryClosedBesideACallIsLeftToAThread() {
+  User user;
+  const auto session = user.openSync();
+  uint8_t bytes[16];
+  std::weak_ptr<void> kept;
+  const auto add = [&] {
+    auto keeper = std::make_shared<int>();
+    kept = keeper;
+    return registerSharedMemory(user.context(), bytes, sizeof(bytes), std::move(keeper));
+  };
+  const auto registered = [] { return executor::log().size(); };
+
+  add();
+  CHECK(kept.expired());  // no call in the TEE: at once
+  executor::reset();
+  executor::refuseRegistrations(1);
+  CHECK(!add().ok());  // nothing is left that could make room
+  CHECK(registered() == 1);
+
+  const uint64_t call = user.invoke(session, executor::kBlock);
+  executor::waitFor(invoked(session, executor::kBlock));
+  Obstacle first(user.context()->closer());
+  add();
+  CHECK(!kept.expired());
+  const size_t before = registered();
+  executor::refuseRegistrations(2);
+  CHECK(add().ok());  // is tried again, and closed at once
+  CHECK(registered() == before + 3);
+  executor::refuseRegistrations(100);
+  const auto refused = add();
+  CHECK(!refused.ok() && refused.failure().error == ENOMEM);  // not for ever
+  executor::refuseRegistrations(0);
+  executor::release();
+  user.answer(call);
+  first.remove();
+  add();
+  eventually([&] { return kept.expired(); });
+  user.answer(user.closeContext());
+}
+
+// From its turn on: a call that waits for its thread is about to be in the TEE.
+void aCallThatHasItsTurnCounts() {
+  User user(1);
+  const auto first = user.openSync(), second = user.openSync();
+  executor::reset();
+  CHECK(!InTee::any());
+  const uint64_t blocked = user.invoke(first, executor::kBlock);
+  CHECK(InTee::any());
+  const uint64_t waiting = user.invoke(second, 1);
+  executor::release();
+  user.answer(blocked);
+  user.answer(waiting);
+  CHECK(!InTee::any());
+  user.invokeSync(first, 2);
+  CHECK(!InTee::any());
+  user.answer(user.closeContext());
+  CHECK(!InTee::any());
+}
+
 void idleMemoryAndThreadsGo() {
   User user;
   const auto session = user.openSync();
@@ -488,6 +564,8 @@ int main(int argc, char**) {
   anOpenThatArrivesInAClosingContextIsClosed();
   anEnvironmentsEndDropsWhatHasNotBegun();
   temporaryMemoryIsReusedBoundedAndClean();
+  memoryClosedBesideACallIsLeftToAThread();
+  aCallThatHasItsTurnCounts();
   for (unsigned seed = 0; seed < 30; seed++) {
     std::weak_ptr<Context> left;
     anythingGoes(seed, left);

@@ -24,6 +24,7 @@ bool openBlocked = false;
 uint32_t sessions = 0;
 unsigned inside = 0;
 unsigned mostInside = 0;
+unsigned refused = 0;
 
 void note(const std::string& entry) {
   entries.push_back(entry);
@@ -73,6 +74,11 @@ void blockOpen(bool block) {
   changed.notify_all();
 }
 
+void refuseRegistrations(unsigned count) {
+  std::lock_guard<std::mutex> lock(mutex);
+  refused = count;
+}
+
 unsigned most() {
   std::lock_guard<std::mutex> lock(mutex);
   return mostInside;
@@ -83,11 +89,6 @@ unsigned most() {
 namespace core {
 
 using namespace executor;
-
-unsigned callsInTee() {
-  std::lock_guard<std::mutex> lock(mutex);
-  return inside;
-}
 
 Result<UniqueFd> openFile(const char*, int) {
   return UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC));
@@ -109,6 +110,10 @@ Result<TeeShm> shmRegister(int device, const void*, uint64_t length) {
   {
     std::lock_guard<std::mutex> lock(mutex);
     note("register");
+    if (refused != 0) {
+      refused--;
+      return Failure{Operation::shmRegister, ENOMEM};
+    }
   }
   return TeeShm{UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC)), 1, length};
 }
@@ -161,6 +166,7 @@ int cancel(int device, uint32_t session) {
 Failure closeSession(int device, uint32_t session) {
   if (fcntl(device, F_GETFD) < 0) return Failure::last(Operation::closeSession);
   std::lock_guard<std::mutex> lock(mutex);
+  Inside in;
   note("close " + std::to_string(session));
   return {};
 }

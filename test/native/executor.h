@@ -27,6 +27,8 @@ void release();
 void blockCancel(bool block);
 // Opens block, too.
 void blockOpen(bool block);
+// The next registrations fail with ENOMEM, so many.
+void refuseRegistrations(unsigned count);
 // How many calls are in the executor at once, at most, since reset().
 unsigned most();
 

@@ -26,7 +26,10 @@ export interface PrepareOptions {
   machine?: MachineName | undefined;
   /** Major version of the guest's Node.js; default 24. */
   node?: NodeVersion | undefined;
-  /** Memory of the guest in MiB, 576 at least (the firmware loads the kernel above 512), 1024 at least for `static` and `dmabuf`; default 1024. */
+  /**
+   * Memory of the guest in MiB, 576 at least (the firmware loads the kernel above 512), 1024 at least for `static` and
+   * `dmabuf`; default 1024.
+   */
   memory?: number | undefined;
   /** Processors of the guest, 1 to 4, which is what OP-TEE and TF-A have room for; default 2. */
   cpus?: number | undefined;

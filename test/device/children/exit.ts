@@ -6,8 +6,8 @@ import { TEST_TA_WAIT } from '../../support/test-ta.js';
 async function main(how: string): Promise<void> {
   const tee = TeeContext.open();
   const session = await tee.openSession(TEST_TA);
-  console.log('"begun"');
   const call = session.invoke(TEST_TA_WAIT, [value.in(1000)]).then(() => console.log('"answered"'));
+  console.log('"begun"');
   setTimeout(() => {
     if (how === 'exit') process.exit(5);
     if (how === 'throw') throw new Error('thrown on purpose');
