@@ -12,16 +12,21 @@ import { measureMemory } from './memory';
 import { measureResponsiveness } from './responsiveness';
 import type { CaseResult, Run, Subject } from './results';
 import { CServer } from './server';
-import { median, summarize } from './statistics';
+import { summarize } from './statistics';
 
-/** Makes so many calls and tells the nanoseconds of each. */
-type Batch = (calls: number) => Promise<number[]>;
+/** Makes so many times so many calls, one after the other, and tells the nanoseconds of one of them, each time. */
+type Measure = (times: number, calls: number) => Promise<number[]>;
 
 interface Plan {
   readonly rounds: number;
-  /** Of a case whose share is 1. */
+  /** How often in a round. */
+  readonly times: number;
+  /**
+   * Between two looks at the clock, of a case whose share is 1. Several, for a look takes JavaScript much longer than
+   * C, and in an emulator longest right after a call of the TEE: it is no part of the call.
+   */
   readonly calls: number;
-  /** Unmeasured ones before those of each turn: caches are still full of what another process did. */
+  /** Unmeasured ones before those of each round: caches are still full of what another process did. */
   readonly settle: number;
   /** Before the first round. */
   readonly warmUp: number;
@@ -29,67 +34,52 @@ interface Plan {
   readonly compiled: number;
 }
 
-const FULL: Plan = { rounds: 7, calls: 40, settle: 15, warmUp: 100, compiled: 1000 };
-const QUICK: Plan = { rounds: 1, calls: 3, settle: 0, warmUp: 0, compiled: 0 };
+const FULL: Plan = { rounds: 24, times: 2, calls: 8, settle: 8, warmUp: 100, compiled: 1000 };
+const QUICK: Plan = { rounds: 1, times: 3, calls: 1, settle: 0, warmUp: 0, compiled: 0 };
 
 const note = (text: string): void => void process.stderr.write(`${text}\n`);
 
-function fromC(server: CServer, name: string, client: string): Batch {
-  return (calls) => server.measure(name, client, calls);
+function fromC(server: CServer, name: string, client: string): Measure {
+  return (times, calls) => server.measure(name, client, times, calls);
 }
 
-/**
- * What a look at the clock costs here, in milliseconds: a thousand instructions and more in JavaScript, where C
- * needs fifty. It is no part of a call, so it is taken off.
- */
-function clockCost(): number {
-  const costs: number[] = [];
-  for (let i = 0; i < 25; i++) {
-    const start = performance.now();
-    costs.push(performance.now() - start);
-  }
-  return median(costs);
-}
-
-function timeSync(call: () => void): Batch {
-  return (calls) => {
-    const clock = clockCost();
-    const ns: number[] = new Array<number>(calls);
-    for (let i = 0; i < calls; i++) {
+function timeSync(call: () => void): Measure {
+  return (times, calls) => {
+    const ns: number[] = [];
+    for (let i = 0; i < times; i++) {
       const start = performance.now();
-      call();
-      ns[i] = (performance.now() - start - clock) * 1e6;
+      for (let j = 0; j < calls; j++) call();
+      ns.push(((performance.now() - start) * 1e6) / calls);
     }
     return Promise.resolve(ns);
   };
 }
 
-function timeAsync(call: () => Promise<unknown>): Batch {
-  return async (calls) => {
-    const clock = clockCost();
-    const ns: number[] = new Array<number>(calls);
-    for (let i = 0; i < calls; i++) {
+function timeAsync(call: () => Promise<unknown>): Measure {
+  return async (times, calls) => {
+    const ns: number[] = [];
+    for (let i = 0; i < times; i++) {
       const start = performance.now();
-      await call();
-      ns[i] = (performance.now() - start - clock) * 1e6;
+      for (let j = 0; j < calls; j++) await call();
+      ns.push(((performance.now() - start) * 1e6) / calls);
     }
     return ns;
   };
 }
 
 /** All subjects in turns, in another order each round, so that whatever changes meanwhile meets all of them. */
-async function inTurns(batches: [Subject, Batch][], plan: Plan): Promise<CaseResult> {
-  const { rounds, calls, settle, warmUp, compiled } = plan;
-  const all = new Map<Subject, number[]>(batches.map(([subject]) => [subject, []]));
-  for (const [subject, batch] of batches) {
+async function inTurns(subjects: [Subject, Measure][], plan: Plan): Promise<CaseResult> {
+  const { rounds, times, calls, settle, warmUp, compiled } = plan;
+  const all = new Map<Subject, number[]>(subjects.map(([subject]) => [subject, []]));
+  for (const [subject, measure] of subjects) {
     const first = subject === 'sync' || subject === 'async' ? compiled : warmUp;
-    if (first > 0) await batch(first);
+    if (first > 0) await measure(1, first);
   }
   for (let round = 0; round < rounds; round++) {
-    for (let i = 0; i < batches.length; i++) {
-      const [subject, batch] = batches[(i + round) % batches.length];
-      if (settle > 0) await batch(settle);
-      all.get(subject)?.push(...(await batch(calls)));
+    for (let i = 0; i < subjects.length; i++) {
+      const [subject, measure] = subjects[(i + round) % subjects.length];
+      if (settle > 0) await measure(1, settle);
+      all.get(subject)?.push(...(await measure(times, calls)));
     }
   }
   return Object.fromEntries([...all].map(([subject, ns]) => [subject, summarize(ns)]));
@@ -103,17 +93,17 @@ async function measureCase(
   server: CServer,
 ): Promise<CaseResult> {
   const prepared = bench.prepare(tee, session);
-  const batches: [Subject, Batch][] = [
+  const subjects: [Subject, Measure][] = [
     ['ioctl', fromC(server, bench.name, 'ioctl')],
     ['libteec', fromC(server, bench.name, 'libteec')],
   ];
-  if (bench.handover) batches.push(['handover', fromC(server, bench.name, 'handover')]);
-  if (prepared.sync) batches.push(['sync', timeSync(prepared.sync)]);
-  batches.push(['libteec again', fromC(server, bench.name, 'libteec')]);
-  if (prepared.async) batches.push(['async', timeAsync(prepared.async)]);
+  if (bench.handover) subjects.push(['handover', fromC(server, bench.name, 'handover')]);
+  if (prepared.sync) subjects.push(['sync', timeSync(prepared.sync)]);
+  subjects.push(['libteec again', fromC(server, bench.name, 'libteec')]);
+  if (prepared.async) subjects.push(['async', timeAsync(prepared.async)]);
   try {
     const share = (calls: number): number => Math.max(1, Math.round(calls * bench.share));
-    return await inTurns(batches, {
+    return await inTurns(subjects, {
       ...plan,
       calls: share(plan.calls),
       settle: Math.round(plan.settle * bench.share),
@@ -131,14 +121,14 @@ async function measureParallel(plan: Plan, tee: TeeContext, server: CServer): Pr
   const { name } = PARALLEL;
   const opening = Array.from({ length: PARALLEL.sessions }, () => tee.openSession(NODE_OPTEE_TEST_TA_UUID));
   const sessions = await Promise.all(opening);
-  const eightDeep: Batch = async (calls) => {
+  const eightDeep: Measure = async (times, calls) => {
     const start = performance.now();
     await Promise.all(
       sessions.map(async (session) => {
-        for (let i = 0; i < calls; i++) await session.invoke(TEST_TA_NOTHING);
+        for (let i = 0; i < times * calls; i++) await session.invoke(TEST_TA_NOTHING);
       }),
     );
-    return [((performance.now() - start) * 1e6) / (calls * sessions.length)];
+    return [((performance.now() - start) * 1e6) / (times * calls * sessions.length)];
   };
   try {
     return await inTurns(
@@ -151,7 +141,8 @@ async function measureParallel(plan: Plan, tee: TeeContext, server: CServer): Pr
       // The C side's threads and sessions are new each turn, so their warm-up is in the turn.
       {
         rounds: Math.ceil(plan.rounds / 2),
-        calls: plan.calls * 3,
+        times: plan.times,
+        calls: plan.calls * 2,
         settle: 0,
         warmUp: plan.warmUp,
         compiled: plan.compiled / 4,

@@ -55,7 +55,7 @@ function responsiveness(runs: readonly Run[]): string[] {
       `median ${micro(middle)}, 99 % ${micro(p99)}, worst ${micro(worst)}`;
     return [
       `fs.readFile, 64 KiB: ${micro(readFile.idle.median)} idle, ${micro(readFile.blocked.median)} under ` +
-        `${readFile.calls} blocked calls (${readFile.idle.calls} and ${readFile.blocked.calls} reads)`,
+        `${readFile.calls} blocked calls (${readFile.idle.measurements} and ${readFile.blocked.measurements} reads)`,
       `a timer of 5 ms is late by: idle ${late(timer.idle)}; 8 deep ${late(timer.load)}`,
     ];
   });

@@ -32,9 +32,9 @@ export class CServer {
     return (await this.#ask('list'))['cases'] as string[];
   }
 
-  /** Nanoseconds of each call. */
-  async measure(name: string, client: string, rounds: number): Promise<number[]> {
-    return (await this.#ask(`${name} ${client} ${rounds}`))['ns'] as number[];
+  /** So many times so many calls: the nanoseconds of one of them, each time. */
+  async measure(name: string, client: string, times: number, calls: number): Promise<number[]> {
+    return (await this.#ask(`${name} ${client} ${times} ${calls}`))['ns'] as number[];
   }
 
   async close(): Promise<void> {

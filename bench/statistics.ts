@@ -11,13 +11,13 @@ export function median(numbers: readonly number[]): number {
   return quantile(numbers, 0.5);
 }
 
-/** Nanoseconds of a call, over all that were measured. */
+/** Nanoseconds of a call, over all measurements. */
 export interface Summary {
   readonly median: number;
-  /** A quarter of the calls took less, a quarter more than these. */
+  /** A quarter of the measurements is below the first of these, a quarter above the second. */
   readonly quartiles: readonly [number, number];
   readonly fastest: number;
-  readonly calls: number;
+  readonly measurements: number;
 }
 
 export function summarize(ns: readonly number[]): Summary {
@@ -25,6 +25,6 @@ export function summarize(ns: readonly number[]): Summary {
     median: median(ns),
     quartiles: [quantile(ns, 0.25), quantile(ns, 0.75)],
     fastest: Math.min(...ns),
-    calls: ns.length,
+    measurements: ns.length,
   };
 }

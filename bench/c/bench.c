@@ -5,8 +5,9 @@
  * A request is one line on stdin, its answer one line of JSON on stdout; the end of stdin ends the program.
  *
  * - list: {"cases":[names],"clients":[names]}
- * - CASE CLIENT ROUNDS: {"case":..., "client":..., "ns":[...]}, the nanoseconds of each of ROUNDS calls. For
- *   parallel8 one number: the time of ROUNDS calls on each of 8 threads, divided by all 8 * ROUNDS calls.
+ * - CASE CLIENT TIMES CALLS: {"case":..., "client":..., "ns":[...]}: TIMES times the time of CALLS calls,
+ * divided by CALLS. Of parallel8 one number: TIMES * CALLS calls on each of 8 threads, their time divided by
+ * all of them.
  * - anything that fails: {"error":"..."}
  *
  * Clients: `ioctl` (the bare ioctls), `libteec`, and `handover`: the bare ioctl, handed by the main thread to
@@ -33,7 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ROUNDS_MAX 1000000
+#define CALLS_MAX 1000000
 
 #define HEAP "/dev/dma_heap/protected,secure-video"
 /* Of the machine `dmabuf`. */
@@ -80,18 +81,18 @@ int alloc_protected(size_t size, int *fd) {
   return 0;
 }
 
-static int measure(const struct client *client, const struct bench_case *bench_case, unsigned int rounds,
-                   uint64_t *times) {
+static int measure(const struct client *client, const struct bench_case *bench_case, unsigned int times,
+                   unsigned int calls, uint64_t *ns) {
   void *state = NULL;
   int result = client->setup(bench_case, false, &state);
 
   if (result) return result;
   result = client->call(state);
-  for (unsigned int i = 0; i < rounds && !result; i++) {
+  for (unsigned int i = 0; i < times && !result; i++) {
     const uint64_t start = now_ns();
 
-    result = client->call(state);
-    times[i] = now_ns() - start;
+    for (unsigned int j = 0; j < calls && !result; j++) result = client->call(state);
+    ns[i] = (now_ns() - start) / calls;
   }
   client->teardown(state);
   return result;
@@ -117,7 +118,7 @@ static void answer_list(void) {
   printf("]}\n");
 }
 
-static int run(const char *case_name, const char *client_name, unsigned int rounds) {
+static int run(const char *case_name, const char *client_name, unsigned int times, unsigned int calls) {
   const struct bench_case *bench_case = find_case(case_name);
   const struct client *client = NULL;
 
@@ -126,23 +127,24 @@ static int run(const char *case_name, const char *client_name, unsigned int roun
   }
   if (!bench_case) return fail("no case '%s'", case_name);
   if (!client) return fail("no client '%s'", client_name);
-  if (rounds < 1 || rounds > ROUNDS_MAX) return fail("rounds must be 1 to %d", ROUNDS_MAX);
+  if (times < 1 || calls < 1 || times > CALLS_MAX / calls)
+    return fail("times and calls must be 1 and up, together at most %d", CALLS_MAX);
 
   const bool parallel = bench_case->kind == KIND_PARALLEL;
-  const unsigned int count = parallel ? 1 : rounds;
-  uint64_t *times = calloc(count, sizeof(*times));
+  const unsigned int count = parallel ? 1 : times;
+  uint64_t *ns = calloc(count, sizeof(*ns));
 
-  if (!times) return fail("out of memory");
+  if (!ns) return fail("out of memory");
 
-  const int result = parallel ? measure_parallel(client, bench_case, rounds, times)
-                              : measure(client, bench_case, rounds, times);
+  const int result = parallel ? measure_parallel(client, bench_case, times * calls, ns)
+                              : measure(client, bench_case, times, calls, ns);
 
   if (!result) {
     printf("{\"case\":\"%s\",\"client\":\"%s\",\"ns\":[", case_name, client_name);
-    for (unsigned int i = 0; i < count; i++) printf("%s%" PRIu64, i ? "," : "", times[i]);
+    for (unsigned int i = 0; i < count; i++) printf("%s%" PRIu64, i ? "," : "", ns[i]);
     printf("]}\n");
   }
-  free(times);
+  free(ns);
   return result;
 }
 
@@ -153,14 +155,15 @@ int main(void) {
   while (fgets(line, sizeof(line), stdin)) {
     char case_name[32] = "";
     char client_name[32] = "";
-    unsigned int rounds = 0;
+    unsigned int times = 0;
+    unsigned int calls = 0;
 
     if (!strcmp(line, "list\n"))
       answer_list();
-    else if (sscanf(line, "%31s %31s %u", case_name, client_name, &rounds) != 3) {
-      fail("a request is: CASE CLIENT ROUNDS");
+    else if (sscanf(line, "%31s %31s %u %u", case_name, client_name, &times, &calls) != 4) {
+      fail("a request is: CASE CLIENT TIMES CALLS");
       answer_failure();
-    } else if (run(case_name, client_name, rounds))
+    } else if (run(case_name, client_name, times, calls))
       answer_failure();
     fflush(stdout);
   }

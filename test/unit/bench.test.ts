@@ -21,7 +21,7 @@ const summary = (median: number) => ({
   median,
   quartiles: [median - 1, median + 1],
   fastest: median - 2,
-  calls: 9,
+  measurements: 9,
 });
 
 /** A run with one case, of medians by subject. */
@@ -40,7 +40,7 @@ describe('statistics', () => {
   });
 
   test('a summary', () => {
-    expect(summarize([5, 1, 3, 2, 4])).toEqual({ median: 3, quartiles: [2, 4], fastest: 1, calls: 5 });
+    expect(summarize([5, 1, 3, 2, 4])).toEqual({ median: 3, quartiles: [2, 4], fastest: 1, measurements: 5 });
   });
 });
 
