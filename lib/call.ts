@@ -62,7 +62,7 @@ export function failure(
     const result = numbers[at + Packet.result] as number;
     const originCode = numbers[at + Packet.origin] as number;
     const staleCancel = ((numbers[at + Packet.flags] as number) & AnswerFlags.staleCancel) !== 0;
-    const found = unpackFailed(numbers, at, params, outputs, first);
+    const found = unpackFailed(n, numbers, at, params, outputs, first);
     const opening = command === undefined;
     return new TeeError({
       result,
@@ -127,7 +127,7 @@ export function settled<T>(
       if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
       const numbers = n.records;
       if (numbers[at + Packet.status] === Status.answered && numbers[at + Packet.result] === 0) {
-        resolve(finish(unpack(numbers, at, params, outputs, first), at));
+        resolve(finish(unpack(n, numbers, at, params, outputs, first), at));
         return;
       }
       const error = failure(n, numbers, at, outputs, first, caller, command, params);

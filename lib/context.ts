@@ -12,7 +12,7 @@ import { DmaBuf } from './dma-buf.js';
 import { closedError, invalidArgType, notSupported, TeeSystemError } from './errors.js';
 import { NO_DRIVER } from './hints.js';
 import { Login } from './login.js';
-import { unwatch, watch } from './lost-handles.js';
+import { watch } from './lost-handles.js';
 import { native, Packet, RequestFlags, Status } from './native.js';
 import type { ContextData, ContextHandle, Native, SessionHandle } from './native.js';
 import { pack, unpack, type Params } from './parameters.js';
@@ -76,7 +76,11 @@ export class TeeContext {
     this.#registration = registration && this.version.capabilities.registeredMemory;
     const handle = data.context;
     this.#handle = handle;
-    watch(this, `A TeeContext of ${path}`, () => n.closeContext(handle) !== 0);
+    watch(
+      this,
+      () => `A TeeContext of ${path}`,
+      () => n.closeContext(handle) !== 0,
+    );
   }
 
   /**
@@ -194,7 +198,7 @@ export class TeeContext {
       throw failure(n, packet, 0, outputs, 0, caller, undefined, params);
     }
     const handle = packet[Packet.handle] as SessionHandle;
-    return Session.make(n, this, handle, caller, unpack(packet, 0, params, outputs, 0));
+    return Session.make(n, this, handle, caller, unpack(n, packet, 0, params, outputs, 0));
   }
 
   #pack(
@@ -267,7 +271,6 @@ export class TeeContext {
     if (this.#closing === undefined) {
       const id = this.#handle === 0 ? 0 : this.#n.closeContext(this.#handle);
       this.#handle = 0;
-      unwatch(this);
       this.#closing =
         id === 0 ? Promise.resolve() : ended(this.#n, id, 'TEE_IOC_CLOSE_SESSION', this.version);
     }

@@ -1,5 +1,5 @@
 import { closedError, describeErrno, invalidArgValue, notSupported, TeeSystemError } from './errors.js';
-import { unwatch, watch } from './lost-handles.js';
+import { watch } from './lost-handles.js';
 import { native } from './native.js';
 import type { DmaBufData, DmaBufHandle, Failure, Native } from './native.js';
 import { checkBoolean, checkFd, checkOptions } from './validate.js';
@@ -24,7 +24,11 @@ export class DmaBuf {
     this.#fd = data.fd;
     const handle = data.buf;
     this.#handle = handle;
-    watch(this, `A DmaBuf of ${data.size} bytes`, () => n.close(handle));
+    watch(
+      this,
+      () => `A DmaBuf of ${data.size} bytes`,
+      () => n.close(handle),
+    );
   }
 
   /** @internal */
@@ -124,7 +128,6 @@ export class DmaBuf {
     this.#n.close(this.#handle);
     this.#handle = 0;
     this.#fd = -1;
-    unwatch(this);
   }
 
   [Symbol.dispose](): void {

@@ -1,7 +1,7 @@
 import { DmaBuf } from './dma-buf.js';
 import { closedError, describeErrno, invalidArgType, invalidArgValue, TeeSystemError } from './errors.js';
 import { DMA_HEAP_FOLDER, listDmaHeaps, openHint } from './hints.js';
-import { unwatch, watch } from './lost-handles.js';
+import { watch } from './lost-handles.js';
 import { native } from './native.js';
 import type { DmaHeapHandle, Native } from './native.js';
 import { checkInteger } from './validate.js';
@@ -20,7 +20,11 @@ export class DmaHeap {
     this.#n = n;
     this.#path = path;
     this.#handle = handle;
-    watch(this, `A DmaHeap (${name})`, () => n.close(handle));
+    watch(
+      this,
+      () => `A DmaHeap (${name})`,
+      () => n.close(handle),
+    );
   }
 
   /** The names of this machine's heaps, sorted. Those that begin with `protected,` are a TEE's. */
@@ -83,7 +87,6 @@ export class DmaHeap {
     if (this.#handle === 0) return;
     this.#n.close(this.#handle);
     this.#handle = 0;
-    unwatch(this);
   }
 
   [Symbol.dispose](): void {

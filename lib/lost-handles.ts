@@ -6,13 +6,13 @@
  * @internal
  */
 interface Handle {
-  readonly what: string;
+  readonly what: () => string;
   readonly close: () => boolean;
 }
 
 const registry = new FinalizationRegistry<Handle>(({ what, close }) => {
   if (!close()) return; // it went with its context
-  process.emitWarning(`${what} was closed by the garbage collector; close it when it is no longer needed`, {
+  process.emitWarning(`${what()} was closed by the garbage collector; close it when it is no longer needed`, {
     type: 'ResourceWarning',
     code: 'TEE_HANDLE_NOT_CLOSED',
   });
@@ -21,13 +21,9 @@ const registry = new FinalizationRegistry<Handle>(({ what, close }) => {
 /**
  * @param owner the object that wraps the handle
  * @param what it is, for the warning: "A Session with TA 8aaaf200-…"
- * @param close closes the handle and says if it was still open; must not hold the owner, or it would live for ever
+ * @param close closes the handle and says if it was still open, which it is not if its owner closed it. Neither
+ *   function may hold the owner, or it would live for ever
  */
-export function watch(owner: object, what: string, close: () => boolean): void {
-  registry.register(owner, { what, close }, owner);
-}
-
-/** Its owner was closed properly. */
-export function unwatch(owner: object): void {
-  registry.unregister(owner);
+export function watch(owner: object, what: () => string, close: () => boolean): void {
+  registry.register(owner, { what, close });
 }

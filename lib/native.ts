@@ -15,7 +15,9 @@
  * **The hot path** (open and invoke) takes its numbers from {@link Native.packet} and its bytes as arguments.
  * `packet` is one array for all calls, free again as soon as the function has returned. A blocking call
  * leaves its answer there; an asynchronous one answers by a record of the same layout in
- * {@link Native.records}, handed to the function that was put into {@link Native.settle}.
+ * {@link Native.records}, handed to the function that was put into {@link Native.settle}. Small outputs come in
+ * {@link Native.bytes}. All three are over SharedArrayBuffers, which cannot be detached, so C++ need not ask anew
+ * where they are.
  *
  * @internal
  */
@@ -76,9 +78,22 @@ export const enum Param {
    * of the bytes that were passed); out, the size as the TEE reported it, which can be more than was given.
    */
   b = 2,
-  /** Shared memory: in, its {@link SharedMemoryHandle}. */
+  /**
+   * Shared memory: in, its {@link SharedMemoryHandle}. Temporary out and inout: out, where in {@link Native.bytes} the
+   * output begins, or -1: then it is in the call's {@link Outputs}, if there is any.
+   */
   memory = 3,
   stride = 4,
+}
+
+/** What is at which index of {@link Native.packet} when a function that makes shared memory has returned a handle. */
+export const enum MemoryAnswer {
+  /** The kernel's id, valid on this context only. */
+  id = 8,
+  /** The tee_shm descriptor, close-on-exec. Ours: it is closed by close() or soon after, never by the caller. */
+  fd = 9,
+  /** Bytes that can be used: what was asked, or less if the kernel said less. A dma-buf's own size. */
+  size = 10,
 }
 
 /** The low four bits are the kernel's TEE_IOCTL_PARAM_ATTR_TYPE_*. */
@@ -135,14 +150,17 @@ export const enum Status {
 
 /** A system call that failed. `errno` is positive here. */
 export interface Failure {
-  /** 'TEE_IOC_SHM_REGISTER', 'open', 'memfd_create', … ; 'argument NAME': the addon was misused (a bug of ours). */
+  /**
+   * 'TEE_IOC_SHM_REGISTER', 'open', 'memfd_create', … ; 'argument' or 'argument NAME': the addon was misused (a bug of
+   * ours); 'handle': it has no more handles.
+   */
   readonly operation: string;
   /** 'open', 'ioctl', 'mmap', … */
   readonly syscall: string;
   readonly errno: number;
 }
 
-/** The fresh arrays of temporary out and inout parameters, at the index of their parameter. */
+/** The fresh arrays of large temporary out and inout parameters, at the index of their parameter. */
 export type Outputs = (Uint8Array<ArrayBuffer> | undefined)[];
 
 /**
@@ -174,16 +192,6 @@ export interface ContextData {
   readonly implementationCapabilities: number;
   /** gen_caps: TEE_GEN_CAP_*. */
   readonly generalCapabilities: number;
-}
-
-export interface SharedMemoryData {
-  readonly memory: SharedMemoryHandle;
-  /** The kernel's id, valid on this context only. */
-  readonly id: number;
-  /** The tee_shm descriptor, close-on-exec. Ours: it is closed soon after close(), never by the caller. */
-  readonly fd: number;
-  /** Bytes that can be used: what was asked, or less if the kernel said less. A dma-buf's own size. */
-  readonly size: number;
 }
 
 export interface DmaBufData {
@@ -287,21 +295,23 @@ export interface Functions {
    * SHM_ALLOC and its mapping where the TEE cannot register. Zeroed. Blocks while all of OP-TEE's threads are
    * busy, as the two below do.
    * @param size in bytes, 1 and up
+   * @returns the handle, with a {@link MemoryAnswer} in the packet; or 0, with the reason there for {@link refusal}.
+   *   The same for the two below
    */
-  allocSharedMemory(context: ContextHandle, size: number): SharedMemoryData | Failure;
+  allocSharedMemory(context: ContextHandle, size: number): SharedMemoryHandle | 0;
 
   /**
-   * Registers the bytes of a view over a SharedArrayBuffer (anything else: Failure 'argument'). The view is
+   * Registers the bytes of a view over a SharedArrayBuffer (anything else is refused). The view is
    * held, and its memory kept, until the registration has ended and the calls that use it have, even when
    * the environment ends before.
    */
-  registerSharedMemory(context: ContextHandle, view: Uint8Array): SharedMemoryData | Failure;
+  registerSharedMemory(context: ContextHandle, view: Uint8Array): SharedMemoryHandle | 0;
 
   /**
    * Registers a dma-buf (SHM_REGISTER_FD).
    * @param fd stays the caller's and may be closed afterwards
    */
-  registerDmaBuf(context: ContextHandle, fd: number): SharedMemoryData | Failure;
+  registerDmaBuf(context: ContextHandle, fd: number): SharedMemoryHandle | 0;
 
   /**
    * An ArrayBuffer over the pages of allocated shared memory: the same one as long as it is alive. Undefined
@@ -361,6 +371,8 @@ export interface Native extends Functions {
   readonly packet: Float64Array;
   /** The records of calls that have ended, valid inside a {@link Settle}. */
   readonly records: Float64Array;
+  /** Small outputs, at `Param.memory`: of the call or the records that were answered last. */
+  readonly bytes: Uint8Array;
   /** What to do when a call has ended: put in right after the function that started it returned its id. */
   readonly settle: Map<number, Settle>;
 }
@@ -375,12 +387,16 @@ interface Addon {
   attach(
     packet: Float64Array,
     records: Float64Array,
+    bytes: Uint8Array,
     deliver: (count: number, outputs: Outputs | undefined) => void,
   ): Functions;
 }
 
 /** How many records one delivery holds at most. */
 const BATCH = 64;
+
+/** How many bytes small outputs take at most, of one delivery. */
+const BYTES = 65536;
 
 let loaded: Native | undefined;
 
@@ -394,10 +410,13 @@ export function native(): Native {
 }
 
 function attach(addon: Addon): Native {
-  const packet = new Float64Array(Packet.length);
-  const records = new Float64Array(Packet.length * BATCH);
+  const numbers = (count: number): Float64Array =>
+    new Float64Array(new SharedArrayBuffer(count * Float64Array.BYTES_PER_ELEMENT));
+  const packet = numbers(Packet.length);
+  const records = numbers(Packet.length * BATCH);
+  const bytes = new Uint8Array(new SharedArrayBuffer(BYTES));
   const settle = new Map<number, Settle>();
-  const functions = addon.attach(packet, records, (count, outputs) => {
+  const functions = addon.attach(packet, records, bytes, (count, outputs) => {
     for (let i = 0; i < count; i++) {
       const at = i * Packet.length;
       const call = records[at + Packet.call] as number;
@@ -406,7 +425,17 @@ function attach(addon: Addon): Native {
       done?.(at, outputs, i * 4);
     }
   });
-  return Object.assign(functions, { packet, records, settle });
+  return Object.assign(functions, { packet, records, bytes, settle });
+}
+
+/** Why a function that makes shared memory returned 0. */
+export function refusal(n: Native): Failure {
+  const named = n.operations[n.packet[Packet.detail] as number];
+  return {
+    operation: named?.operation ?? 'unknown',
+    syscall: named?.syscall ?? 'unknown',
+    errno: n.packet[Packet.status] as number,
+  };
 }
 
 function loadAddon(): Addon {

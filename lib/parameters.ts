@@ -191,11 +191,13 @@ function changed(i: number, param: Parameter<unknown>): Error {
 
 /**
  * What a call that succeeded brought back.
+ * @param n whose bytes have the small outputs
  * @param numbers the packet, or the records
  * @param at where the record begins
  * @param first the index of the first parameter in `outputs`
  */
 export function unpack(
+  n: Native,
   numbers: Float64Array,
   at: number,
   params: Params,
@@ -212,7 +214,7 @@ export function unpack(
         break;
       case ParamKind.temporaryOut:
       case ParamKind.temporaryInout:
-        found.push(outputs?.[first + i] ?? new Uint8Array(0));
+        found.push(outputBytes(n, numbers, p, param, outputs?.[first + i]) ?? new Uint8Array(0));
         break;
       case ParamKind.sharedOut:
       case ParamKind.sharedInout:
@@ -226,8 +228,23 @@ export function unpack(
   return found;
 }
 
+/** The bytes of a temporary output, if there are any: of small ones a copy, of large ones the array that came. */
+function outputBytes(
+  n: Native,
+  numbers: Float64Array,
+  p: number,
+  param: Parameter<unknown>,
+  large: Uint8Array | undefined,
+): Uint8Array | undefined {
+  const from = numbers[p + Param.memory] as number;
+  if (from < 0) return large;
+  // A TA can claim more than it was given room for.
+  return n.bytes.slice(from, from + Math.min(numbers[p + Param.b] as number, param.b));
+}
+
 /** What a call that failed brought back: sizes as the TA left them. Arguments as for {@link unpack}. */
 export function unpackFailed(
+  n: Native,
   numbers: Float64Array,
   at: number,
   params: Params,
@@ -237,14 +254,15 @@ export function unpackFailed(
   return params.map((param, i) => {
     const p = at + Packet.params + i * Param.stride;
     const size = numbers[p + Param.b] as number;
-    const data = outputs?.[first + i];
     switch (param?.kind) {
       case ParamKind.valueOut:
       case ParamKind.valueInout:
         return { a: numbers[p + Param.a] as number, b: size };
       case ParamKind.temporaryOut:
-      case ParamKind.temporaryInout:
+      case ParamKind.temporaryInout: {
+        const data = outputBytes(n, numbers, p, param, outputs?.[first + i]);
         return data === undefined ? { size } : { size, data };
+      }
       case ParamKind.nullOut:
       case ParamKind.nullInout:
       case ParamKind.sharedOut:

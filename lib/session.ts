@@ -3,7 +3,7 @@ import { debuglog } from 'node:util';
 import { aborted, failure, settled, type CallOptions, type Caller } from './call.js';
 import type { TeeContext } from './context.js';
 import { closedError, TeeSystemError } from './errors.js';
-import { unwatch, watch } from './lost-handles.js';
+import { watch } from './lost-handles.js';
 import { Packet, RequestFlags, Status } from './native.js';
 import type { Native, SessionHandle } from './native.js';
 import { pack, unpack, type Outputs, type Params } from './parameters.js';
@@ -55,7 +55,11 @@ export class Session<P extends Params = Params> {
     this.#caller = { uuid: caller.uuid, path: caller.path };
     this.#nullMemref = context.version.capabilities.nullMemref;
     this.#handle = handle;
-    watch(this, `A Session with TA ${caller.uuid}`, () => n.closeSession(handle) !== 0);
+    watch(
+      this,
+      () => `A Session with TA ${caller.uuid}`,
+      () => n.closeSession(handle) !== 0,
+    );
   }
 
   /** @internal */
@@ -155,7 +159,7 @@ export class Session<P extends Params = Params> {
     if (packet[Packet.status] !== Status.answered || packet[Packet.result] !== 0) {
       throw failure(n, packet, 0, outputs, 0, this.#caller, command, params);
     }
-    return unpack(packet, 0, params, outputs, 0);
+    return unpack(n, packet, 0, params, outputs, 0);
   }
 
   #pack(n: Native, command: number, params: Params, options: Pick<CallOptions, 'wipe'>): boolean {
@@ -177,7 +181,6 @@ export class Session<P extends Params = Params> {
     if (this.#closing === undefined) {
       const id = this.#handle === 0 ? 0 : this.#n.closeSession(this.#handle);
       this.#handle = 0;
-      unwatch(this);
       if (id !== 0) this.#closing = ended(this.#n, id, 'TEE_IOC_CLOSE_SESSION', this.#caller);
       else this.#closing = this.#context.closed ? this.#context.close() : Promise.resolve();
     }

@@ -10,9 +10,9 @@ import {
   TeeSystemError,
 } from './errors.js';
 import { listDmaHeaps, TEE_IS_FULL } from './hints.js';
-import { unwatch, watch } from './lost-handles.js';
-import { ParamKind } from './native.js';
-import type { ContextHandle, Failure, Native, SharedMemoryData, SharedMemoryHandle } from './native.js';
+import { watch } from './lost-handles.js';
+import { MemoryAnswer, ParamKind, refusal } from './native.js';
+import type { ContextHandle, Failure, Native, SharedMemoryHandle } from './native.js';
 import { Parameter } from './parameters.js';
 import { checkBytes, checkFd, checkInteger, checkOptions, checkRange, U32_MAX } from './validate.js';
 
@@ -47,24 +47,28 @@ export class SharedMemory {
   #handle: SharedMemoryHandle | 0;
   #buffer: ArrayBuffer | undefined;
 
-  private constructor(n: Native, context: TeeContext, origin: Origin, data: SharedMemoryData) {
+  private constructor(n: Native, context: TeeContext, origin: Origin, handle: SharedMemoryHandle) {
+    const size = n.packet[MemoryAnswer.size] as number;
     this.context = context;
-    this.id = data.id;
-    this.size = data.size;
+    this.id = n.packet[MemoryAnswer.id] as number;
+    this.size = size;
     this.#n = n;
     this.#origin = origin;
-    this.#fd = data.fd;
-    const handle = data.memory;
+    this.#fd = n.packet[MemoryAnswer.fd] as number;
     this.#handle = handle;
-    watch(this, `A SharedMemory of ${data.size} bytes`, () => n.close(handle));
+    watch(
+      this,
+      () => `A SharedMemory of ${size} bytes`,
+      () => n.close(handle),
+    );
   }
 
   /** @internal */
   static alloc(n: Native, context: TeeContext, handle: ContextHandle, size: number): SharedMemory {
     checkInteger(size, 'size', 1, U32_MAX);
-    const data = n.allocSharedMemory(handle, size);
-    if ('errno' in data) throw memoryError(data, context, `allocSharedMemory of ${size} bytes`, size);
-    return new SharedMemory(n, context, 'allocated', data);
+    const memory = n.allocSharedMemory(handle, size);
+    if (memory === 0) throw memoryError(refusal(n), context, `allocSharedMemory of ${size} bytes`, size);
+    return new SharedMemory(n, context, 'allocated', memory);
   }
 
   /** @internal */
@@ -88,9 +92,10 @@ export class SharedMemory {
     }
     if (view.byteLength === 0) throw invalidArgValue('view', undefined, 'must not be empty');
     const size = view.byteLength;
-    const data = n.registerSharedMemory(handle, view);
-    if ('errno' in data) throw memoryError(data, context, `registerSharedMemory of ${size} bytes`, size);
-    return new SharedMemory(n, context, 'registered', data);
+    const registered = n.registerSharedMemory(handle, view);
+    if (registered === 0)
+      throw memoryError(refusal(n), context, `registerSharedMemory of ${size} bytes`, size);
+    return new SharedMemory(n, context, 'registered', registered);
   }
 
   /** @internal */
@@ -110,9 +115,9 @@ export class SharedMemory {
     } else {
       throw invalidArgType('buf', 'a DmaBuf or a file descriptor', buf);
     }
-    const data = n.registerDmaBuf(handle, fd);
-    if ('errno' in data) throw dmaBufError(n, context, handle, fd, data);
-    return new SharedMemory(n, context, 'dma-buf', data);
+    const memory = n.registerDmaBuf(handle, fd);
+    if (memory === 0) throw dmaBufError(n, context, handle, fd, refusal(n));
+    return new SharedMemory(n, context, 'dma-buf', memory);
   }
 
   /** Was it, or its context, closed? */
@@ -227,7 +232,6 @@ export class SharedMemory {
     this.#n.close(this.#handle);
     this.#handle = 0;
     this.#fd = -1;
-    unwatch(this);
   }
 
   [Symbol.dispose](): void {

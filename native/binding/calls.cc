@@ -26,20 +26,6 @@ bool isMemref(uint64_t attr) {
   return attr >= uapi::kParamMemrefInput && attr <= uapi::kParamMemrefInout;
 }
 
-// A function's client and its arguments; those that were not given are undefined.
-template <size_t count>
-struct Arguments {
-  napi_value values[count];
-  Client* client = nullptr;
-
-  Arguments(napi_env env, napi_callback_info info) {
-    size_t argc = count;
-    void* data = nullptr;
-    if (napi_get_cb_info(env, info, &argc, values, nullptr, &data) == napi_ok)
-      client = static_cast<Client*>(data);
-  }
-};
-
 bool refuse(Call& call, int32_t status, uint32_t detail) {
   call.answer.status = status;
   call.answer.detail = detail;
@@ -157,24 +143,25 @@ void writeAnswer(double* record, const Call& call, double session) {
     double* to = record + packet::kParams + i * packet::kStride;
     to[packet::kA] = static_cast<double>(call.params[i].a);
     to[packet::kB] = static_cast<double>(call.params[i].b);
+    to[packet::kMemory] = -1;
   }
 }
 
-void collectOutputs(napi_env env, const Call& call, napi_value* outputs, uint32_t first) {
+// Small ones into the client's bytes, the others as arrays. What is to be wiped is copied once only.
+void collectOutputs(napi_env env, Client& client, const Call& call, double* record, napi_value* outputs,
+                    uint32_t first) {
   if (!call.slot || call.answer.status != core::status::kAnswered) return;
   for (uint32_t i = 0; i < core::kMaxParams; i++) {
     const Parameter& param = call.params[i];
     if (param.memory != Parameter::Memory::temporary || param.attr == uapi::kParamMemrefInput) continue;
+    const uint8_t* data = call.slot->data() + param.a;
+    const uint64_t length = std::min(param.b, param.given);
+    double& at = record[packet::kParams + i * packet::kStride + packet::kMemory];
+    if (!call.wipe && client.putBytes(data, length, at)) continue;
     if (*outputs == nullptr && napi_create_array(env, outputs) != napi_ok) return;
-    napi_value bytes = makeBytes(env, call.slot->data() + param.a, std::min(param.b, param.given));
+    napi_value bytes = makeBytes(env, data, length);
     if (bytes != nullptr) napi_set_element(env, *outputs, first + i, bytes);
   }
-}
-
-napi_value number(napi_env env, double value) {
-  napi_value result = nullptr;
-  napi_create_double(env, value, &result);
-  return result;
 }
 
 // The answer to a call that there is no object for.
@@ -210,6 +197,7 @@ napi_value startCall(napi_env env, Client& client, double* numbers, std::unique_
 
 napi_value runCall(napi_env env, Client& client, double* numbers, Call& call, bool read) {
   if (read) call.context->runSync(call);
+  client.forgetBytes();
   napi_value outputs = nullptr;
   writeRecord(env, client, call, numbers, &outputs, 0);
   return outputs;
@@ -217,9 +205,9 @@ napi_value runCall(napi_env env, Client& client, double* numbers, Call& call, bo
 
 napi_value openSession(napi_env env, napi_callback_info info) {
   const Arguments<6> arguments(env, info);
-  double* numbers = arguments.client == nullptr ? nullptr : arguments.client->packetNumbers(env);
-  if (numbers == nullptr) return number(env, 0);
+  if (arguments.client == nullptr) return number(env, 0);
   Client& client = *arguments.client;
+  double* numbers = client.packet();
   const auto context = client.handles.get<core::Context>(numbers[packet::kHandle]);
   if (!context) {
     writeClosed(numbers);
@@ -234,9 +222,9 @@ napi_value openSession(napi_env env, napi_callback_info info) {
 
 napi_value openSessionSync(napi_env env, napi_callback_info info) {
   const Arguments<6> arguments(env, info);
-  double* numbers = arguments.client == nullptr ? nullptr : arguments.client->packetNumbers(env);
-  if (numbers == nullptr) return nullptr;
+  if (arguments.client == nullptr) return nullptr;
   Client& client = *arguments.client;
+  double* numbers = client.packet();
   const auto context = client.handles.get<core::Context>(numbers[packet::kHandle]);
   if (!context) {
     writeClosed(numbers);
@@ -251,9 +239,9 @@ napi_value openSessionSync(napi_env env, napi_callback_info info) {
 
 napi_value invoke(napi_env env, napi_callback_info info) {
   const Arguments<4> arguments(env, info);
-  double* numbers = arguments.client == nullptr ? nullptr : arguments.client->packetNumbers(env);
-  if (numbers == nullptr) return number(env, 0);
+  if (arguments.client == nullptr) return number(env, 0);
   Client& client = *arguments.client;
+  double* numbers = client.packet();
   auto session = client.handles.get<core::Session>(numbers[packet::kHandle]);
   if (!session) {
     writeClosed(numbers);
@@ -268,9 +256,9 @@ napi_value invoke(napi_env env, napi_callback_info info) {
 
 napi_value invokeSync(napi_env env, napi_callback_info info) {
   const Arguments<4> arguments(env, info);
-  double* numbers = arguments.client == nullptr ? nullptr : arguments.client->packetNumbers(env);
-  if (numbers == nullptr) return nullptr;
+  if (arguments.client == nullptr) return nullptr;
   Client& client = *arguments.client;
+  double* numbers = client.packet();
   auto session = client.handles.get<core::Session>(numbers[packet::kHandle]);
   if (!session) {
     writeClosed(numbers);
@@ -342,7 +330,7 @@ void writeRecord(napi_env env, Client& client, Call& call, double* record, napi_
   }
   record[packet::kCall] = static_cast<double>(call.id);
   writeAnswer(record, call, session);
-  collectOutputs(env, call, outputs, first);
+  collectOutputs(env, client, call, record, outputs, first);
 }
 
 const NamedFunction kCallFunctions[6] = {

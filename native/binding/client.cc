@@ -1,7 +1,7 @@
 #include "client.h"
 
 #include <algorithm>
-#include <cmath>
+#include <cstring>
 
 #include "../core/remains.h"
 
@@ -9,17 +9,8 @@ namespace binding {
 
 namespace {
 
-// BATCH in lib/native.ts is what fits into its records.
-double* numbersOf(napi_env env, napi_ref reference, size_t& length) {
-  napi_value array = nullptr;
-  napi_typedarray_type type{};
-  void* data = nullptr;
-  length = 0;
-  if (napi_get_reference_value(env, reference, &array) != napi_ok || array == nullptr) return nullptr;
-  if (napi_get_typedarray_info(env, array, &type, &length, &data, nullptr, nullptr) != napi_ok)
-    return nullptr;
-  return type == napi_float64_array ? static_cast<double*>(data) : nullptr;
-}
+// The longest output that takes the way through shared bytes: two copies instead of three calls of Node-API.
+constexpr size_t kSmall = 4096;
 
 struct BufferHold {
   std::shared_ptr<core::Mapping> pages;
@@ -34,13 +25,17 @@ void onBufferFinalize(napi_env, void*, void* hint) {
 }  // namespace
 
 napi_value Client::attach(napi_env env, napi_callback_info info) {
-  size_t argc = 3;
-  napi_value argv[3];
+  size_t argc = 4;
+  napi_value argv[4];
   if (napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr) != napi_ok) return nullptr;
   auto* client = new Client(env);
-  if (!client->init(argv[0], argv[1], argv[2])) {
+  if (!client->init(argv)) {
+    client->detach();
     delete client;
-    napi_throw_error(env, nullptr, "attach(packet: Float64Array, records: Float64Array, deliver: function)");
+    napi_throw_error(
+        env, nullptr,
+        "attach(packet: Float64Array, records: Float64Array, bytes: Uint8Array, deliver: function), "
+        "the arrays over SharedArrayBuffers");
     return nullptr;
   }
 
@@ -67,21 +62,14 @@ napi_value Client::attach(napi_env env, napi_callback_info info) {
   return functions;
 }
 
-bool Client::init(napi_value packet, napi_value records, napi_value deliver) {
+bool Client::init(const napi_value* arguments) {
   napi_valuetype type{};
-  if (napi_typeof(env_, deliver, &type) != napi_ok || type != napi_function) return false;
-  bool isTypedArray = false;
-  for (napi_value array : {packet, records}) {
-    if (napi_is_typedarray(env_, array, &isTypedArray) != napi_ok || !isTypedArray) return false;
-  }
-  napi_create_reference(env_, packet, 1, &packet_);
-  napi_create_reference(env_, records, 1, &records_);
-  napi_create_reference(env_, deliver, 1, &deliver_);
-  size_t length = 0;
-  if (packetNumbers(env_) == nullptr || numbersOf(env_, records_, length) == nullptr ||
-      length < packet::kLength) {
+  if (napi_typeof(env_, arguments[3], &type) != napi_ok || type != napi_function) return false;
+  if (!packet_.attach(env_, arguments[0], packet::kLength) ||
+      !records_.attach(env_, arguments[1], packet::kLength) || !bytes_.attach(env_, arguments[2], kSmall)) {
     return false;
   }
+  napi_create_reference(env_, arguments[3], 1, &deliver_);
   napi_value name;
   if (napi_create_string_utf8(env_, "node-optee", NAPI_AUTO_LENGTH, &name) != napi_ok) return false;
   if (napi_create_threadsafe_function(env_, nullptr, nullptr, name, 0, 1, this, onFinalize, this, onWake,
@@ -95,10 +83,20 @@ bool Client::init(napi_value packet, napi_value records, napi_value deliver) {
   return true;
 }
 
-double* Client::packetNumbers(napi_env env) const {
-  size_t length;
-  double* numbers = numbersOf(env, packet_, length);
-  return length < packet::kLength ? nullptr : numbers;
+void Client::detach() {
+  packet_.detach(env_);
+  records_.detach(env_);
+  bytes_.detach(env_);
+  if (deliver_ != nullptr) napi_delete_reference(env_, deliver_);
+  deliver_ = nullptr;
+}
+
+bool Client::putBytes(const uint8_t* bytes, size_t length, double& at) {
+  if (length > kSmall || length > bytes_.length() - used_) return false;
+  if (length != 0) memcpy(bytes_.data() + used_, bytes, length);
+  at = static_cast<double>(used_);
+  used_ += length;
+  return true;
 }
 
 void Client::callStarted(napi_env env) {
@@ -142,24 +140,19 @@ void Client::onFinalize(napi_env, void* self, void*) {
 void Client::deliver(napi_env env) {
   sweepViews(env);
   completions_->take(ended_);
-  size_t room;
-  if (numbersOf(env, records_, room) == nullptr) room = 0;
-  const size_t batch = std::max<size_t>(room / packet::kLength, 1);
+  const size_t batch = records_.length() / packet::kLength;
   for (size_t from = 0; from < ended_.size(); from += batch) {
     napi_handle_scope scope;
     if (napi_open_handle_scope(env, &scope) != napi_ok) break;
     const size_t count = std::min(batch, ended_.size() - from);
-    // Looked up each time: JavaScript has run in between.
-    size_t length;
-    double* records = numbersOf(env, records_, length);
     napi_value function, global, arguments[2];
-    if (records != nullptr && length >= count * packet::kLength &&
-        napi_get_reference_value(env, deliver_, &function) == napi_ok &&
+    if (napi_get_reference_value(env, deliver_, &function) == napi_ok &&
         napi_get_global(env, &global) == napi_ok && napi_get_undefined(env, &arguments[1]) == napi_ok &&
         napi_create_uint32(env, static_cast<uint32_t>(count), &arguments[0]) == napi_ok) {
       napi_value outputs = nullptr;
+      forgetBytes();
       for (size_t i = 0; i < count; i++) {
-        writeRecord(env, *this, *ended_[from + i], records + i * packet::kLength, &outputs,
+        writeRecord(env, *this, *ended_[from + i], records_.data() + i * packet::kLength, &outputs,
                     static_cast<uint32_t>(i * core::kMaxParams));
       }
       for (size_t i = 0; i < count; i++) ended_[from + i].reset();
@@ -262,8 +255,7 @@ void Client::onEnvironmentEnd(void* data) {
     self->views_->changed.wait(lock, [self] { return self->views_->held == 0; });
   }
   self->sweepViews(env);
-  for (napi_ref reference : {self->packet_, self->records_, self->deliver_})
-    napi_delete_reference(env, reference);
+  self->detach();
 }
 
 }  // namespace binding

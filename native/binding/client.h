@@ -14,6 +14,7 @@
 #include "../core/mapping.h"
 #include "../core/threads.h"
 #include "handles.h"
+#include "shared_arrays.h"
 
 namespace binding {
 
@@ -35,6 +36,11 @@ constexpr uint32_t kA = 1;
 constexpr uint32_t kB = 2;
 constexpr uint32_t kMemory = 3;
 constexpr uint32_t kStride = 4;
+
+// What a new shared memory says, in the place of the parameters: MemoryAnswer in lib/native.ts.
+constexpr uint32_t kShmId = 8;
+constexpr uint32_t kShmFd = 9;
+constexpr uint32_t kShmSize = 10;
 }  // namespace packet
 
 class Client {
@@ -44,8 +50,11 @@ class Client {
 
   Handles handles;
 
-  // The packet's numbers; null if lib/native.ts lost it.
-  double* packetNumbers(napi_env env) const;
+  double* packet() const { return packet_.data(); }
+  // Copies a small output to where JavaScript finds it at once. False if there is no room.
+  bool putBytes(const uint8_t* bytes, size_t length, double& at);
+  // What was put there before has been taken.
+  void forgetBytes() { used_ = 0; }
   const std::shared_ptr<core::Completions>& completions() const { return completions_; }
   uint64_t newCall() { return ++calls_; }
   // Asynchronous calls keep the event loop alive.
@@ -85,13 +94,16 @@ class Client {
   static void onEnvironmentEnd(void* self);
   static void onFinalize(napi_env, void* self, void*);
 
-  bool init(napi_value packet, napi_value records, napi_value deliver);
+  bool init(const napi_value* arguments);
+  void detach();
   void deliver(napi_env env);
   void sweepViews(napi_env env);
 
   const napi_env env_;
-  napi_ref packet_ = nullptr;
-  napi_ref records_ = nullptr;
+  SharedArray<double> packet_;
+  SharedArray<double> records_;
+  SharedArray<uint8_t> bytes_;
+  size_t used_ = 0;  // of bytes_
   napi_ref deliver_ = nullptr;
   napi_threadsafe_function wake_ = nullptr;
   std::shared_ptr<core::Completions> completions_;
@@ -105,6 +117,26 @@ class Client {
 // Writes a call's record; its outputs into `outputs` (made if it is null and there are any) from `first` on.
 void writeRecord(napi_env env, Client& client, core::Call& call, double* record, napi_value* outputs,
                  uint32_t first);
+
+// A function's client and its arguments; those that were not given are undefined.
+template <size_t count>
+struct Arguments {
+  napi_value values[count];
+  Client* client = nullptr;
+
+  Arguments(napi_env env, napi_callback_info info) {
+    size_t argc = count;
+    void* data = nullptr;
+    if (napi_get_cb_info(env, info, &argc, values, nullptr, &data) == napi_ok)
+      client = static_cast<Client*>(data);
+  }
+};
+
+inline napi_value number(napi_env env, double value) {
+  napi_value result = nullptr;
+  napi_create_double(env, value, &result);
+  return result;
+}
 
 using Function = napi_value (*)(napi_env env, napi_callback_info info);
 struct NamedFunction {

@@ -16,53 +16,67 @@ using Napi::CallbackInfo;
 
 namespace {
 
-napi_value describe(napi_env env, Client& client, core::Result<std::shared_ptr<SharedMemory>> memory) {
-  if (!memory.ok()) return makeFailure(env, memory.failure());
-  const SharedMemory& shared = *memory.value();
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("id", shared.id());
-  object.Set("fd", shared.fd());
-  object.Set("size", static_cast<double>(shared.size()));
-  const double handle = client.handles.add(std::move(memory.value()));
-  if (handle == 0) return noHandleLeft(env);
-  object.Set("memory", handle);
-  return object;
+// New shared memory's handle, with its description in the packet; or 0, with the failure there.
+napi_value answer(napi_env env, Client& client, core::Result<std::shared_ptr<SharedMemory>> memory) {
+  double* packet = client.packet();
+  core::Failure failure = memory.failure();
+  double handle = 0;
+  if (!failure) {
+    const SharedMemory& shared = *memory.value();
+    packet[packet::kShmId] = shared.id();
+    packet[packet::kShmFd] = shared.fd();
+    packet[packet::kShmSize] = static_cast<double>(shared.size());
+    handle = client.handles.add(std::move(memory.value()));
+    if (handle == 0) failure = {core::Operation::handle, EMFILE};
+  }
+  packet[packet::kStatus] = failure.error;
+  packet[packet::kDetail] = static_cast<double>(failure.operation);
+  return number(env, handle);
 }
 
-napi_value allocSharedMemory(const CallbackInfo& info) {
-  Client& client = clientOf(info);
-  const auto context = client.handles.get<Context>(readHandle(info.Env(), info[0]));
-  if (!context) return badArgument(info.Env(), "context");
+napi_value refuseArgument(napi_env env, Client& client) {
+  return answer(env, client, core::Failure{core::Operation::argument, EINVAL});
+}
+
+napi_value allocSharedMemory(napi_env env, napi_callback_info info) {
+  const Arguments<2> arguments(env, info);
+  if (arguments.client == nullptr) return number(env, 0);
+  Client& client = *arguments.client;
+  const auto context = client.handles.get<Context>(readHandle(env, arguments.values[0]));
   uint64_t size;
-  if (!readUint(info.Env(), info[1], kMaxSafe, size) || size == 0) return badArgument(info.Env(), "size");
-  return describe(info.Env(), client, core::allocSharedMemory(context, size));
+  if (!context || !readUint(env, arguments.values[1], kMaxSafe, size) || size == 0) {
+    return refuseArgument(env, client);
+  }
+  return answer(env, client, core::allocSharedMemory(context, size));
 }
 
-napi_value registerSharedMemory(const CallbackInfo& info) {
-  Client& client = clientOf(info);
-  const auto context = client.handles.get<Context>(readHandle(info.Env(), info[0]));
-  if (!context) return badArgument(info.Env(), "context");
+napi_value registerSharedMemory(napi_env env, napi_callback_info info) {
+  const Arguments<2> arguments(env, info);
+  if (arguments.client == nullptr) return number(env, 0);
+  Client& client = *arguments.client;
+  const auto context = client.handles.get<Context>(readHandle(env, arguments.values[0]));
   Bytes bytes;
   napi_value buffer;
   bool movable = true;
   // A SharedArrayBuffer is no ArrayBuffer, and its memory stays where it is.
-  if (!readBytes(info.Env(), info[1], bytes, &buffer) || bytes.length == 0 ||
-      napi_is_arraybuffer(info.Env(), buffer, &movable) != napi_ok || movable) {
-    return badArgument(info.Env(), "view");
+  if (!context || !readBytes(env, arguments.values[1], bytes, &buffer) || bytes.length == 0 ||
+      napi_is_arraybuffer(env, buffer, &movable) != napi_ok || movable) {
+    return refuseArgument(env, client);
   }
-  std::shared_ptr<void> keeper = client.hold(info.Env(), info[1]);
-  if (!keeper) return badArgument(info.Env(), "view");
-  return describe(info.Env(), client,
-                  core::registerSharedMemory(context, bytes.data, bytes.length, std::move(keeper)));
+  std::shared_ptr<void> keeper = client.hold(env, arguments.values[1]);
+  if (!keeper) return refuseArgument(env, client);
+  return answer(env, client,
+                core::registerSharedMemory(context, bytes.data, bytes.length, std::move(keeper)));
 }
 
-napi_value registerDmaBuf(const CallbackInfo& info) {
-  Client& client = clientOf(info);
-  const auto context = client.handles.get<Context>(readHandle(info.Env(), info[0]));
-  if (!context) return badArgument(info.Env(), "context");
+napi_value registerDmaBuf(napi_env env, napi_callback_info info) {
+  const Arguments<2> arguments(env, info);
+  if (arguments.client == nullptr) return number(env, 0);
+  Client& client = *arguments.client;
+  const auto context = client.handles.get<Context>(readHandle(env, arguments.values[0]));
   int fd;
-  if (!readFd(info.Env(), info[1], fd)) return badArgument(info.Env(), "fd");
-  return describe(info.Env(), client, core::registerDmaBuf(context, fd));
+  if (!context || !readFd(env, arguments.values[1], fd)) return refuseArgument(env, client);
+  return answer(env, client, core::registerDmaBuf(context, fd));
 }
 
 napi_value sharedMemoryBuffer(const CallbackInfo& info) {
@@ -169,21 +183,25 @@ napi_value syncDmaBuf(const CallbackInfo& info) {
   return failure ? makeFailure(info.Env(), failure) : undefined(info.Env());
 }
 
-napi_value close(const CallbackInfo& info) {
-  Client& client = clientOf(info);
-  Entry* entry = client.handles.find(readHandle(info.Env(), info[0]));
+napi_value close(napi_env env, napi_callback_info info) {
+  const Arguments<1> arguments(env, info);
+  if (arguments.client == nullptr) return nullptr;
+  Client& client = *arguments.client;
+  Entry* entry = client.handles.find(readHandle(env, arguments.values[0]));
   const bool mine = entry != nullptr && (entry->kind == Kind::sharedMemory || entry->kind == Kind::dmaHeap ||
                                          entry->kind == Kind::dmaBuf);
-  if (mine) client.close(info.Env(), *entry);
-  return Napi::Boolean::New(info.Env(), mine);
+  if (mine) client.close(env, *entry);
+  napi_value answer = nullptr;
+  napi_get_boolean(env, mine, &answer);
+  return answer;
 }
 
 }  // namespace
 
 const NamedFunction kMemoryFunctions[12] = {
-    {"allocSharedMemory", wrap<allocSharedMemory>},
-    {"registerSharedMemory", wrap<registerSharedMemory>},
-    {"registerDmaBuf", wrap<registerDmaBuf>},
+    {"allocSharedMemory", allocSharedMemory},
+    {"registerSharedMemory", registerSharedMemory},
+    {"registerDmaBuf", registerDmaBuf},
     {"sharedMemoryBuffer", wrap<sharedMemoryBuffer>},
     {"readSharedMemory", wrap<readSharedMemory>},
     {"writeSharedMemory", wrap<writeSharedMemory>},
@@ -192,7 +210,7 @@ const NamedFunction kMemoryFunctions[12] = {
     {"adoptDmaBuf", wrap<adoptDmaBuf>},
     {"mapDmaBuf", wrap<mapDmaBuf>},
     {"syncDmaBuf", wrap<syncDmaBuf>},
-    {"close", wrap<close>},
+    {"close", close},
 };
 
 }  // namespace binding

@@ -132,31 +132,28 @@ bool Context::start(std::unique_ptr<Call>& call) {
 
 void Context::runSync(Call& call) {
   call.sync = true;
-  if (call.kind == Call::Kind::invoke) {
-    Orphans orphans;
-    std::unique_lock<std::mutex> lock(mutex_);
-    if (closing_ || call.session->queue.closed()) {
-      call.answer.status = status::kClosed;
-      return;
-    }
+  Orphans orphans;
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (closing_ || (call.kind == Call::Kind::invoke && call.session->queue.closed())) {
+    call.answer.status = status::kClosed;
+    return;
+  }
+  if (call.kind == Call::Kind::open) {
+    call.inTee.emplace();
+  } else if (!call.session->queue.begin(&call)) {
     call.session->queue.push(&call);
     pump(*call.session, orphans, false);
     turn_.wait(lock, [&call] { return call.state == Call::State::started; });
-  } else if (closing()) {
-    call.answer.status = status::kClosed;
-    return;
-  } else {
-    call.inTee.emplace();
   }
+  lock.unlock();
   if (begin(call)) execute(call);
+  leaveTee(call);
+  lock.lock();
   conclude(call);
-  if (call.kind != Call::Kind::invoke) return;
-  Orphans orphans;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    call.session->queue.advance();
-    pump(*call.session, orphans, false);
-  }
+  if (call.kind == Call::Kind::open) return;
+  call.session->queue.advance();
+  pump(*call.session, orphans, false);
+  lock.unlock();
   runOrphans(orphans);
 }
 
@@ -184,7 +181,11 @@ void Context::runTask(void* what) {
 // Runs an asynchronous call to its end. Returns the session whose next call now has its turn, if it is one's.
 std::shared_ptr<Session> Context::run(std::unique_ptr<Call> call) {
   if (begin(*call)) execute(*call);
-  conclude(*call);
+  leaveTee(*call);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    conclude(*call);
+  }
   std::shared_ptr<Session> session = call->kind == Call::Kind::open ? nullptr : call->session;
   const std::shared_ptr<Completions> completions = call->abandoned ? nullptr : call->completions;
   // Before the next one begins: the calls of a session end in order for JavaScript too.
@@ -294,12 +295,15 @@ void Context::opened(Call& call, uint32_t id) {
   call.answer.status = status::kClosed;
 }
 
-// What comes after the ioctl, but for the next call's turn.
-void Context::conclude(Call& call) {
+// What can take its time after the ioctl.
+void Context::leaveTee(Call& call) {
   call.inTee.reset();
   call.releaseShared();
   if (call.slot) temporary_->ended(*call.slot);
-  std::lock_guard<std::mutex> lock(mutex_);
+}
+
+// What comes after the ioctl under the lock, but for the next call's turn.
+void Context::conclude(Call& call) {
   if (call.kind == Call::Kind::open) {
     call.state = Call::State::ended;
     forgetOpen(call);

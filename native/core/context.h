@@ -80,6 +80,7 @@ class Context : public std::enable_shared_from_this<Context> {
   void runOrphans(Orphans& orphans);
   void execute(Call& call);
   bool begin(Call& call);
+  void leaveTee(Call& call);
   void conclude(Call& call);
   void advance(Session& session);
   void opened(Call& call, uint32_t session);

@@ -27,6 +27,7 @@ enum class Operation : uint8_t {
   lseek,
   dmaHeapAlloc,
   dmaBufSync,
+  handle,
   count,
 };
 
@@ -55,6 +56,7 @@ constexpr OperationName kOperationNames[] = {
     {"lseek", "lseek"},
     {"DMA_HEAP_IOCTL_ALLOC", "ioctl"},
     {"DMA_BUF_IOCTL_SYNC", "ioctl"},
+    {"handle", ""},
 };
 static_assert(sizeof(kOperationNames) / sizeof(*kOperationNames) == size_t(Operation::count));
 

@@ -25,14 +25,18 @@ class SessionQueue {
     waiting_.push_back(call);
   }
 
+  // Makes a call the current one if it need not wait.
+  bool begin(Call* call) {
+    if (busy_ || held_ || !waiting_.empty()) return false;
+    start(call);
+    return true;
+  }
+
   // Makes the next call the current one if its turn has come, else null.
   Call* next() {
     if (busy_ || held_ || waiting_.empty()) return nullptr;
-    busy_ = true;
-    current_ = waiting_.front();
+    start(waiting_.front());
     waiting_.pop_front();
-    current_->state = Call::State::started;
-    current_->inTee.emplace();
     return current_;
   }
 
@@ -73,6 +77,13 @@ class SessionQueue {
   }
 
  private:
+  void start(Call* call) {
+    busy_ = true;
+    current_ = call;
+    call->state = Call::State::started;
+    call->inTee.emplace();
+  }
+
   std::deque<Call*> waiting_;
   Call* current_ = nullptr;
   bool busy_ = false;

@@ -118,34 +118,36 @@ describe('making parameters', () => {
 });
 
 describe('unpacking', () => {
-  const params = [value.inout(1, 2), buffer.out(4), value.in(3), buffer.out(0)] as const;
+  const params = [value.inout(1, 2), buffer.out(4), value.in(3), buffer.out(2)] as const;
 
-  /** A record at some place in the records, as after a call. */
+  /** A record at some place in the records, as after a call. The second output is small: in the bytes. */
   function record(at: number): Float64Array {
     const records = new Float64Array(Packet.length * 3);
     records.set([ParamKind.valueInout, 10, 20], at + Packet.params);
-    records.set([ParamKind.temporaryOut, 0, 400], at + Packet.params + Param.stride);
+    records.set([ParamKind.temporaryOut, 0, 400, -1], at + Packet.params + Param.stride);
+    records.set([ParamKind.temporaryOut, 0, 900, 3], at + Packet.params + 3 * Param.stride);
     return records;
   }
+  const n = { bytes: Uint8Array.of(9, 9, 9, 5, 6, 9, 9) } as unknown as Native;
 
   test('what a call that succeeded brought back', () => {
     const outputs = [undefined, undefined, undefined, undefined, undefined, new Uint8Array([1, 2])];
-    expect(unpack(record(24), 24, params, outputs, 4)).toEqual([
+    expect(unpack(n, record(24), 24, params, outputs, 4)).toEqual([
       { a: 10, b: 20 },
       new Uint8Array([1, 2]),
       undefined,
-      new Uint8Array(0),
+      new Uint8Array([5, 6]),
     ]);
-    expect(unpack(record(0), 0, [], undefined, 0)).toEqual([]);
+    expect(unpack(n, record(0), 0, [], undefined, 0)).toEqual([]);
   });
 
   test('what a call that failed brought back: the size that the TA asked for', () => {
     const data = new Uint8Array(4);
-    expect(unpackFailed(record(0), 0, params, [undefined, data], 0)).toEqual([
+    expect(unpackFailed(n, record(0), 0, params, [undefined, data], 0)).toEqual([
       { a: 10, b: 20 },
       { size: 400, data },
       undefined,
-      { size: 0 },
+      { size: 900, data: new Uint8Array([5, 6]) },
     ]);
   });
 });

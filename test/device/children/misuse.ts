@@ -108,12 +108,14 @@ function keep(result: unknown): void {
   if (typeof result !== 'object' || result === null) return;
   for (const [what, list] of Object.entries(handles)) {
     const handle = (result as Record<string, unknown>)[what];
-    if (typeof handle !== 'number') continue;
+    if (typeof handle !== 'number' || handle === 0) continue;
     list.push(handle);
     if (list.length > 8) list.shift();
     note(what);
   }
 }
+
+const MAKES_MEMORY = new Set(['allocSharedMemory', 'registerSharedMemory', 'registerDmaBuf']);
 
 function once(): void {
   const name = pick(NAMES);
@@ -135,6 +137,7 @@ function once(): void {
   if (!tame(name, args)) return;
   const result = functions[name]?.(...args);
   keep(result);
+  if (MAKES_MEMORY.has(name)) keep({ memory: result });
   if (name === 'openSessionSync' && n.packet[4] === 0 && (n.packet[1] ?? 0) > 0)
     keep({ session: n.packet[1] });
   if ((name === 'openSession' || name === 'invoke') && typeof result === 'number' && result > 0) {
