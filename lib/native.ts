@@ -15,9 +15,9 @@
  * **The hot path** (open and invoke) takes its numbers from {@link Native.packet} and its bytes as arguments.
  * `packet` is one array for all calls, free again as soon as the function has returned. A blocking call
  * leaves its answer there; an asynchronous one answers by a record of the same layout in
- * {@link Native.records}, handed to the function that was put into {@link Native.settle}. Small outputs come in
- * {@link Native.bytes}. All three are over SharedArrayBuffers, which cannot be detached, so C++ need not ask anew
- * where they are.
+ * {@link Native.records}, handed to the function that was put into {@link Native.settle}. Both are over
+ * SharedArrayBuffers, which cannot be detached, so C++ need not ask anew where they are. Small outputs come in
+ * {@link Functions.bytes}.
  *
  * @internal
  */
@@ -58,16 +58,15 @@ export const enum Packet {
   result = 6,
   /** out, Status.answered: the result's origin, as the kernel gave it. */
   origin = 7,
-  /** The first of the four parameters, {@link Param.stride} numbers each. */
-  params = 8,
+  /** in: how many parameters there are, 0 to 4. */
+  count = 8,
+  /** The first of them, {@link Param.stride} numbers each. There is room for four. */
+  params = 9,
   /** The length of a packet and of a record. */
-  length = 24,
+  length = 25,
 }
 
-/**
- * A parameter, from its own start at `Packet.params + i * Param.stride`. All four kinds are read, so those
- * beyond what was asked for must be ParamKind.none.
- */
+/** A parameter, from its own start at `Packet.params + i * Param.stride`. */
 export const enum Param {
   /** in: {@link ParamKind}. */
   kind = 0,
@@ -79,7 +78,7 @@ export const enum Param {
    */
   b = 2,
   /**
-   * Shared memory: in, its {@link SharedMemoryHandle}. Temporary out and inout: out, where in {@link Native.bytes} the
+   * Shared memory: in, its {@link SharedMemoryHandle}. Temporary out and inout: out, where in {@link Functions.bytes} the
    * output begins, or -1: then it is in the call's {@link Outputs}, if there is any.
    */
   memory = 3,
@@ -89,11 +88,11 @@ export const enum Param {
 /** What is at which index of {@link Native.packet} when a function that makes shared memory has returned a handle. */
 export const enum MemoryAnswer {
   /** The kernel's id, valid on this context only. */
-  id = 8,
+  id = 9,
   /** The tee_shm descriptor, close-on-exec. Ours: it is closed by close() or soon after, never by the caller. */
-  fd = 9,
+  fd = 10,
   /** Bytes that can be used: what was asked, or less if the kernel said less. A dma-buf's own size. */
-  size = 10,
+  size = 11,
 }
 
 /** The low four bits are the kernel's TEE_IOCTL_PARAM_ATTR_TYPE_*. */
@@ -217,6 +216,9 @@ export interface ContextStatistics {
 
 /** The addon's functions. None blocks on the TEE unless it says so. */
 export interface Functions {
+  /** Small outputs, at `Param.memory`: of the call or the records that were answered last. */
+  readonly bytes: Uint8Array;
+
   /** Name and system call of each operation, by the number that `Packet.detail` holds. */
   readonly operations: readonly { readonly operation: string; readonly syscall: string }[];
 
@@ -371,8 +373,6 @@ export interface Native extends Functions {
   readonly packet: Float64Array;
   /** The records of calls that have ended, valid inside a {@link Settle}. */
   readonly records: Float64Array;
-  /** Small outputs, at `Param.memory`: of the call or the records that were answered last. */
-  readonly bytes: Uint8Array;
   /** What to do when a call has ended: put in right after the function that started it returned its id. */
   readonly settle: Map<number, Settle>;
 }
@@ -387,16 +387,12 @@ interface Addon {
   attach(
     packet: Float64Array,
     records: Float64Array,
-    bytes: Uint8Array,
     deliver: (count: number, outputs: Outputs | undefined) => void,
   ): Functions;
 }
 
 /** How many records one delivery holds at most. */
 const BATCH = 64;
-
-/** How many bytes small outputs take at most, of one delivery. */
-const BYTES = 65536;
 
 let loaded: Native | undefined;
 
@@ -414,9 +410,8 @@ function attach(addon: Addon): Native {
     new Float64Array(new SharedArrayBuffer(count * Float64Array.BYTES_PER_ELEMENT));
   const packet = numbers(Packet.length);
   const records = numbers(Packet.length * BATCH);
-  const bytes = new Uint8Array(new SharedArrayBuffer(BYTES));
   const settle = new Map<number, Settle>();
-  const functions = addon.attach(packet, records, bytes, (count, outputs) => {
+  const functions = addon.attach(packet, records, (count, outputs) => {
     for (let i = 0; i < count; i++) {
       const at = i * Packet.length;
       const call = records[at + Packet.call] as number;
@@ -425,7 +420,7 @@ function attach(addon: Addon): Native {
       done?.(at, outputs, i * 4);
     }
   });
-  return Object.assign(functions, { packet, records, bytes, settle });
+  return Object.assign(functions, { packet, records, settle });
 }
 
 /** Why a function that makes shared memory returned 0. */

@@ -144,10 +144,11 @@ export function pack(n: Native, params: Params, context: object, nullMemref: boo
   if (!Array.isArray(params)) throw invalidArgType('params', 'an array', params);
   const count = params.length;
   if (count > MAX_PARAMETERS) throw outOfRange('params.length', `at most ${MAX_PARAMETERS}`, count);
+  packet[Packet.count] = count;
   let bytes = false;
   let at = Packet.params as number;
-  for (let i = 0; i < MAX_PARAMETERS; i++, at += Param.stride) {
-    const param = i < count ? (params[i] as Parameter<unknown> | undefined) : undefined;
+  for (let i = 0; i < count; i++, at += Param.stride) {
+    const param = params[i] as Parameter<unknown> | undefined;
     if (param === undefined) {
       packet[at + Param.kind] = ParamKind.none;
       continue;
@@ -204,25 +205,28 @@ export function unpack(
   outputs: NativeOutputs | undefined,
   first: number,
 ): unknown[] {
-  const found: unknown[] = [];
-  for (let i = 0, p = at + Packet.params; i < params.length; i++, p += Param.stride) {
+  const count = params.length;
+  if (count === 0) return [];
+  const found = new Array<unknown>(count);
+  for (let i = 0, p = at + Packet.params; i < count; i++, p += Param.stride) {
     const param = params[i];
     switch (param?.kind) {
       case ParamKind.valueOut:
       case ParamKind.valueInout:
-        found.push({ a: numbers[p + Param.a], b: numbers[p + Param.b] });
+        // As integers, which V8 keeps without memory of their own where they are small.
+        found[i] = { a: (numbers[p + Param.a] as number) >>> 0, b: (numbers[p + Param.b] as number) >>> 0 };
         break;
       case ParamKind.temporaryOut:
       case ParamKind.temporaryInout:
-        found.push(outputBytes(n, numbers, p, param, outputs?.[first + i]) ?? new Uint8Array(0));
+        found[i] = outputBytes(n, numbers, p, param, outputs?.[first + i]) ?? new Uint8Array(0);
         break;
       case ParamKind.sharedOut:
       case ParamKind.sharedInout:
         // A TA can claim more than it was given room for.
-        found.push(Math.min(numbers[p + Param.b] as number, param.b));
+        found[i] = Math.min(numbers[p + Param.b] as number, param.b);
         break;
       default:
-        found.push(undefined);
+        found[i] = undefined;
     }
   }
   return found;
@@ -236,10 +240,11 @@ function outputBytes(
   param: Parameter<unknown>,
   large: Uint8Array | undefined,
 ): Uint8Array | undefined {
-  const from = numbers[p + Param.memory] as number;
+  const from = (numbers[p + Param.memory] as number) | 0;
   if (from < 0) return large;
-  // A TA can claim more than it was given room for.
-  return n.bytes.slice(from, from + Math.min(numbers[p + Param.b] as number, param.b));
+  // A TA can claim more than it was given room for. (Small integers all, for the sake of speed.)
+  const size = numbers[p + Param.b] as number;
+  return n.bytes.slice(from, (from + (size < param.b ? size : param.b)) | 0);
 }
 
 /** What a call that failed brought back: sizes as the TA left them. Arguments as for {@link unpack}. */

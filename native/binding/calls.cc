@@ -96,10 +96,15 @@ bool readCall(napi_env env, Client& client, const double* numbers, const napi_va
     return refuse(call, core::status::kArgument, packet::kFlags);
   }
   call.wipe = (flags & kWipe) != 0;
+  uint32_t count;
+  if (!toUint32(numbers[packet::kCount], count) || count > core::kMaxParams) {
+    return refuse(call, core::status::kArgument, packet::kCount);
+  }
+  call.count = count;
   Bytes bytes[core::kMaxParams];
   uint64_t size = 0;
   bool tooLarge = false;
-  for (uint32_t i = 0; i < core::kMaxParams; i++) {
+  for (uint32_t i = 0; i < call.count; i++) {
     if (!readParam(env, client, numbers, i, arguments[i], call, bytes[i])) return false;
     Parameter& param = call.params[i];
     if (param.memory != Parameter::Memory::temporary) continue;
@@ -120,7 +125,7 @@ bool readCall(napi_env env, Client& client, const double* numbers, const napi_va
     return false;
   }
   call.slot = std::move(slot.value());
-  for (uint32_t i = 0; i < core::kMaxParams; i++) {
+  for (uint32_t i = 0; i < call.count; i++) {
     const Parameter& param = call.params[i];
     if (param.memory != Parameter::Memory::temporary) continue;
     if (param.attr == uapi::kParamMemrefOutput) {
@@ -139,7 +144,7 @@ void writeAnswer(double* record, const Call& call, double session) {
   record[packet::kOrigin] = call.answer.origin;
   record[packet::kFlags] = call.answer.flags;
   record[packet::kHandle] = session;
-  for (uint32_t i = 0; i < core::kMaxParams; i++) {
+  for (uint32_t i = 0; i < call.count; i++) {
     double* to = record + packet::kParams + i * packet::kStride;
     to[packet::kA] = static_cast<double>(call.params[i].a);
     to[packet::kB] = static_cast<double>(call.params[i].b);
@@ -151,7 +156,7 @@ void writeAnswer(double* record, const Call& call, double session) {
 void collectOutputs(napi_env env, Client& client, const Call& call, double* record, napi_value* outputs,
                     uint32_t first) {
   if (!call.slot || call.answer.status != core::status::kAnswered) return;
-  for (uint32_t i = 0; i < core::kMaxParams; i++) {
+  for (uint32_t i = 0; i < call.count; i++) {
     const Parameter& param = call.params[i];
     if (param.memory != Parameter::Memory::temporary || param.attr == uapi::kParamMemrefInput) continue;
     const uint8_t* data = call.slot->data() + param.a;

@@ -9,8 +9,10 @@ namespace binding {
 
 namespace {
 
-// The longest output that takes the way through shared bytes: two copies instead of three calls of Node-API.
-constexpr size_t kSmall = 4096;
+// The longest output that takes the way through shared bytes: a second copy instead of three calls of
+// Node-API.
+constexpr size_t kSmall = 8192;
+constexpr size_t kBytes = 65536;
 
 struct BufferHold {
   std::shared_ptr<core::Mapping> pages;
@@ -22,20 +24,23 @@ void onBufferFinalize(napi_env, void*, void* hint) {
   core::Remains::leaveTo(*hold->closer, {nullptr, std::move(hold->pages), core::UniqueFd()});
 }
 
+void onBytesFinalize(napi_env, void*, void* hint) {
+  delete static_cast<std::shared_ptr<uint8_t>*>(hint);
+}
+
 }  // namespace
 
 napi_value Client::attach(napi_env env, napi_callback_info info) {
-  size_t argc = 4;
-  napi_value argv[4];
+  size_t argc = 3;
+  napi_value argv[3];
   if (napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr) != napi_ok) return nullptr;
   auto* client = new Client(env);
   if (!client->init(argv)) {
     client->detach();
     delete client;
-    napi_throw_error(
-        env, nullptr,
-        "attach(packet: Float64Array, records: Float64Array, bytes: Uint8Array, deliver: function), "
-        "the arrays over SharedArrayBuffers");
+    napi_throw_error(env, nullptr,
+                     "attach(packet: Float64Array, records: Float64Array, deliver: function), "
+                     "the arrays over SharedArrayBuffers");
     return nullptr;
   }
 
@@ -59,17 +64,18 @@ napi_value Client::attach(napi_env env, napi_callback_info info) {
     operations.Set(i, operation);
   }
   functions.Set("operations", operations);
+  functions.Set("bytes", client->makeSharedBytes());
   return functions;
 }
 
 bool Client::init(const napi_value* arguments) {
   napi_valuetype type{};
-  if (napi_typeof(env_, arguments[3], &type) != napi_ok || type != napi_function) return false;
+  if (napi_typeof(env_, arguments[2], &type) != napi_ok || type != napi_function) return false;
   if (!packet_.attach(env_, arguments[0], packet::kLength) ||
-      !records_.attach(env_, arguments[1], packet::kLength) || !bytes_.attach(env_, arguments[2], kSmall)) {
+      !records_.attach(env_, arguments[1], packet::kLength)) {
     return false;
   }
-  napi_create_reference(env_, arguments[3], 1, &deliver_);
+  napi_create_reference(env_, arguments[2], 1, &deliver_);
   napi_value name;
   if (napi_create_string_utf8(env_, "node-optee", NAPI_AUTO_LENGTH, &name) != napi_ok) return false;
   if (napi_create_threadsafe_function(env_, nullptr, nullptr, name, 0, 1, this, onFinalize, this, onWake,
@@ -86,14 +92,32 @@ bool Client::init(const napi_value* arguments) {
 void Client::detach() {
   packet_.detach(env_);
   records_.detach(env_);
-  bytes_.detach(env_);
   if (deliver_ != nullptr) napi_delete_reference(env_, deliver_);
   deliver_ = nullptr;
 }
 
+// Where the runtime forbids external buffers it is empty, and all outputs are arrays of their own.
+napi_value Client::makeSharedBytes() {
+  napi_value buffer = nullptr, bytes = nullptr;
+  const std::shared_ptr<uint8_t> memory(new uint8_t[kBytes](), std::default_delete<uint8_t[]>());
+  auto* hold = new std::shared_ptr<uint8_t>(memory);
+  size_t length = kBytes;
+  if (napi_create_external_arraybuffer(env_, memory.get(), length, onBytesFinalize, hold, &buffer) ==
+      napi_ok) {
+    bytes_ = memory;
+  } else {
+    delete hold;
+    length = 0;
+    void* none;
+    napi_create_arraybuffer(env_, 0, &none, &buffer);
+  }
+  napi_create_typedarray(env_, napi_uint8_array, length, buffer, 0, &bytes);
+  return bytes;
+}
+
 bool Client::putBytes(const uint8_t* bytes, size_t length, double& at) {
-  if (length > kSmall || length > bytes_.length() - used_) return false;
-  if (length != 0) memcpy(bytes_.data() + used_, bytes, length);
+  if (!bytes_ || length > kSmall || length > kBytes - used_) return false;
+  if (length != 0) memcpy(bytes_.get() + used_, bytes, length);
   at = static_cast<double>(used_);
   used_ += length;
   return true;

@@ -14,7 +14,7 @@
 #include "../core/mapping.h"
 #include "../core/threads.h"
 #include "handles.h"
-#include "shared_arrays.h"
+#include "shared_numbers.h"
 
 namespace binding {
 
@@ -28,8 +28,9 @@ constexpr uint32_t kStatus = 4;
 constexpr uint32_t kDetail = 5;
 constexpr uint32_t kResult = 6;
 constexpr uint32_t kOrigin = 7;
-constexpr uint32_t kParams = 8;
-constexpr uint32_t kLength = 24;
+constexpr uint32_t kCount = 8;
+constexpr uint32_t kParams = 9;
+constexpr uint32_t kLength = 25;
 
 constexpr uint32_t kKind = 0;
 constexpr uint32_t kA = 1;
@@ -38,9 +39,9 @@ constexpr uint32_t kMemory = 3;
 constexpr uint32_t kStride = 4;
 
 // What a new shared memory says, in the place of the parameters: MemoryAnswer in lib/native.ts.
-constexpr uint32_t kShmId = 8;
-constexpr uint32_t kShmFd = 9;
-constexpr uint32_t kShmSize = 10;
+constexpr uint32_t kShmId = 9;
+constexpr uint32_t kShmFd = 10;
+constexpr uint32_t kShmSize = 11;
 }  // namespace packet
 
 class Client {
@@ -95,14 +96,16 @@ class Client {
   static void onFinalize(napi_env, void* self, void*);
 
   bool init(const napi_value* arguments);
+  napi_value makeSharedBytes();
   void detach();
   void deliver(napi_env env);
   void sweepViews(napi_env env);
 
   const napi_env env_;
-  SharedArray<double> packet_;
-  SharedArray<double> records_;
-  SharedArray<uint8_t> bytes_;
+  SharedNumbers packet_;
+  SharedNumbers records_;
+  // JavaScript reads it through an ArrayBuffer, and shares it, should somebody have transferred that.
+  std::shared_ptr<uint8_t> bytes_;
   size_t used_ = 0;  // of bytes_
   napi_ref deliver_ = nullptr;
   napi_threadsafe_function wake_ = nullptr;

@@ -83,6 +83,7 @@ struct Call {
   uint8_t client[16] = {};
   uint64_t sessionKey = 0;
   std::shared_ptr<Session> session;  // an open's: what it opened
+  uint32_t count = 0;                // of params
   Parameter params[kMaxParams];
   std::unique_ptr<Slot> slot;
   Answer answer;

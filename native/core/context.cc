@@ -20,7 +20,7 @@ constexpr Clock::duration kSpin = std::chrono::microseconds(200);
 // The kernel's parameters; how many there are up to the last that is used.
 uint32_t pack(const Call& call, uapi::tee_ioctl_param* params) {
   uint32_t count = 0;
-  for (uint32_t i = 0; i < kMaxParams; i++) {
+  for (uint32_t i = 0; i < call.count; i++) {
     const Parameter& from = call.params[i];
     uapi::tee_ioctl_param& to = params[i];
     to = {from.attr, from.a, from.b, 0};
@@ -43,7 +43,7 @@ uint32_t pack(const Call& call, uapi::tee_ioctl_param* params) {
 }
 
 void unpack(Call& call, const uapi::tee_ioctl_param* params, uint32_t result, uint32_t origin) {
-  for (uint32_t i = 0; i < kMaxParams; i++) {
+  for (uint32_t i = 0; i < call.count; i++) {
     Parameter& to = call.params[i];
     if (to.memory == Parameter::Memory::none) to.a = params[i].a;
     to.b = params[i].b;
@@ -65,7 +65,7 @@ Call::~Call() {
 }
 
 void Call::releaseShared() {
-  for (Parameter& param : params) param.shared.reset();
+  for (uint32_t i = 0; i < count; i++) params[i].shared.reset();
 }
 
 Result<std::shared_ptr<Context>> Context::open(const char* path, unsigned threads, uint64_t temporaryBytes,
@@ -403,10 +403,10 @@ bool Context::closeSession(Session& session, std::unique_ptr<Call> call) {
 }
 
 void Context::close(std::unique_ptr<Call> call) {
-  calls_++;
   Orphans orphans;
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    if (closing_) return;
     closing_ = true;
     closeCall_ = std::move(call);
     closeSessions(orphans);
@@ -416,11 +416,12 @@ void Context::close(std::unique_ptr<Call> call) {
 }
 
 void Context::abandon() {
-  calls_++;
   std::vector<Call*> dropped;
   Orphans orphans;
+  bool closedBefore;
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    closedBefore = closing_;
     closing_ = true;
     for (Call* call : opens_) call->abandoned = true;
     for (const std::shared_ptr<Session>& session : sessions_) {
@@ -435,7 +436,7 @@ void Context::abandon() {
   }
   for (Call* call : dropped) delete call;
   runOrphans(orphans);
-  callReleased();
+  if (!closedBefore) callReleased();
 }
 
 void Context::closeSessions(Orphans& orphans) {

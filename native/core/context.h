@@ -100,7 +100,8 @@ class Context : public std::enable_shared_from_this<Context> {
   const std::shared_ptr<Threads> closer_;
   const std::shared_ptr<TemporaryMemory> temporary_;
   std::atomic<uint64_t> sessionKeys_{0};
-  std::atomic<size_t> calls_{0};
+  // Calls that live, and one for the context until it is closed.
+  std::atomic<size_t> calls_{1};
 
   std::mutex mutex_;
   // A blocking call waits for its turn.

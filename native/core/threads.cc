@@ -98,11 +98,11 @@ void Threads::takeDue(Clock::time_point now) {
 }
 
 // Where each task is waited for before the next one is posted, waking this thread up is a good part of its
-// time. So a thread whose task was the only one looks out for the next one for a moment. Where that is in
+// time. So one thread that has nothing more to do looks out for the next one for a moment. Where that is in
 // vain it is not tried again before 1, 3, 7, ... kMostSkips more tasks, so tasks that come one by one now and
 // then cost next to nothing.
 void Threads::spin(std::unique_lock<std::mutex>& lock) {
-  if (spin_ == Clock::duration::zero() || running_ != 0 || spinning_ || !delayed_.empty()) return;
+  if (spin_ == Clock::duration::zero() || spinning_ || !delayed_.empty()) return;
   if (skip_ > 0) {
     skip_--;
     return;
@@ -126,11 +126,9 @@ void Threads::work() {
     if (!tasks_.empty()) {
       Task task = tasks_.front();
       tasks_.pop_front();
-      running_++;
       lock.unlock();
       task.run(task.what);
       lock.lock();
-      running_--;
       ends = Clock::now() + kIdle;
       if (tasks_.empty()) spin(lock);
       continue;

@@ -64,7 +64,6 @@ class Threads : public std::enable_shared_from_this<Threads> {
   std::vector<Delayed> delayed_;
   unsigned alive_ = 0;
   unsigned idle_ = 0;
-  unsigned running_ = 0;  // tasks
   bool spinning_ = false;
   unsigned vain_ = 0;  // how long it did not pay
   unsigned skip_ = 0;

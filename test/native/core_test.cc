@@ -45,6 +45,7 @@ class User {
     call->sessionKey = session->key;
     call->number = command;
     if (bytes != 0) {
+      call->count = 1;
       call->params[0].attr = uapi::kParamMemrefInput;
       call->params[0].memory = Parameter::Memory::temporary;
       call->params[0].b = bytes;

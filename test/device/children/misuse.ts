@@ -2,7 +2,7 @@
  * Calls the addon's functions with anything at all, wrong in most ways and right in some. It must
  * neither crash nor throw, and afterwards be as good as before. Arguments: seed, number of calls.
  */
-import { native } from '#lib/native';
+import { native, Packet } from '#lib/native';
 import { TEST_TA } from '../../support/census.js';
 
 const [seedText = '1', countText = '1000'] = process.argv.slice(2);
@@ -83,13 +83,16 @@ function fillPacket(handle: number): void {
   n.packet[2] = pick([0, 0, 1, 2, 3, 7, 14, 15]);
   n.packet[3] = pick([0, 0, 1]);
   const used = Math.floor(random() * 5);
+  n.packet[Packet.count] = used;
   for (let i = 0; i < used; i++) {
-    n.packet[8 + i * 4] = pick(KINDS);
-    n.packet[9 + i * 4] = pick([0, 1, 100, 4096]);
-    n.packet[10 + i * 4] = pick([0, 1, 100, 5000]);
-    n.packet[11 + i * 4] = pick(handles.memory) ?? 0;
+    n.packet[Packet.params + i * 4] = pick(KINDS);
+    n.packet[Packet.params + 1 + i * 4] = pick([0, 1, 100, 4096]);
+    n.packet[Packet.params + 2 + i * 4] = pick([0, 1, 100, 5000]);
+    n.packet[Packet.params + 3 + i * 4] = pick(handles.memory) ?? 0;
   }
-  if (odd) for (let i = 0; i < 4; i++) n.packet[Math.floor(random() * 24)] = pick([...NUMBERS, anyHandle()]);
+  if (odd)
+    for (let i = 0; i < 4; i++)
+      n.packet[Math.floor(random() * Packet.length)] = pick([...NUMBERS, anyHandle()]);
 }
 
 /** Nothing that holds the machine's memory, and nothing that closes too much. */
@@ -128,7 +131,7 @@ function once(): void {
     args[0] = UUID;
     args[1] = new Uint8Array(16);
     n.packet[2] = 0;
-    if (random() < 0.5) n.packet.fill(0, 8);
+    if (random() < 0.5) n.packet.fill(0, Packet.count);
   } else if (good && random() < 0.5) {
     if (/Memory|Dma|Context|cancel/.test(name)) args[0] = anyHandle();
     if (name === 'openDmaHeap') args[0] = '/dev/dma_heap/system';

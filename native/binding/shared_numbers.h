@@ -6,18 +6,14 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
 namespace binding {
 
-// A Float64Array or Uint8Array over a SharedArrayBuffer, whose memory can neither move nor be detached.
-template <typename T>
-class SharedArray {
+// A Float64Array over a SharedArrayBuffer, whose memory can neither move nor be detached.
+class SharedNumbers {
  public:
   // False if the value is anything else, or shorter.
   bool attach(napi_env env, napi_value value, size_t least) {
-    constexpr napi_typedarray_type wanted =
-        std::is_same<T, double>::value ? napi_float64_array : napi_uint8_array;
     napi_typedarray_type type{};
     void* data = nullptr;
     napi_value buffer = nullptr;
@@ -26,8 +22,8 @@ class SharedArray {
         napi_is_arraybuffer(env, buffer, &movable) != napi_ok) {
       return false;
     }
-    if (type != wanted || movable || data == nullptr || length_ < least) return false;
-    data_ = static_cast<T*>(data);
+    if (type != napi_float64_array || movable || data == nullptr || length_ < least) return false;
+    data_ = static_cast<double*>(data);
     return napi_create_reference(env, value, 1, &reference_) == napi_ok;
   }
 
@@ -36,11 +32,11 @@ class SharedArray {
     reference_ = nullptr;
   }
 
-  T* data() const { return data_; }
+  double* data() const { return data_; }
   size_t length() const { return length_; }
 
  private:
-  T* data_ = nullptr;
+  double* data_ = nullptr;
   size_t length_ = 0;
   napi_ref reference_ = nullptr;
 };
