@@ -33,12 +33,14 @@ async function teeDriver(
   const path = cache.partFolder('linux-tee', partKey(inputs));
   if (cache.record('linux-tee', partKey(inputs))) return path;
   const scratch = mkdtempSync(join(folder, 'unpack-'));
-  // A mirror can lack a file that its index names; what cannot be had cannot be built either.
-  const downloaded = await archive.downloadBinaries([candidate], scratch).then(
-    () => true,
-    () => false,
-  );
-  if (!downloaded) return undefined;
+  try {
+    await archive.downloadBinaries([candidate], scratch);
+  } catch (error) {
+    // A mirror can lack a file that its index names; what cannot be had cannot be built either.
+    if (!/\b404\b|Not Found/.test(String(error))) throw error;
+    process.stderr.write(`${candidate.package} ${candidate.version}: the mirror has no such file\n`);
+    return undefined;
+  }
   await command('sh', ['-c', 'dpkg-deb -x *.deb . && rm *.deb'], { cwd: scratch, log });
   const source = join(scratch, 'usr/src');
   const tarball = readdirSync(source).find((name) => name.endsWith('.tar.xz')) ?? '';
