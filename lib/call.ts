@@ -12,7 +12,7 @@ import { callHint, memoryOf, resultHint } from './hints.js';
 import type { Login } from './login.js';
 import { AnswerFlags, Cancelled, Packet, Status } from './native.js';
 import type { Native, Outputs as NativeOutputs } from './native.js';
-import { describeParam, unpack, unpackFailed, type Params } from './parameters.js';
+import { describeParam, unpackFailed, type Params } from './parameters.js';
 import { originName } from './results.js';
 
 /** What a call takes besides its parameters. */
@@ -107,10 +107,18 @@ export function failure(
   }
 }
 
+/** Makes the answer of a call that succeeded from its record in `Native.records`. */
+export type Finish<T> = (
+  n: Native,
+  at: number,
+  params: Params,
+  outputs: NativeOutputs | undefined,
+  first: number,
+) => T;
+
 /**
  * Waits for an asynchronous call that has just been started.
  * @param id the call's
- * @param finish makes the answer of a call that succeeded from its record
  */
 export function settled<T>(
   n: Native,
@@ -119,26 +127,33 @@ export function settled<T>(
   command: number | undefined,
   params: Params,
   signal: AbortSignal | undefined,
-  finish: (values: unknown[], at: number) => T,
+  finish: Finish<T>,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     let onAbort: (() => void) | undefined;
     n.settle.set(id, (at, outputs, first) => {
-      if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
-      const numbers = n.records;
-      if (numbers[at + Packet.status] === Status.answered && numbers[at + Packet.result] === 0) {
-        resolve(finish(unpack(n, numbers, at, params, outputs, first), at));
-        return;
+      try {
+        const numbers = n.records;
+        if (numbers[at + Packet.status] === Status.answered && numbers[at + Packet.result] === 0) {
+          resolve(finish(n, at, params, outputs, first));
+        } else {
+          const error = failure(n, numbers, at, outputs, first, caller, command, params);
+          const known = error instanceof TeeError || error instanceof TeeSystemError;
+          reject(signal?.aborted === true && known ? aborted(signal, caller, command, params, error) : error);
+        }
+        // Last: it can be code of somebody's own.
+        if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
+      } catch (error) {
+        reject(error); // there was no memory for the outputs, say
       }
-      const error = failure(n, numbers, at, outputs, first, caller, command, params);
-      const known = error instanceof TeeError || error instanceof TeeSystemError;
-      reject(signal?.aborted === true && known ? aborted(signal, caller, command, params, error) : error);
     });
     if (signal !== undefined) {
       onAbort = () => {
         if (n.cancel(id) !== Cancelled.removed) return; // its record decides
         n.settle.delete(id);
-        reject(aborted(signal, caller, command, params));
+        const left =
+          command === undefined ? 'was given up; a session that still arrives is closed' : undefined;
+        reject(new AbortError(signal.reason, asked(caller, command, params), undefined, left));
       };
       signal.addEventListener('abort', onAbort, { once: true });
     }

@@ -38,8 +38,10 @@ main(process.argv.slice(2)).then(
     process.exitCode = status;
   },
   (error: unknown) => {
-    const { name, message } = error as Error;
-    process.stderr.write(`node-optee: ${name === 'Error' ? '' : `${name}: `}${message}\n`);
-    process.exitCode = 1;
+    const { name, message, code } = error as NodeJS.ErrnoException;
+    const usage = name === 'ParamError' || /^ERR_(PARSE_ARGS_|INVALID_ARG_|OUT_OF_RANGE)/.test(code ?? '');
+    const what = usage || name === 'Error' ? '' : `${name}: `;
+    process.stderr.write(`node-optee: ${what}${message}\n`);
+    process.exitCode = usage ? 2 : 1;
   },
 );

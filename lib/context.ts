@@ -14,8 +14,8 @@ import { NO_DRIVER } from './hints.js';
 import { Login } from './login.js';
 import { watch } from './lost-handles.js';
 import { native, Packet, RequestFlags, Status } from './native.js';
-import type { ContextData, ContextHandle, Native, SessionHandle } from './native.js';
-import { pack, unpack, type Params } from './parameters.js';
+import type { ContextData, ContextHandle, Native, Outputs, SessionHandle } from './native.js';
+import { copyParams, NO_PARAMS, pack, unpack, type Params } from './parameters.js';
 import { checkCallOptions, checkSyncOptions, ended, Session } from './session.js';
 import { SharedMemory } from './shared-memory.js';
 import { formatUuid, parseUuid } from './uuid.js';
@@ -54,8 +54,6 @@ const DEFAULT_THREADS = 8;
 const MAX_THREADS = 256;
 const DEFAULT_TEMPORARY_MEMORY = 8 << 20;
 const MAX_TEMPORARY_MEMORY = 1 << 30;
-
-const NONE: Params = [];
 
 /**
  * An open TEE device. Sessions and shared memory belong to the context that made them and close with it. Each
@@ -150,8 +148,9 @@ export class TeeContext {
   openSession(uuid: string | Uint8Array, options: OpenSessionOptions = {}): Promise<Session> {
     try {
       const signal = checkCallOptions(options);
+      const early = signal?.aborted === true;
       const { bytes, caller, login, params, temporary } = this.#pack(uuid, options);
-      if (signal?.aborted === true) throw aborted(signal, caller, undefined, params);
+      if (early) throw aborted(signal, caller, undefined, params);
       const n = this.#n;
       const id = temporary
         ? n.openSession(
@@ -165,8 +164,8 @@ export class TeeContext {
         : n.openSession(bytes, login.client);
       if (id === 0) throw failure(n, n.packet, 0, undefined, 0, caller, undefined, params);
       if (debug.enabled) debug('open %d: session with TA %s (%s)', id, caller.uuid, login);
-      return settled(n, id, caller, undefined, params, signal, (values, at) =>
-        Session.make(n, this, n.records[at + Packet.handle] as SessionHandle, caller, values),
+      return settled(n, id, caller, undefined, params, signal, (_, at, given, outputs, first) =>
+        this.#arrived(n.records, at, given, outputs, first, caller),
       );
     } catch (error) {
       return Promise.reject(error);
@@ -183,6 +182,7 @@ export class TeeContext {
   ): Session<P>;
   openSessionSync(uuid: string | Uint8Array, options: Omit<OpenSessionOptions, 'signal'> = {}): Session {
     checkSyncOptions(options);
+    if (debug.enabled) debug('openSync: session with TA %s', uuid);
     const { bytes, caller, login, params } = this.#pack(uuid, options);
     const n = this.#n;
     const outputs = n.openSessionSync(
@@ -197,8 +197,25 @@ export class TeeContext {
     if (packet[Packet.status] !== Status.answered || packet[Packet.result] !== 0) {
       throw failure(n, packet, 0, outputs, 0, caller, undefined, params);
     }
-    const handle = packet[Packet.handle] as SessionHandle;
-    return Session.make(n, this, handle, caller, unpack(n, packet, 0, params, outputs, 0));
+    return this.#arrived(packet, 0, params, outputs, 0, caller);
+  }
+
+  #arrived(
+    numbers: Float64Array,
+    at: number,
+    params: Params,
+    outputs: Outputs | undefined,
+    first: number,
+    caller: Caller,
+  ): Session {
+    const n = this.#n;
+    const handle = numbers[at + Packet.handle] as SessionHandle;
+    try {
+      return Session.make(n, this, handle, caller, unpack(n, numbers, at, params, outputs, first));
+    } catch (error) {
+      n.closeSession(handle);
+      throw error;
+    }
   }
 
   #pack(
@@ -207,14 +224,15 @@ export class TeeContext {
   ): { bytes: Uint8Array; caller: Caller; login: Login; params: Params; temporary: boolean } {
     const handle = this.#open();
     const bytes = parseUuid(uuid);
-    const { login = Login.public, params = NONE } = options;
+    const { login = Login.public, params: given = NO_PARAMS, wipe } = options;
     if (!(login instanceof Login)) throw invalidArgType('options.login', 'a Login', login);
+    const params = copyParams(given);
     const caller: Caller = { uuid: formatUuid(bytes), path: this.version.path, login };
     const n = this.#n;
     const temporary = pack(n, params, this, this.version.capabilities.nullMemref);
     n.packet[Packet.handle] = handle;
     n.packet[Packet.number] = login.method;
-    n.packet[Packet.flags] = options.wipe === true ? RequestFlags.wipe : RequestFlags.none;
+    n.packet[Packet.flags] = wipe === true ? RequestFlags.wipe : RequestFlags.none;
     return { bytes, caller, login, params, temporary };
   }
 

@@ -1,8 +1,8 @@
 /** The TEE devices of this machine. */
-import { readdirSync, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { basename } from 'node:path';
 import { describeErrno, invalidArgType, invalidArgValue, TeeSystemError } from './errors.js';
-import { openHint } from './hints.js';
+import { namesIn, openHint } from './hints.js';
 import type { ContextData, Failure } from './native.js';
 
 const FOLDER = '/dev';
@@ -42,7 +42,7 @@ const IMPLEMENTATIONS: Record<number, TeeVersion['implementation']> = {
   4: 'qtee',
 };
 
-/** */
+/** What TEE_IOC_VERSION says, by name. */
 export function versionOf(path: string, data: ContextData): TeeVersion {
   const bits = data.generalCapabilities;
   return Object.freeze({
@@ -63,13 +63,7 @@ export function versionOf(path: string, data: ContextData): TeeVersion {
  * opening it would end the supplicant.
  */
 export function devicePaths(folder = FOLDER): string[] {
-  let names: string[];
-  try {
-    names = readdirSync(folder);
-  } catch {
-    return [];
-  }
-  return names
+  return namesIn(folder)
     .filter((name) => /^tee[0-9]+$/.test(name))
     .sort((a, b) => Number(a.slice(3)) - Number(b.slice(3)))
     .map((name) => `${folder}/${name}`);
@@ -95,7 +89,7 @@ export function checkDevicePath(path: unknown, name: string): string {
   return path;
 }
 
-/** */
+/** Why a device could not be opened. */
 export function openError(path: string, failed: Failure): TeeSystemError {
   return new TeeSystemError({
     errno: failed.errno,

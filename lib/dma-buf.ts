@@ -1,8 +1,10 @@
 import { closedError, describeErrno, invalidArgValue, notSupported, TeeSystemError } from './errors.js';
-import { watch } from './lost-handles.js';
+import { keepWhile, watch } from './lost-handles.js';
 import { native } from './native.js';
 import type { DmaBufData, DmaBufHandle, Failure, Native } from './native.js';
 import { checkBoolean, checkFd, checkOptions } from './validate.js';
+
+const EBUSY = 16;
 
 // DMA_BUF_SYNC_* of linux/dma-buf.h
 const SYNC_ACCESS = { read: 1, write: 2, readwrite: 3 } as const;
@@ -41,8 +43,8 @@ export class DmaBuf {
    * @param fd the dma-buf's descriptor, of this process
    * @param options own: false (the default), it is duplicated and stays the caller's; true, this object takes it over
    *   and closes it, if this does not throw
-   * @throws RangeError ERR_OUT_OF_RANGE; TypeError ERR_INVALID_ARG_VALUE if it is no dma-buf; TeeSystemError: EBADF if it
-   *   is not open
+   * @throws RangeError ERR_OUT_OF_RANGE; TypeError ERR_INVALID_ARG_VALUE if it is no dma-buf, or with `own` if it is
+   *   another object's of this package; TeeSystemError: EBADF if it is not open
    */
   static fromFd(fd: number, options: { own?: boolean | undefined } = {}): DmaBuf {
     checkFd(fd, 'fd');
@@ -56,6 +58,13 @@ export class DmaBuf {
     }
     const data = n.adoptDmaBuf(fd, own);
     if ('errno' in data) {
+      if (data.errno === EBUSY) {
+        throw invalidArgValue(
+          'fd',
+          undefined,
+          `is descriptor ${fd}, which another object of this package closes`,
+        );
+      }
       throw new TeeSystemError({ ...data, asked: `DmaBuf.fromFd(${fd})` });
     }
     return new DmaBuf(n, data);
@@ -87,6 +96,7 @@ export class DmaBuf {
     }
     if ('errno' in map) throw this.#error(map, 'map()');
     this.#map = map;
+    keepWhile(map, this);
     return map;
   }
 

@@ -1,6 +1,6 @@
 import { DmaBuf } from './dma-buf.js';
 import { closedError, describeErrno, invalidArgType, invalidArgValue, TeeSystemError } from './errors.js';
-import { DMA_HEAP_FOLDER, listDmaHeaps, openHint } from './hints.js';
+import { DMA_HEAP_FOLDER, namesIn, openHint } from './hints.js';
 import { watch } from './lost-handles.js';
 import { native } from './native.js';
 import type { DmaHeapHandle, Native } from './native.js';
@@ -27,9 +27,12 @@ export class DmaHeap {
     );
   }
 
-  /** The names of this machine's heaps, sorted. Those that begin with `protected,` are a TEE's. */
+  /**
+   * The names of this machine's heaps, sorted. Those that begin with `protected,` are a TEE's.
+   * @throws Node's own error where this process may not look into /dev/dma_heap
+   */
   static list(): string[] {
-    return listDmaHeaps();
+    return namesIn(DMA_HEAP_FOLDER).sort();
   }
 
   /**

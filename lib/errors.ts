@@ -145,13 +145,15 @@ export class AbortError extends Error {
    * @param reason the signal's
    * @param asked what was asked, for the message
    * @param teeError how the call ended
+   * @param outcome what became of it, in words
    */
-  constructor(reason: unknown, asked: string, teeError?: TeeError | TeeSystemError) {
-    super(
-      `The operation was aborted: ${asked} ` +
-        (teeError === undefined ? 'did not take place' : `ended with ${teeError.code}`),
-      { cause: reason },
-    );
+  constructor(
+    reason: unknown,
+    asked: string,
+    teeError?: TeeError | TeeSystemError,
+    outcome = teeError === undefined ? 'did not take place' : `ended with ${teeError.code}`,
+  ) {
+    super(`The operation was aborted: ${asked} ${outcome}`, { cause: reason });
     if (teeError !== undefined) this.teeError = teeError;
   }
 }
@@ -210,6 +212,11 @@ export function wrongContext(name: string): Error & { code: string } {
     ),
     'ERR_TEE_WRONG_CONTEXT',
   );
+}
+
+/** @param what there is no memory for */
+export function noMemory(what: string): Error & { code: string } {
+  return withCode(new Error(`There is no memory for ${what}`), 'ERR_MEMORY_ALLOCATION_FAILED');
 }
 
 /** @param problem a whole sentence without its stop */

@@ -7,10 +7,20 @@ import { isMemory, type Params } from './parameters.js';
 /** Where dma-heaps are. */
 export const DMA_HEAP_FOLDER = '/dev/dma_heap';
 
-/** The dma-heaps of this machine, sorted; none where the kernel has none. */
-export function listDmaHeaps(): string[] {
+/** The names in a folder; none where there is no such folder. Throws where this process may not look into it. */
+export function namesIn(folder: string): string[] {
   try {
-    return readdirSync(DMA_HEAP_FOLDER).sort();
+    return readdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+/** The dma-heaps of this machine, sorted; none where the kernel has none, or where this process may not see them. */
+export function visibleDmaHeaps(): string[] {
+  try {
+    return namesIn(DMA_HEAP_FOLDER).sort();
   } catch {
     return [];
   }
@@ -27,9 +37,22 @@ function permissionHint(path: string): string {
   const mode = (stat.mode & 0o777).toString(8).padStart(4, '0');
   const group = nameOf('/etc/group', stat.gid);
   const who = `it belongs to user ${nameOf('/etc/passwd', stat.uid)} and group ${group}, mode ${mode}`;
-  if ((stat.mode & 0o060) !== 0o060)
-    return `${who}: a udev rule can give it a group that may read and write it`;
+  if (mayOpen(stat)) {
+    return `${who}, so it is not the file's mode that refuses: in a container, pass the device in; else a security module may`;
+  }
+  if ((stat.mode & 0o060) !== 0o060 || stat.gid === 0) {
+    return `${who}: a udev rule can give it a group of its own that may read and write it`;
+  }
   return `${who}: run as a member of that group (usermod -aG ${group} USER, then log in again)`;
+}
+
+/** May this process open it for reading and writing, as far as its owner and mode say? */
+function mayOpen({ mode, uid, gid }: { mode: number; uid: number; gid: number }): boolean {
+  const user = process.geteuid?.();
+  if (user === 0) return true;
+  if (user === uid) return (mode & 0o600) === 0o600;
+  const groups = [process.getegid?.(), ...(process.getgroups?.() ?? [])];
+  return (mode & (groups.includes(gid) ? 0o060 : 0o006)) === (groups.includes(gid) ? 0o060 : 0o006);
 }
 
 function nameOf(file: string, id: number): string {
@@ -58,7 +81,7 @@ export function openHint(path: string, operation: string, code: string): string 
     case 'ENXIO':
     case 'ENODEV':
       if (!heap) return NO_DRIVER;
-      return `the dma-heaps of this machine are ${listDmaHeaps().join(', ') || 'none (the kernel needs CONFIG_DMABUF_HEAPS)'}`;
+      return `the dma-heaps of this machine are ${visibleDmaHeaps().join(', ') || 'none (the kernel needs CONFIG_DMABUF_HEAPS)'}`;
     case 'ENOTTY':
     case 'EINVAL':
       return operation === 'TEE_IOC_VERSION' ? 'this is not a TEE device' : undefined;

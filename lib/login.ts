@@ -1,10 +1,14 @@
 import { checkU32 } from './validate.js';
 
+declare const brand: unique symbol;
+
 /**
  * How a client shows who it is when it opens a session (TEE_IOCTL_LOGIN_* of the kernel). The kernel, not this
  * process, makes the identity that the TA sees: a version 5 UUID over the effective user id or the group id.
  */
 export class Login {
+  /** No other object will do. */
+  declare readonly [brand]: 'Login';
   /** No identity. What a session is opened with unless told otherwise. */
   static readonly public: Login = new Login('public', 0);
   /** The effective user of this process. */

@@ -18,6 +18,13 @@ const registry = new FinalizationRegistry<Handle>(({ what, close }) => {
   });
 });
 
+const owners = new WeakMap<ArrayBuffer, object>();
+
+/** Keeps an owner as long as somebody uses the memory that closing it would take away. */
+export function keepWhile(buffer: ArrayBuffer, owner: object): void {
+  owners.set(buffer, owner);
+}
+
 /**
  * @param owner the object that wraps the handle
  * @param what it is, for the warning: "A Session with TA 8aaaf200-…"

@@ -322,12 +322,15 @@ export interface Functions {
    */
   sharedMemoryBuffer(memory: SharedMemoryHandle): ArrayBuffer | undefined;
 
-  /** A copy of a part of allocated or registered memory; a Status if it is closed or out of bounds, or `argument` if the CPU cannot reach it. */
+  /**
+   * A copy of a part of allocated or registered memory; a Status if it is closed or out of bounds, or `argument` if the
+   * CPU cannot reach it; undefined if there is no memory for it.
+   */
   readSharedMemory(
     memory: SharedMemoryHandle,
     offset: number,
     length: number,
-  ): Uint8Array<ArrayBuffer> | Status;
+  ): Uint8Array<ArrayBuffer> | Status | undefined;
 
   /** Copies bytes into allocated or registered memory. Returns 0, or a Status as above. */
   writeSharedMemory(memory: SharedMemoryHandle, bytes: Uint8Array, offset: number): Status;

@@ -5,6 +5,7 @@
 import {
   invalidArgType,
   invalidArgValue,
+  noMemory,
   notSupported,
   outOfRange,
   wrongContext,
@@ -133,22 +134,40 @@ export const buffer = {
   },
 };
 
+/** No parameters. */
+export const NO_PARAMS: Params = [];
+
 /**
- * Checks the parameters of a call and puts them into the packet.
+ * The parameters of a call in an array of its own: the caller's may be another's by the time that the call ends.
+ */
+export function copyParams(params: Params): Params {
+  if (params === NO_PARAMS) return params;
+  if (!Array.isArray(params)) throw invalidArgType('params', 'an array', params);
+  const count = params.length;
+  if (!(count >= 0 && count <= MAX_PARAMETERS)) {
+    throw outOfRange('params.length', `at most ${MAX_PARAMETERS}`, count);
+  }
+  const copy: (Parameter<unknown> | undefined)[] = [];
+  for (let i = 0; i < count; i++) copy.push(params[i] as Parameter<unknown> | undefined);
+  return copy;
+}
+
+/**
+ * Checks the parameters of a call and puts them into the packet. None of the caller's code may run between this and
+ * the native function.
+ * @param params of {@link copyParams}
  * @param context of the session, which the shared memory must be of
  * @param nullMemref does the TEE take NULL buffers
  * @returns is there a buffer whose bytes are arguments of the native function
  */
 export function pack(n: Native, params: Params, context: object, nullMemref: boolean): boolean {
   const packet = n.packet;
-  if (!Array.isArray(params)) throw invalidArgType('params', 'an array', params);
   const count = params.length;
-  if (count > MAX_PARAMETERS) throw outOfRange('params.length', `at most ${MAX_PARAMETERS}`, count);
   packet[Packet.count] = count;
   let bytes = false;
   let at = Packet.params as number;
   for (let i = 0; i < count; i++, at += Param.stride) {
-    const param = params[i] as Parameter<unknown> | undefined;
+    const param = params[i];
     if (param === undefined) {
       packet[at + Param.kind] = ParamKind.none;
       continue;
@@ -218,7 +237,8 @@ export function unpack(
         break;
       case ParamKind.temporaryOut:
       case ParamKind.temporaryInout:
-        found[i] = outputBytes(n, numbers, p, param, outputs?.[first + i]) ?? new Uint8Array(0);
+        found[i] = outputBytes(n, numbers, p, param, outputs?.[first + i]);
+        if (found[i] === undefined) throw noMemory(`an output of ${param.b} bytes of a call that succeeded`);
         break;
       case ParamKind.sharedOut:
       case ParamKind.sharedInout:

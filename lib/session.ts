@@ -1,12 +1,12 @@
 import { tracingChannel } from 'node:diagnostics_channel';
 import { debuglog } from 'node:util';
-import { aborted, failure, settled, type CallOptions, type Caller } from './call.js';
+import { aborted, failure, settled, type CallOptions, type Caller, type Finish } from './call.js';
 import type { TeeContext } from './context.js';
-import { closedError, TeeSystemError } from './errors.js';
+import { closedError, invalidArgValue, TeeSystemError } from './errors.js';
 import { watch } from './lost-handles.js';
 import { Packet, RequestFlags, Status } from './native.js';
 import type { Native, SessionHandle } from './native.js';
-import { pack, unpack, type Outputs, type Params } from './parameters.js';
+import { copyParams, NO_PARAMS, pack, unpack, type Outputs, type Params } from './parameters.js';
 import { checkBoolean, checkOptions, checkSignal, checkU32 } from './validate.js';
 
 const debug = debuglog('node-optee');
@@ -20,7 +20,6 @@ export interface InvokeTrace {
   readonly session: Session;
 }
 
-const NONE: Params = [];
 const NO_OPTIONS: CallOptions = {};
 
 /**
@@ -101,7 +100,7 @@ export class Session<P extends Params = Params> {
     params?: Q,
     options?: CallOptions,
   ): Promise<Outputs<Q>>;
-  invoke(command: number, params: Params = NONE, options: CallOptions = NO_OPTIONS): Promise<unknown[]> {
+  invoke(command: number, params: Params = NO_PARAMS, options: CallOptions = NO_OPTIONS): Promise<unknown[]> {
     if (!channel.hasSubscribers) return this.#start(command, params, options);
     const trace: InvokeTrace = { uuid: this.uuid, command, params, session: this };
     return channel.tracePromise(() => this.#start(command, params, options), trace);
@@ -119,7 +118,7 @@ export class Session<P extends Params = Params> {
   ): Outputs<Q>;
   invokeSync(
     command: number,
-    params: Params = NONE,
+    params: Params = NO_PARAMS,
     options: Pick<CallOptions, 'wipe'> = NO_OPTIONS,
   ): unknown[] {
     if (!channel.hasSubscribers) return this.#startSync(command, params, options);
@@ -135,23 +134,29 @@ export class Session<P extends Params = Params> {
     }
   }
 
-  #begin(command: number, params: Params, options: CallOptions): Promise<unknown[]> {
+  #begin(command: number, given: Params, options: CallOptions): Promise<unknown[]> {
     const n = this.#n;
     const signal = options === NO_OPTIONS ? undefined : checkCallOptions(options);
-    const bytes = this.#pack(n, command, params, options);
-    if (signal?.aborted === true) throw aborted(signal, this.#caller, command, params);
+    const early = signal?.aborted === true;
+    const wipe = options.wipe === true;
+    const params = copyParams(given);
+    const bytes = this.#pack(n, command, params, wipe);
+    if (early) throw aborted(signal, this.#caller, command, params);
     const id = bytes
       ? n.invoke(params[0]?.bytes, params[1]?.bytes, params[2]?.bytes, params[3]?.bytes)
       : n.invoke();
     if (id === 0) throw failure(n, n.packet, 0, undefined, 0, this.#caller, command, params);
     if (debug.enabled) debug('invoke %d: command %d of TA %s', id, command, this.uuid);
-    return settled(n, id, this.#caller, command, params, signal, same);
+    return settled(n, id, this.#caller, command, params, signal, values);
   }
 
-  #startSync(command: number, params: Params, options: Pick<CallOptions, 'wipe'>): unknown[] {
+  #startSync(command: number, given: Params, options: Pick<CallOptions, 'wipe'>): unknown[] {
     const n = this.#n;
     if (options !== NO_OPTIONS) checkSyncOptions(options);
-    const bytes = this.#pack(n, command, params, options);
+    const wipe = options.wipe === true;
+    const params = copyParams(given);
+    if (debug.enabled) debug('invokeSync: command %d of TA %s', command, this.uuid);
+    const bytes = this.#pack(n, command, params, wipe);
     const outputs = bytes
       ? n.invokeSync(params[0]?.bytes, params[1]?.bytes, params[2]?.bytes, params[3]?.bytes)
       : n.invokeSync();
@@ -162,13 +167,13 @@ export class Session<P extends Params = Params> {
     return unpack(n, packet, 0, params, outputs, 0);
   }
 
-  #pack(n: Native, command: number, params: Params, options: Pick<CallOptions, 'wipe'>): boolean {
+  #pack(n: Native, command: number, params: Params, wipe: boolean): boolean {
     if (this.#handle === 0) throw closedError(`the session with TA ${this.uuid}`);
     checkU32(command, 'command');
     const bytes = pack(n, params, this.#context, this.#nullMemref);
     n.packet[Packet.handle] = this.#handle;
     n.packet[Packet.number] = command;
-    n.packet[Packet.flags] = options.wipe === true ? RequestFlags.wipe : RequestFlags.none;
+    n.packet[Packet.flags] = wipe ? RequestFlags.wipe : RequestFlags.none;
     return bytes;
   }
 
@@ -197,20 +202,30 @@ export class Session<P extends Params = Params> {
   }
 }
 
-function same(values: unknown[]): unknown[] {
-  return values;
-}
+const values: Finish<unknown[]> = (n, at, params, outputs, first) =>
+  unpack(n, n.records, at, params, outputs, first);
 
 /** Checks the options of an asynchronous call and returns its signal. */
 export function checkCallOptions(options: CallOptions): AbortSignal | undefined {
   checkOptions(options, 'options');
-  checkSyncOptions(options);
+  checkWipe(options);
   return options.signal === undefined ? undefined : checkSignal(options.signal, 'options.signal');
 }
 
-/** Checks the options of a blocking call. */
-export function checkSyncOptions(options: Pick<CallOptions, 'wipe'>): void {
+/** Checks the options of a blocking call, which nothing can abort. */
+export function checkSyncOptions(options: CallOptions): void {
   checkOptions(options, 'options');
+  checkWipe(options);
+  if (options.signal !== undefined) {
+    throw invalidArgValue(
+      'options.signal',
+      undefined,
+      'cannot abort a blocking call; use the asynchronous one',
+    );
+  }
+}
+
+function checkWipe(options: CallOptions): void {
   if (options.wipe !== undefined) checkBoolean(options.wipe, 'options.wipe');
 }
 

@@ -6,11 +6,12 @@ import {
   describeErrno,
   invalidArgType,
   invalidArgValue,
+  noMemory,
   notSupported,
   TeeSystemError,
 } from './errors.js';
-import { listDmaHeaps, TEE_IS_FULL } from './hints.js';
-import { watch } from './lost-handles.js';
+import { TEE_IS_FULL, visibleDmaHeaps } from './hints.js';
+import { keepWhile, watch } from './lost-handles.js';
 import { MemoryAnswer, ParamKind, refusal } from './native.js';
 import type { ContextHandle, Failure, Native, SharedMemoryHandle } from './native.js';
 import { Parameter } from './parameters.js';
@@ -138,8 +139,9 @@ export class SharedMemory {
    * (see `DmaBuf.map`), and where the runtime does not allow buffers over memory from outside: use `read` and `write`.
    */
   get buffer(): ArrayBuffer | undefined {
-    if (this.#buffer === undefined && this.#origin === 'allocated' && this.#handle !== 0) {
-      this.#buffer = this.#n.sharedMemoryBuffer(this.#handle);
+    if (this.#buffer === undefined && this.#origin === 'allocated') {
+      this.#buffer = this.closed ? new ArrayBuffer(0) : this.#n.sharedMemoryBuffer(this.handle);
+      if (this.#buffer !== undefined) keepWhile(this.#buffer, this);
     }
     return this.#buffer;
   }
@@ -155,6 +157,7 @@ export class SharedMemory {
     const count = checkRange(offset, length, this.size, 'offset', 'length');
     const bytes = this.#n.readSharedMemory(handle, offset, count);
     if (typeof bytes === 'number') throw closedError(this.description);
+    if (bytes === undefined) throw noMemory(`a copy of ${count} bytes`);
     return bytes;
   }
 
@@ -295,7 +298,7 @@ function dmaBufError(
       );
     }
   }
-  const heaps = listDmaHeaps().filter((name) => name.startsWith('protected,'));
+  const heaps = visibleDmaHeaps().filter((name) => name.startsWith('protected,'));
   const hint =
     failed.errno === EINVAL
       ? 'it is a dma-buf, and this kernel has the call, but it accepts only dma-bufs of its ' +

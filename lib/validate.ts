@@ -51,7 +51,8 @@ export function checkSignal(value: unknown, name: string): AbortSignal {
     typeof value !== 'object' ||
     value === null ||
     !('aborted' in value) ||
-    typeof (value as AbortSignal).addEventListener !== 'function'
+    typeof (value as AbortSignal).addEventListener !== 'function' ||
+    typeof (value as AbortSignal).removeEventListener !== 'function'
   ) {
     throw invalidArgType(name, 'an AbortSignal', value);
   }

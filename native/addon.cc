@@ -35,7 +35,7 @@ napi_value noDevice(napi_env env, napi_callback_info) {
 
 napi_value attach(napi_env env, napi_callback_info) {
   Napi::Object functions = Napi::Object::New(env);
-  for (const char* name : {"openContext", "openDmaHeap", "adoptDmaBuf"}) {
+  for (const char* name : {"openContext", "openDmaHeap", "describeDescriptor", "adoptDmaBuf"}) {
     napi_value function;
     if (napi_create_function(env, name, NAPI_AUTO_LENGTH, noDevice, nullptr, &function) == napi_ok) {
       functions.Set(name, function);

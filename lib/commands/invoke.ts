@@ -1,16 +1,17 @@
 import { parseArgs } from 'node:util';
 import { TeeContext } from '../context.js';
 import { Login } from '../login.js';
+import { parseUuid } from '../uuid.js';
 import { PARAMS_USAGE, ParamError, parseNumber, parseParam } from './params.js';
 
 const USAGE = `Usage: node-optee invoke [OPTIONS] UUID COMMAND [PARAM…]
 
 Opens a session with the Trusted Application UUID, invokes COMMAND with up to four parameters, and prints what they
-brought back. The status is 1 if the TEE or the system answered with an error.
+brought back. The status is 1 if the TEE or the system answered with an error, 2 if the arguments are wrong.
 
   --device PATH      the TEE device; the first that speaks GlobalPlatform unless given
   --login WHO        public (the default), user, group:GID or application
-  --timeout MS       asks the TA to cancel after so many milliseconds
+  --timeout MS       after so many milliseconds, gives up opening the session, or asks the TA to cancel the command
   --json             prints the outputs as JSON, bytes as hexadecimal digits
 
 ${PARAMS_USAGE}`;
@@ -37,14 +38,15 @@ export async function run(args: string[]): Promise<number> {
     process.stderr.write(USAGE);
     return 2;
   }
+  parseUuid(uuid); // said before any device is looked for
   const command = parseNumber(number);
   const params = texts.map(parseParam);
   const login = parseLogin(values.login ?? 'public');
   const timeout = values.timeout === undefined ? undefined : parseNumber(values.timeout);
   const tee = values.device === undefined ? TeeContext.open() : TeeContext.open(values.device);
   try {
-    const session = await tee.openSession(uuid, { login });
     const signal = timeout === undefined ? undefined : AbortSignal.timeout(timeout);
+    const session = await tee.openSession(uuid, { login, signal });
     const outputs = await session.invoke(command, params, { signal });
     process.stdout.write(values.json === true ? `${toJson(outputs)}\n` : outputs.map(describe).join(''));
     return 0;

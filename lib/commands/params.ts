@@ -11,7 +11,9 @@ export const PARAMS_USAGE = `A parameter is one of
 `;
 
 /** A parameter that is not well written. */
-export class ParamError extends Error {}
+export class ParamError extends Error {
+  override readonly name = 'ParamError';
+}
 
 /**
  * @param text `value-in:1,2`, `out:16`, …

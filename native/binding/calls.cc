@@ -1,5 +1,6 @@
 // The hot path: open and invoke, from a packet to its call and back.
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "client.h"
@@ -331,6 +332,12 @@ void writeRecord(napi_env env, Client& client, Call& call, double* record, napi_
       call.answer.status = core::status::kClosed;
     } else {
       session = client.handles.add(call.session);
+      if (session == 0) {
+        auto close = std::make_unique<Call>(Call::Kind::closeSession, call.context);
+        close->session = call.session;
+        call.context->closeSession(*call.session, std::move(close));
+        call.answer.fail({core::Operation::handle, EMFILE});
+      }
     }
   }
   record[packet::kCall] = static_cast<double>(call.id);

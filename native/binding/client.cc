@@ -19,9 +19,35 @@ struct BufferHold {
   std::shared_ptr<core::Threads> closer;
 };
 
-void onBufferFinalize(napi_env, void*, void* hint) {
-  const std::unique_ptr<BufferHold> hold(static_cast<BufferHold*>(hint));
+void letGoOfBuffer(BufferHold* held) {
+  const std::unique_ptr<BufferHold> hold(held);
   core::Remains::leaveTo(*hold->closer, {nullptr, std::move(hold->pages), core::UniqueFd()});
+}
+
+// The memory has no owner any more: it was detached, or whatever it was transferred to is gone.
+void onMemoryFinalize(napi_env, void*, void* hint) {
+  letGoOfBuffer(static_cast<BufferHold*>(hint));
+}
+
+// The ArrayBuffer itself is gone, detached or not. Node's own thread pool works with the address that a view
+// had, and keeps the view.
+void onBufferFinalize(napi_env, void* data, void*) {
+  letGoOfBuffer(static_cast<BufferHold*>(data));
+}
+
+// Null if it cannot be made. `hold` is then the finalizer's business, which has run already, except where
+// external memory is forbidden.
+template <typename Hold>
+napi_value makeExternal(napi_env env, void* data, size_t length, napi_finalize finalize, Hold* hold) {
+  napi_value buffer = nullptr;
+  const napi_status status = napi_create_external_arraybuffer(env, data, length, finalize, hold, &buffer);
+  if (status == napi_ok) return buffer;
+  if (status == napi_no_external_buffers_allowed) delete hold;
+  bool pending = false;
+  napi_value error;
+  if (napi_is_exception_pending(env, &pending) == napi_ok && pending)
+    napi_get_and_clear_last_exception(env, &error);
+  return nullptr;
 }
 
 void onBytesFinalize(napi_env, void*, void* hint) {
@@ -100,13 +126,11 @@ void Client::detach() {
 napi_value Client::makeSharedBytes() {
   napi_value buffer = nullptr, bytes = nullptr;
   const std::shared_ptr<uint8_t> memory(new uint8_t[kBytes](), std::default_delete<uint8_t[]>());
-  auto* hold = new std::shared_ptr<uint8_t>(memory);
   size_t length = kBytes;
-  if (napi_create_external_arraybuffer(env_, memory.get(), length, onBytesFinalize, hold, &buffer) ==
-      napi_ok) {
+  buffer = makeExternal(env_, memory.get(), length, onBytesFinalize, new std::shared_ptr<uint8_t>(memory));
+  if (buffer != nullptr) {
     bytes_ = memory;
   } else {
-    delete hold;
     length = 0;
     void* none;
     napi_create_arraybuffer(env_, 0, &none, &buffer);
@@ -175,6 +199,7 @@ void Client::deliver(napi_env env) {
         napi_create_uint32(env, static_cast<uint32_t>(count), &arguments[0]) == napi_ok) {
       napi_value outputs = nullptr;
       forgetBytes();
+      delivering_ = true;
       for (size_t i = 0; i < count; i++) {
         writeRecord(env, *this, *ended_[from + i], records_.data() + i * packet::kLength, &outputs,
                     static_cast<uint32_t>(i * core::kMaxParams));
@@ -186,6 +211,7 @@ void Client::deliver(napi_env env) {
         napi_value error;
         if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
       }
+      delivering_ = false;
     }
     napi_close_handle_scope(env, scope);
   }
@@ -235,12 +261,10 @@ napi_value Client::bufferOf(napi_env env, Entry& entry, const std::shared_ptr<co
     napi_delete_reference(env, entry.buffer);
     entry.buffer = nullptr;
   }
+  buffer = makeExternal(env, pages->data(), length, onMemoryFinalize, new BufferHold{pages, closer});
+  if (buffer == nullptr) return nullptr;
   auto* hold = new BufferHold{pages, closer};
-  if (napi_create_external_arraybuffer(env, pages->data(), length, onBufferFinalize, hold, &buffer) !=
-      napi_ok) {
-    delete hold;
-    return nullptr;
-  }
+  if (napi_add_finalizer(env, buffer, hold, onBufferFinalize, nullptr, nullptr) != napi_ok) delete hold;
   napi_create_reference(env, buffer, 0, &entry.buffer);
   return buffer;
 }

@@ -54,8 +54,10 @@ class Client {
   double* packet() const { return packet_.data(); }
   // Copies a small output to where JavaScript finds it at once. False if there is no room.
   bool putBytes(const uint8_t* bytes, size_t length, double& at);
-  // What was put there before has been taken.
-  void forgetBytes() { used_ = 0; }
+  // What was put there before has been taken, but for records that are being delivered.
+  void forgetBytes() {
+    if (!delivering_) used_ = 0;
+  }
   const std::shared_ptr<core::Completions>& completions() const { return completions_; }
   uint64_t newCall() { return ++calls_; }
   // Asynchronous calls keep the event loop alive.
@@ -107,6 +109,7 @@ class Client {
   // JavaScript reads it through an ArrayBuffer, and shares it, should somebody have transferred that.
   std::shared_ptr<uint8_t> bytes_;
   size_t used_ = 0;  // of bytes_
+  bool delivering_ = false;
   napi_ref deliver_ = nullptr;
   napi_threadsafe_function wake_ = nullptr;
   std::shared_ptr<core::Completions> completions_;

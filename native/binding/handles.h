@@ -51,8 +51,8 @@ class Handles {
   template <typename T>
   double add(std::shared_ptr<T> object) {
     size_t slot;
+    if (full()) return 0;
     if (free_.empty()) {
-      if (entries_.size() == kSlots) return 0;
       slot = entries_.size();
       entries_.emplace_back();
     } else {
@@ -96,6 +96,8 @@ class Handles {
     entry.kind = Kind::none;
     free_.push_back(static_cast<uint32_t>(&entry - entries_.data()));
   }
+
+  bool full() const { return free_.empty() && entries_.size() == kSlots; }
 
   std::vector<Entry>& entries() { return entries_; }
 

@@ -102,7 +102,8 @@ napi_value readSharedMemory(const CallbackInfo& info) {
     return status(core::status::kArgument);
   }
   if (!memory->contains(offset, length)) return status(core::status::kOutOfBounds);
-  return makeBytes(env, memory->data() + offset, length);
+  napi_value copy = makeBytes(env, memory->data() + offset, length);
+  return copy != nullptr ? copy : undefined(env);
 }
 
 napi_value writeSharedMemory(const CallbackInfo& info) {
@@ -155,11 +156,27 @@ napi_value allocDmaBuf(const CallbackInfo& info) {
   return describe(info.Env(), client, heap->alloc(size));
 }
 
+// Two owners would close it twice, the second time as somebody else's.
+bool ownsFd(Client& client, int fd) {
+  for (const Entry& entry : client.handles.entries()) {
+    if ((entry.kind == Kind::dmaBuf && entry.as<DmaBuf>()->fd() == fd) ||
+        (entry.kind == Kind::sharedMemory && entry.as<SharedMemory>()->fd() == fd)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 napi_value adoptDmaBuf(const CallbackInfo& info) {
   int fd;
   if (!readFd(info.Env(), info[0], fd)) return badArgument(info.Env(), "fd");
   if (!info[1].IsBoolean()) return badArgument(info.Env(), "own");
-  return describe(info.Env(), clientOf(info), DmaBuf::adopt(fd, info[1].As<Napi::Boolean>()));
+  const bool own = info[1].As<Napi::Boolean>();
+  Client& client = clientOf(info);
+  if (client.handles.full()) return noHandleLeft(info.Env());
+  if (own && ownsFd(client, fd))
+    return describe(info.Env(), client, core::Failure{core::Operation::argument, EBUSY});
+  return describe(info.Env(), client, DmaBuf::adopt(fd, own));
 }
 
 napi_value mapDmaBuf(const CallbackInfo& info) {

@@ -10,6 +10,7 @@
 #include "shared_memory.h"
 #include "tee.h"
 #include "temporary_memory.h"
+#include "unique_fd.h"
 
 namespace core {
 
@@ -60,10 +61,11 @@ struct Answer {
 
 struct Call {
   enum class Kind : uint8_t { open, invoke, closeSession, closeContext };
-  // queued: behind other calls. started: it is its turn. inFlight: in its ioctl.
-  enum class State : uint8_t { queued, started, inFlight, ended };
+  // queued: behind other calls. started: it is its turn. inFlight: in its ioctl. returned: from there.
+  enum class State : uint8_t { queued, started, inFlight, returned, ended };
 
-  // Every living call keeps its context from being closed (but for the one that waits for just that).
+  // Every living call keeps its context from being closed (but for the one that waits for just that, and
+  // opens that were given up).
   Call(Kind kind, std::shared_ptr<Context> context);
   ~Call();
   Call(const Call&) = delete;
@@ -71,6 +73,8 @@ struct Call {
 
   // Ends the use of shared memory, as soon as the TEE does not use it any more.
   void releaseShared();
+  // May it take its time to let go of memory?
+  bool holdsMemory() const;
 
   const Kind kind;
   // The thread that waits runs it itself.
@@ -82,6 +86,7 @@ struct Call {
   uint8_t uuid[16] = {};
   uint8_t client[16] = {};
   uint64_t sessionKey = 0;
+  std::shared_ptr<UniqueFd> device;  // an open's, which may outlive the context's own
   std::shared_ptr<Session> session;  // an open's: what it opened
   uint32_t count = 0;                // of params
   Parameter params[kMaxParams];
@@ -94,6 +99,7 @@ struct Call {
   State state = State::queued;
   std::optional<InTee> inTee;
   bool abandoned = false;  // nobody waits any more: not to be begun, or an open to be undone
+  bool counted = true;     // does the context's close wait for it
   bool cancelSent = false;
 };
 

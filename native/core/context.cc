@@ -61,7 +61,12 @@ Call::Call(Kind kind, std::shared_ptr<Context> context) : kind(kind), context(st
 Call::~Call() {
   if (slot) context->temporary().give(std::move(slot), wipe);
   releaseShared();
-  if (kind != Kind::closeContext) context->callReleased();
+  if (kind != Kind::closeContext && counted) context->callReleased();
+}
+
+bool Call::holdsMemory() const {
+  if (slot && !slot->kept()) return true;
+  return std::any_of(params, params + count, [](const Parameter& param) { return param.shared != nullptr; });
 }
 
 void Call::releaseShared() {
@@ -86,7 +91,7 @@ Context::Context(UniqueFd fd, const uapi::tee_ioctl_version_data& version, unsig
       canceller_(std::make_shared<Threads>("optee-cancel", 1)),
       closer_(std::make_shared<Threads>("optee-close", 1)),
       temporary_(std::make_shared<TemporaryMemory>(temporaryBytes, registration_, closer_)),
-      fd_(std::move(fd)) {}
+      device_(std::make_shared<UniqueFd>(std::move(fd))) {}
 
 ContextStatistics Context::statistics() {
   ContextStatistics statistics;
@@ -113,6 +118,7 @@ bool Context::start(std::unique_ptr<Call>& call) {
     if (call->kind == Call::Kind::open) {
       call->state = Call::State::started;
       call->inTee.emplace();
+      call->device = device_;
       const int error = callers_->post({runTask, call.get()});
       if (error != 0) {
         call->inTee.reset();
@@ -140,9 +146,9 @@ void Context::runSync(Call& call) {
   }
   if (call.kind == Call::Kind::open) {
     call.inTee.emplace();
+    call.device = device_;
   } else if (!call.session->queue.begin(&call)) {
     call.session->queue.push(&call);
-    pump(*call.session, orphans, false);
     turn_.wait(lock, [&call] { return call.state == Call::State::started; });
   }
   lock.unlock();
@@ -224,7 +230,7 @@ bool Context::begin(Call& call) {
   if (call.answer.status != status::kAnswered) return false;
   if (call.sync) {
     if (!call.slot) return true;
-    Failure failure = temporary_->prepare(*call.slot, fd());
+    Failure failure = temporary_->prepare(*call.slot, deviceOf(call));
     if (failure) call.answer.fail(failure);
     return !failure;
   }
@@ -233,7 +239,7 @@ bool Context::begin(Call& call) {
       std::lock_guard<std::mutex> lock(mutex_);
       if (call.abandoned) return false;
     }
-    Failure failure = temporary_->prepare(*call.slot, fd());
+    Failure failure = temporary_->prepare(*call.slot, deviceOf(call));
     if (failure) {
       call.answer.fail(failure);
       return false;
@@ -245,6 +251,10 @@ bool Context::begin(Call& call) {
   return true;
 }
 
+int Context::deviceOf(const Call& call) const {
+  return call.device ? call.device->get() : fd();
+}
+
 void Context::execute(Call& call) {
   Failure failure;
   switch (call.kind) {
@@ -254,7 +264,7 @@ void Context::execute(Call& call) {
       memcpy(message.arg.clnt_uuid, call.client, sizeof(call.client));
       message.arg.clnt_login = call.number;
       message.arg.num_params = pack(call, message.params);
-      failure = openSession(fd(), message);
+      failure = openSession(deviceOf(call), message);
       if (!failure) {
         unpack(call, message.params, message.arg.ret, message.arg.ret_origin);
         if (message.arg.ret == 0) opened(call, message.arg.session);
@@ -291,13 +301,18 @@ void Context::opened(Call& call, uint32_t id) {
       return;
     }
   }
-  core::closeSession(fd(), id);
+  core::closeSession(deviceOf(call), id);
   call.answer.status = status::kClosed;
 }
 
-// What can take its time after the ioctl.
+// What can take its time after the ioctl. No CANCEL may be sent any more: it would hit the session's next
+// call.
 void Context::leaveTee(Call& call) {
   call.inTee.reset();
+  if (!call.sync && call.holdsMemory()) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    call.state = Call::State::returned;
+  }
   call.releaseShared();
   if (call.slot) temporary_->ended(*call.slot);
 }
@@ -329,12 +344,36 @@ void Context::forgetOpen(const Call& call) {
 
 Cancelled Context::cancel(uint64_t id) {
   std::unique_ptr<Call> removed;  // ends after the lock
-  std::lock_guard<std::mutex> lock(mutex_);
+  Orphans orphans;
+  bool uncounted = false;
+  auto cancelled = Cancelled::ended;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    cancelled = cancelOpen(id, removed, uncounted);
+    if (cancelled == Cancelled::ended) cancelled = cancelInvoke(id, removed, orphans);
+  }
+  runOrphans(orphans);
+  if (uncounted) callReleased();
+  return cancelled;
+}
+
+Cancelled Context::cancelOpen(uint64_t id, std::unique_ptr<Call>& removed, bool& uncounted) {
   for (Call* call : opens_) {
     if (call->id != id || call->abandoned) continue;
-    call->abandoned = true;
+    if (callers_->remove(call)) {
+      removed.reset(call);
+      forgetOpen(*call);
+    } else {
+      call->abandoned = true;
+      call->counted = false;  // it may wait for tee-supplicant, as long as that takes
+      uncounted = true;
+    }
     return Cancelled::removed;
   }
+  return Cancelled::ended;
+}
+
+Cancelled Context::cancelInvoke(uint64_t id, std::unique_ptr<Call>& removed, Orphans& orphans) {
   for (const std::shared_ptr<Session>& session : sessions_) {
     removed.reset(session->queue.remove(id));
     if (removed) return Cancelled::removed;
@@ -343,8 +382,21 @@ Cancelled Context::cancel(uint64_t id) {
         current->abandoned) {
       continue;
     }
-    if (current->state == Call::State::inFlight) return requestCancel(session, id);
-    current->abandoned = true;
+    switch (current->state) {
+      case Call::State::inFlight:
+        return requestCancel(session, id);
+      case Call::State::returned:
+        return Cancelled::ended;
+      default:
+        break;
+    }
+    if (callers_->remove(current)) {
+      removed.reset(current);
+      session->queue.drop();
+      pump(*session, orphans, false);
+    } else {
+      current->abandoned = true;
+    }
     return Cancelled::removed;
   }
   return Cancelled::ended;
@@ -423,14 +475,24 @@ void Context::abandon() {
     std::lock_guard<std::mutex> lock(mutex_);
     closedBefore = closing_;
     closing_ = true;
-    for (Call* call : opens_) call->abandoned = true;
+    // What no thread has begun ends here: it may hold memory that the environment's end waits for.
+    for (Call* call : std::vector<Call*>(opens_)) {
+      call->abandoned = true;
+      if (!callers_->remove(call)) continue;
+      forgetOpen(*call);
+      dropped.push_back(call);
+    }
     for (const std::shared_ptr<Session>& session : sessions_) {
       session->queue.removeAll(dropped);
       Call* current = session->queue.current();
-      if (current != nullptr && current->kind == Call::Kind::invoke &&
-          current->state == Call::State::started) {
-        current->abandoned = true;
+      if (current == nullptr || current->kind != Call::Kind::invoke ||
+          current->state != Call::State::started) {
+        continue;
       }
+      current->abandoned = true;
+      if (!callers_->remove(current)) continue;
+      session->queue.drop();
+      dropped.push_back(current);
     }
     closeSessions(orphans);
   }
@@ -452,9 +514,13 @@ void Context::closeSessions(Orphans& orphans) {
 // When the last call has ended, nothing uses the descriptor any more.
 void Context::callReleased() {
   if (--calls_ != 0) return;
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (!closing_ || finalizing_ || calls_ != 0 || !sessions_.empty()) return;
-  finalizing_ = true;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!closing_ || finalizing_ || calls_ != 0 || !sessions_.empty()) return;
+    finalizing_ = true;
+  }
+  // Without anything that waits for its end no thread is needed.
+  if (closer_->alive() == 0 && temporary_->statistics().slots == 0) return finalize();
   auto* self = new std::shared_ptr<Context>(shared_from_this());
   auto run = [](void* what) {
     const std::unique_ptr<std::shared_ptr<Context>> context(static_cast<std::shared_ptr<Context>*>(what));
@@ -466,7 +532,7 @@ void Context::callReleased() {
 // Behind the ends of registrations that were left to this thread.
 void Context::finalize() {
   temporary_->clear();
-  fd_.reset();
+  device_.reset();
   std::unique_ptr<Call> call = std::move(closeCall_);
   if (call && call->completions) {
     const std::shared_ptr<Completions> completions = call->completions;

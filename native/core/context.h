@@ -45,7 +45,7 @@ class Context : public std::enable_shared_from_this<Context> {
   Context& operator=(const Context&) = delete;
 
   const uapi::tee_ioctl_version_data& version() const { return version_; }
-  int fd() const { return fd_.get(); }
+  int fd() const { return device_ ? device_->get() : -1; }
   // SHM_REGISTER, where the TEE can and it was not switched off; else SHM_ALLOC.
   bool registration() const { return registration_; }
   const std::shared_ptr<Threads>& closer() const { return closer_; }
@@ -61,7 +61,8 @@ class Context : public std::enable_shared_from_this<Context> {
   Cancelled cancel(uint64_t id);
   // CLOSE_SESSION behind all calls that are queued; none are taken any more. False if it was closed before.
   bool closeSession(Session& session, std::unique_ptr<Call> call);
-  // Closes sessions, memory and descriptor when all calls have ended; none are taken any more.
+  // Closes sessions, memory and descriptor when all calls have ended; none are taken any more. An open that
+  // was given up is not waited for, and has the device to itself until it ends.
   void close(std::unique_ptr<Call> call);
   // The same for an environment that ends: what has not begun is dropped, nobody waits for the rest.
   void abandon();
@@ -79,12 +80,15 @@ class Context : public std::enable_shared_from_this<Context> {
   std::shared_ptr<Session> run(std::unique_ptr<Call> call);
   void runOrphans(Orphans& orphans);
   void execute(Call& call);
+  int deviceOf(const Call& call) const;
   bool begin(Call& call);
   void leaveTee(Call& call);
   void conclude(Call& call);
   void advance(Session& session);
   void opened(Call& call, uint32_t session);
   void forgetOpen(const Call& call);
+  Cancelled cancelOpen(uint64_t id, std::unique_ptr<Call>& removed, bool& uncounted);
+  Cancelled cancelInvoke(uint64_t id, std::unique_ptr<Call>& removed, Orphans& orphans);
   Cancelled requestCancel(const std::shared_ptr<Session>& session, uint64_t id);
   void sendCancel(Session& session, uint64_t id);
   void closeSessions(Orphans& orphans);
@@ -106,7 +110,7 @@ class Context : public std::enable_shared_from_this<Context> {
   std::mutex mutex_;
   // A blocking call waits for its turn.
   std::condition_variable turn_;
-  UniqueFd fd_;  // closed when no call is left
+  std::shared_ptr<UniqueFd> device_;  // let go of when no call is left
   std::vector<std::shared_ptr<Session>> sessions_;
   std::vector<Call*> opens_;  // asynchronous ones
   bool closing_ = false;

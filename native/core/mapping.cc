@@ -9,16 +9,10 @@
 
 namespace core {
 
-namespace {
-
-// The TEE pins what it is given, so a size that the machine cannot hold would end in the kernel's OOM killer
-// and not in an error.
 uint64_t mostBytes() {
   static const uint64_t half = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * pageSize() / 2;
   return half;
 }
-
-}  // namespace
 
 size_t pageSize() {
   static const size_t size = static_cast<size_t>(sysconf(_SC_PAGESIZE));

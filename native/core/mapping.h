@@ -13,6 +13,10 @@ size_t pageSize();
 // Up to whole pages; at least one. 0 if that is more than a size_t holds.
 size_t wholePages(uint64_t bytes);
 
+// The TEE pins what it is given, so a size that the machine cannot hold would end in the kernel's OOM killer
+// and not in an error.
+uint64_t mostBytes();
+
 class Mapping {
  public:
   // Pages of our own, zeroed: a memfd named node-optee, whose descriptor is closed again.

@@ -48,6 +48,12 @@ class SessionQueue {
 
   void advance() { busy_ = false; }
 
+  // The current call will not be made after all.
+  void drop() {
+    current_ = nullptr;
+    busy_ = false;
+  }
+
   void hold() { held_ = true; }
   void release() { held_ = false; }
 

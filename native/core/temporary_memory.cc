@@ -71,7 +71,7 @@ Result<std::unique_ptr<Slot>> TemporaryMemory::take(size_t bytes, uint64_t sessi
         failure = pages.failure();
       }
     } else {
-      slot->staging_.reset(new (std::nothrow) uint8_t[slot->size_]());
+      if (slot->size_ <= mostBytes()) slot->staging_.reset(new (std::nothrow) uint8_t[slot->size_]());
       if (!slot->staging_) failure = {Operation::shmAlloc, ENOMEM};
     }
     if (failure) {
@@ -85,7 +85,6 @@ Result<std::unique_ptr<Slot>> TemporaryMemory::take(size_t bytes, uint64_t sessi
 }
 
 Failure TemporaryMemory::prepare(Slot& slot, int device) {
-  slot.dirty_ = std::max(slot.dirty_, slot.used_);
   if (slot.shm_.fd.valid()) return {};
   {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -22,6 +22,8 @@ class Slot {
  public:
   uint8_t* data() const { return mapping_.size() != 0 ? mapping_.data() : staging_.get(); }
   int32_t id() const { return shm_.id; }
+  // Is its registration there for later calls too?
+  bool kept() const { return kept_; }
   // So that an output shows nothing of an earlier call where the TA writes nothing.
   void zero(size_t offset, size_t length);
 

@@ -38,6 +38,15 @@ void Threads::postNext(Task task) {
   posted_.store(tasks_.size(), std::memory_order_relaxed);
 }
 
+bool Threads::remove(void* what) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto found =
+      std::find_if(tasks_.begin(), tasks_.end(), [what](const Task& task) { return task.what == what; });
+  if (found == tasks_.end()) return false;
+  tasks_.erase(found);
+  return true;
+}
+
 int Threads::postAt(Clock::time_point when, Task task) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (alive_ == 0) {

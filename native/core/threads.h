@@ -37,6 +37,8 @@ class Threads : public std::enable_shared_from_this<Threads> {
   // Only for a task of these threads, as its last deed: this very thread is the one that takes the next, so
   // none has to be woken.
   void postNext(Task task);
+  // Takes a task back that no thread has begun. False if there is none (any more).
+  bool remove(void* what);
   // Not before the time has come, and never if there is no thread to be had.
   int postAt(Clock::time_point when, Task task);
   unsigned alive();

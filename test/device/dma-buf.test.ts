@@ -1,4 +1,6 @@
+import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { buffer, DmaBuf, DmaHeap, value, type SharedMemory } from 'node-optee';
 import { machine, PROTECTED_HEAP, rejection, useTee, withSession } from '../support/device.js';
@@ -256,13 +258,21 @@ describe('the CPU’s access', () => {
     copy.close();
   });
 
-  test('a descriptor that is taken over is closed with its DmaBuf', () => {
+  test('of another library: duplicated, or taken over and closed with its DmaBuf', () => {
     const dma = alloc(4096, 'system');
-    const copy = DmaBuf.fromFd(dma.fd);
-    expect(copy.fd).not.toBe(dma.fd);
-    copy.close();
-    expect(readlinkSync(`/proc/self/fd/${dma.fd}`)).toMatch(/^\/dmabuf:/);
+    const file = join(__dirname, 'children', 'adopt.js');
+    const { status, stdout, stderr } = spawnSync(process.execPath, [file], {
+      stdio: ['ignore', 'pipe', 'pipe', dma.fd],
+      encoding: 'utf8',
+    });
     dma.close();
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(JSON.parse(stdout)).toEqual({
+      copied: { other: true, afterwards: true },
+      own: { fd: 3, size: 4096, closeOnExec: true },
+      twice: ['ERR_INVALID_ARG_VALUE', 'fd is descriptor 3, which another object of this package closes'],
+      afterwards: false,
+    });
   });
 
   test(

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { buffer, TeeError, value, type Session } from 'node-optee';
-import { rejection, useTee, withSession } from '../support/device.js';
+import { buffer, TeeError, value, type Parameter, type Session } from 'node-optee';
+import { rejection, TEST_TA, useTee, withSession } from '../support/device.js';
 import * as TA from '../support/test-ta.js';
 
 const guest = useTee();
@@ -16,6 +16,50 @@ async function seen(session: Session): Promise<{ type: number; flags: number; a:
     b: words[i + 3],
   }));
 }
+
+test('the array of parameters is the caller’s again at once', () =>
+  withSession(guest.tee, async (session) => {
+    const params: (Parameter<Uint8Array> | Parameter<undefined> | undefined)[] = [
+      buffer.out(40),
+      value.in(40),
+    ];
+    const written = session.invoke(TA.TEST_TA_WRITE, params);
+    params[0] = buffer.out(10);
+    expect((await written)[0]).toHaveLength(40);
+    const short = rejection<TeeError>(session.invoke(TA.TEST_TA_WRITE, params));
+    params.splice(0);
+    const error = await short;
+    expect(error).toMatchObject({ code: 'TEE_ERROR_SHORT_BUFFER', outputs: [{ size: 40 }, undefined] });
+    expect(error.message).toContain('params[0] needs 40 bytes');
+  }));
+
+test('a blocking call refuses what could not abort it', () =>
+  withSession(guest.tee, (session) => {
+    const options = { signal: new AbortController().signal } as object;
+    for (const call of [
+      () => session.invokeSync(TA.TEST_TA_NOTHING, [], options),
+      () => guest.tee.openSessionSync(TEST_TA, options),
+    ]) {
+      expect(call).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }));
+    }
+  }));
+
+test('a signal of somebody’s own making harms nobody', () =>
+  withSession(guest.tee, async (session) => {
+    const remove = (): void => {
+      session.invokeSync(TA.TEST_TA_TRANSFORM, [buffer.inout(new Uint8Array(32).fill(1))]);
+      throw new Error('thrown on purpose');
+    };
+    const signal = { aborted: false, addEventListener: () => undefined, removeEventListener: remove };
+    const call = (byte: number, options = {}) =>
+      session.invoke(TA.TEST_TA_TRANSFORM, [buffer.inout(new Uint8Array(32).fill(byte))], options);
+    const answers = await Promise.all([call(2, { signal }), call(3, { signal }), call(4)]);
+    expect(answers.map(([bytes]) => bytes[31])).toEqual([2, 3, 4].map((byte) => byte ^ 0xa5));
+    const half = { aborted: false, addEventListener: () => undefined };
+    await expect(session.invoke(0, [], { signal: half } as never)).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+    });
+  }));
 
 describe('every kind of parameter', () => {
   test('values', () =>

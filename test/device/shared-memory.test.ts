@@ -9,7 +9,15 @@ import {
   type SharedMemory,
   type TeeContextOptions,
 } from 'node-optee';
-import { kernelWarnings, rejection, TEST_TA, useTee, withSession } from '../support/device.js';
+import {
+  collectGarbage,
+  kernelWarnings,
+  lost,
+  rejection,
+  TEST_TA,
+  useTee,
+  withSession,
+} from '../support/device.js';
 import * as TA from '../support/test-ta.js';
 
 const MiB = 1 << 20;
@@ -225,6 +233,24 @@ describe('large temporary buffers', () => {
   test('without a trace in the log of the kernel', async () => {
     // SHM_ALLOC beyond 4 MiB, which would leave one, is not used where memory can be registered.
     expect(await kernelWarnings()).toEqual(warningsAtStart);
+  });
+});
+
+describe('handles', () => {
+  useTee();
+
+  test('a handle that is lost is noticed', async () => {
+    const before = lost.length;
+    await (async () => {
+      const tee = TeeContext.open();
+      tee.allocSharedMemory(123);
+      await tee.close();
+      const other = TeeContext.open();
+      other.allocSharedMemory(321);
+    })();
+    for (let i = 0; i < 30 && lost.length === before; i++) await collectGarbage();
+    // What closed with its context was not lost.
+    expect(lost.splice(before).join()).toMatch(/^(?!.*123).*(A SharedMemory of 321 bytes|A TeeContext of)/);
   });
 });
 

@@ -57,6 +57,18 @@ class User {
     return start(std::move(call));
   }
 
+  uint64_t invoke(const std::shared_ptr<Session>& session, uint32_t command,
+                  std::shared_ptr<SharedMemory> shared) {
+    auto call = make(Call::Kind::invoke);
+    call->session = session;
+    call->number = command;
+    call->count = 1;
+    call->params[0].attr = uapi::kParamMemrefInput;
+    call->params[0].memory = Parameter::Memory::shared;
+    call->params[0].shared = std::move(shared);
+    return start(std::move(call));
+  }
+
   uint64_t open() {
     auto call = make(Call::Kind::open);
     call->sessionKey = context_->newSessionKey();
@@ -297,6 +309,79 @@ void anAbandonedOpenIsClosedWhenItArrives() {
   CHECK(!user.ended(id));
 }
 
+void closingDoesNotWaitForAnAbandonedOpen() {
+  std::weak_ptr<Context> left;
+  executor::reset();
+  executor::blockOpen(true);
+  {
+    User user;
+    left = user.context();
+    const uint64_t id = user.open();
+    eventually([] { return executor::log().size() == 1; });
+    const uint64_t close = user.closeContext();
+    CHECK(user.context()->cancel(id) == Cancelled::removed);
+    user.answer(close);
+    CHECK(executor::log().size() == 1);
+  }
+  executor::blockOpen(false);
+  // The session that arrives is closed on the device that is still open for it.
+  eventually([&] { return left.expired(); });
+  CHECK(executor::log().size() == 2 && executor::log()[1].rfind("close ", 0) == 0);
+}
+
+std::shared_ptr<SharedMemory> share(const User& user, std::shared_ptr<void> keeper) {
+  static uint8_t bytes[16];
+  auto shared = registerSharedMemory(user.context(), bytes, sizeof(bytes), std::move(keeper));
+  CHECK(shared.ok());
+  return shared.value();
+}
+
+void aCallThatWaitsForAThreadIsTakenBack() {
+  executor::reset();
+  std::weak_ptr<void> kept;
+  {
+    User user(1);
+    const auto first = user.openSync(), second = user.openSync();
+    const uint64_t blocked = user.invoke(first, executor::kBlock);
+    executor::waitFor(invoked(first, executor::kBlock));
+    const uint64_t waiting = user.invoke(second, 1);
+    CHECK(user.context()->cancel(waiting) == Cancelled::removed);
+    // Its turn is over, so a blocking call behind it need not wait for the thread.
+    CHECK(user.invokeSync(second, 2).status == status::kAnswered);
+    const uint64_t opening = user.open();
+    CHECK(user.context()->cancel(opening) == Cancelled::removed);
+    auto keeper = std::make_shared<int>();
+    kept = keeper;
+    user.invoke(second, 3, share(user, std::move(keeper)));
+    user.endEnvironment();
+    // The environment's end may wait for that memory, and must not wait for the call of another session.
+    eventually([&] { return kept.expired(); });
+    CHECK(!user.ended(blocked));
+  }
+  executor::release();
+  for (const std::string& entry : executor::log()) CHECK(entry != "invoke 2 1" && entry != "invoke 2 3");
+}
+
+void noCancelIsSentAfterTheIoctl() {
+  User user;
+  const auto session = user.openSync();
+  executor::reset();
+  std::promise<void> letting, let;
+  // The end of the call's shared memory takes its time.
+  auto keeper = std::shared_ptr<void>(new int, [&](void* held) {
+    delete static_cast<int*>(held);
+    letting.set_value();
+    let.get_future().wait();
+  });
+  const uint64_t id = user.invoke(session, 1, share(user, std::move(keeper)));
+  letting.get_future().wait();
+  CHECK(user.context()->cancel(id) == Cancelled::ended);
+  let.set_value();
+  CHECK(user.answer(id).flags == 0);
+  for (const std::string& entry : executor::log()) CHECK(entry.rfind("cancel", 0) != 0);
+  user.answer(user.closeContext());
+}
+
 void closingWaitsForWhatIsQueuedAndRefusesMore() {
   User user;
   const auto session = user.openSync();
@@ -413,6 +498,23 @@ void temporaryMemoryIsReusedBoundedAndClean() {
   memory->give(std::move(busy), false);
   CHECK(memory->statistics().slots == 0 && memory->statistics().bytes == 0);
   CHECK(!memory->take(SIZE_MAX / 2, 1).ok());
+}
+
+void aShorterRegistrationIsUsedOnlyAsFarAsItGoes() {
+  User user;
+  executor::reset();
+  executor::limitRegistrations(10);
+  const auto shared = share(user, nullptr);
+  CHECK(shared->size() == 10 && shared->contains(0, 10) && !shared->contains(0, 11) &&
+        !shared->contains(11, 0));
+  auto allocated = allocSharedMemory(user.context(), 100);
+  CHECK(allocated.ok() && allocated.value()->size() == 10);
+  // A buffer of a call has no use for half of it.
+  const auto session = user.openSync();
+  CHECK(user.answer(user.invoke(session, 1, 4096)).status == ENOMEM);
+  executor::limitRegistrations(UINT64_MAX);
+  CHECK(user.answer(user.invoke(session, 1, 4096)).status == status::kAnswered);
+  user.answer(user.closeContext());
 }
 
 // A task that keeps the thread for ends of registrations busy until it is let go of.
@@ -561,10 +663,14 @@ int main(int argc, char**) {
   aCallInFlightIsCancelledAndTheNextHeld();
   aCancelThatHitsTheNextCallIsToldApart();
   anAbandonedOpenIsClosedWhenItArrives();
+  closingDoesNotWaitForAnAbandonedOpen();
+  aCallThatWaitsForAThreadIsTakenBack();
+  noCancelIsSentAfterTheIoctl();
   closingWaitsForWhatIsQueuedAndRefusesMore();
   anOpenThatArrivesInAClosingContextIsClosed();
   anEnvironmentsEndDropsWhatHasNotBegun();
   temporaryMemoryIsReusedBoundedAndClean();
+  aShorterRegistrationIsUsedOnlyAsFarAsItGoes();
   memoryClosedBesideACallIsLeftToAThread();
   aCallThatHasItsTurnCounts();
   for (unsigned seed = 0; seed < 30; seed++) {

@@ -25,6 +25,7 @@ uint32_t sessions = 0;
 unsigned inside = 0;
 unsigned mostInside = 0;
 unsigned refused = 0;
+uint64_t longest = UINT64_MAX;
 
 void note(const std::string& entry) {
   entries.push_back(entry);
@@ -79,6 +80,11 @@ void refuseRegistrations(unsigned count) {
   refused = count;
 }
 
+void limitRegistrations(uint64_t bytes) {
+  std::lock_guard<std::mutex> lock(mutex);
+  longest = bytes;
+}
+
 unsigned most() {
   std::lock_guard<std::mutex> lock(mutex);
   return mostInside;
@@ -114,6 +120,7 @@ Result<TeeShm> shmRegister(int device, const void*, uint64_t length) {
       refused--;
       return Failure{Operation::shmRegister, ENOMEM};
     }
+    length = std::min(length, longest);
   }
   return TeeShm{UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC)), 1, length};
 }

@@ -29,6 +29,8 @@ void blockCancel(bool block);
 void blockOpen(bool block);
 // The next registrations fail with ENOMEM, so many.
 void refuseRegistrations(unsigned count);
+// The next registrations take so many bytes at most, as the kernel may.
+void limitRegistrations(uint64_t bytes);
 // How many calls are in the executor at once, at most, since reset().
 unsigned most();
 

@@ -81,6 +81,19 @@ void test('a dma-buf of the protected heap', async () => {
   heap.close();
 });
 
+void test('everything can be disposed of', async () => {
+  const context = TeeContext.open();
+  const another = await context.openSession(TEST_TA);
+  const shm = context.allocSharedMemory(1);
+  shm[Symbol.dispose]();
+  assert.equal(shm.closed, true);
+  await another[Symbol.asyncDispose]();
+  assert.equal(another.closed, true);
+  (await context.openSession(TEST_TA))[Symbol.dispose]();
+  await context[Symbol.asyncDispose]();
+  assert.equal(context.closed, true);
+});
+
 void test('a short buffer, an abort', async () => {
   await assert.rejects(session.invoke(TA.TEST_TA_WRITE, [buffer.out(10), value.in(20)]), (error) => {
     assert.ok(error instanceof TeeError);

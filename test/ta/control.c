@@ -59,7 +59,7 @@ TEE_Result wait_masked(struct call *call) {
   const TEE_Result result = TEE_Wait(call->params[0].value.a);
 
   set_output(call, now_ms() - start, result == TEE_ERROR_CANCEL);
-  return result;
+  return result != TEE_SUCCESS ? result : call->params[0].value.b;
 }
 
 TEE_Result busy(struct call *call) {

@@ -16,11 +16,13 @@ function nodeOptee(...args: string[]): Promise<{ status: number | null; stdout: 
 describe('node-optee invoke says what is wrong with its words', () => {
   test.each([
     [[], 2, /^Usage: node-optee invoke/],
-    [[TA, 'x'], 1, /'x' is not a number/],
-    [[TA, '1', 'what:1'], 1, /parameter what:1: there is no such kind/],
-    [[TA, '1', '--login', 'me'], 1, /--login must be public, user, group:GID or application, not me/],
-    [[TA, '1', '--timeout', 'soon'], 1, /'soon' is not a number/],
-    [[TA, '1', '--device', '/dev/teepriv0'], 1, /must not be a teepriv device/],
+    [[TA, 'x'], 2, /'x' is not a number/],
+    [[TA, '1', 'what:1'], 2, /parameter what:1: there is no such kind/],
+    [[TA, '1', '--login', 'me'], 2, /--login must be public, user, group:GID or application, not me/],
+    [[TA, '1', '--timeout', 'soon'], 2, /'soon' is not a number/],
+    [[TA, '1', '--what'], 2, /^node-optee: Unknown option '--what'/],
+    [['x', '1'], 2, /^node-optee: uuid must be/],
+    [[TA, '1', '--device', '/dev/teepriv0'], 2, /must not be a teepriv device/],
     [[TA, '1', '--device', '/dev/tee77'], 1, /ENOENT: .*'\/dev\/tee77': there is no such TEE device/],
   ])('%j', async (args, status, stderr) => {
     const found = await nodeOptee('invoke', ...args);

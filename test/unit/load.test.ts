@@ -19,6 +19,18 @@ test.each([
   );
 });
 
+test('under the permission model the addon needs a permission, and the error names it', async () => {
+  const code = `
+    const { TeeContext } = require('node-optee');
+    try { TeeContext.list(); } catch ({ code, message }) { console.log(code, message); }`;
+  const model = process.allowedNodeEnvironmentFlags.has('--permission')
+    ? '--permission'
+    : '--experimental-permission';
+  const flags = [model, '--allow-fs-read=*', '--no-warnings'];
+  const { stdout } = await run(process.execPath, [...flags, '-e', code]);
+  expect(stdout).toMatch(/^ERR_DLOPEN_DISABLED .*--allow-addons/);
+});
+
 test('both give the same classes', async () => {
   const code = `
     import { createRequire } from 'node:module';

@@ -3,14 +3,14 @@ import fc from 'fast-check';
 import { buffer, value } from 'node-optee';
 import { Packet, Param, ParamKind } from '#lib/native';
 import type { Native } from '#lib/native';
-import { describeParam, pack, unpack, unpackFailed, type Params } from '#lib/parameters';
+import { copyParams, describeParam, pack, unpack, unpackFailed, type Params } from '#lib/parameters';
 
 const context = {};
 
 /** Packs into a packet that holds rubbish from the call before, as a real one does. */
 function packed(params: Params, nullMemref = true): { packet: Float64Array; bytes: boolean } {
   const packet = new Float64Array(Packet.length).fill(77);
-  const bytes = pack({ packet } as unknown as Native, params, context, nullMemref);
+  const bytes = pack({ packet } as unknown as Native, copyParams(params), context, nullMemref);
   return { packet, bytes };
 }
 

@@ -22,6 +22,13 @@ async function lose(tee: TeeContext): Promise<void> {
   void session.uuid;
 }
 
+/** Loses the object, but not the memory that it stands for, until it returns. */
+async function keepMemory(tee: TeeContext): Promise<number> {
+  const bytes = new Uint8Array(tee.allocSharedMemory(8192).buffer as ArrayBuffer);
+  for (let i = 0; i < 3; i++) await collectGarbage();
+  return bytes.length;
+}
+
 async function loseWithContext(): Promise<void> {
   const tee = TeeContext.open();
   await tee.openSession(TEST_TA);
@@ -32,14 +39,15 @@ async function main(): Promise<void> {
   const before = census();
   const tee = TeeContext.open();
   await lose(tee);
-  for (let i = 0; i < 30 && warnings.length < 5; i++) await collectGarbage();
+  const keptBytes = await keepMemory(tee);
+  for (let i = 0; i < 30 && warnings.length < 6; i++) await collectGarbage();
   const first = warnings.splice(0);
   await tee.close();
   await loseWithContext();
   for (let i = 0; i < 30 && warnings.length < 1; i++) await collectGarbage();
   for (let i = 0; i < 30 && JSON.stringify(census()) !== JSON.stringify(before); i++)
     await collectGarbage(100);
-  console.log(JSON.stringify({ before, after: census(), first, second: warnings }));
+  console.log(JSON.stringify({ before, after: census(), first, second: warnings, keptBytes }));
 }
 
 void main();
