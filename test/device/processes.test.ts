@@ -115,7 +115,7 @@ test('memory that is closed while threads of Node read it', async () => {
   const result = await child('pool');
   expect({ signal: result.signal, found: lastLine(result) }).toEqual({
     signal: null,
-    found: { found: [4 << 20] },
+    found: { found: [1 << 20] },
   });
 });
 

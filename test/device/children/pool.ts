@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { constants, gunzip, gzip } from 'node:zlib';
 import { DmaHeap, TeeContext } from 'node-optee';
 
-const SIZE = 4 << 20;
+const SIZE = 1 << 20;
 const compress = promisify<Uint8Array, { level: number }, Buffer>(gzip);
 const options = { level: constants.Z_BEST_SPEED };
 
