@@ -19,7 +19,7 @@ beforeAll(() => {
   log = new BuildLog(join(folder, 'log'));
 });
 afterAll(async () => {
-  await log.close();
+  log.close();
   rmSync(folder, { recursive: true, force: true });
 });
 

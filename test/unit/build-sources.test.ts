@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { BuildError, BuildLog, command } from '#lib/qemu/build/command';
+import { BuildError } from '#lib/qemu/build/command';
 import { mirrorOf, mirrorOfUris, newestFirst, parseMadison } from '#lib/qemu/build/debian';
 import { partKey } from '#lib/qemu/build/cache';
 import { requireHostPackages } from '#lib/qemu/build/host';
@@ -166,32 +166,6 @@ test('a kernel option that got lost is named', () => {
     'CONFIG_9P_FS=y',
   );
   expect(() => checkConfiguration(wanted, 'CONFIG_9P_FS=y\nCONFIG_TEE=y\n')).not.toThrow();
-});
-
-describe('a step that fails', () => {
-  test('shows its last lines and where the whole log is', async () => {
-    const log = new BuildLog(join(folder, 'step.log'));
-    const failed = command('sh', ['-c', 'seq 1 100; echo broken >&2; exit 3'], { log });
-    await expect(failed).rejects.toThrow(
-      /^sh exited with 3:\n[^]*\n100\nbroken\nThe whole log: .*step\.log$/,
-    );
-    await expect(failed).rejects.toMatchObject({ name: 'BuildError', status: 3 });
-    await expect(failed).rejects.not.toThrow(/^1$/m);
-    await log.close();
-  });
-
-  test('because a program is missing says which', async () => {
-    await expect(command('no-such-program', [])).rejects.toThrow(
-      'no-such-program is not installed on this host',
-    );
-  });
-
-  test('is ended by an abort', async () => {
-    const controller = new AbortController();
-    const running = command('sleep', ['60'], { signal: controller.signal });
-    controller.abort();
-    await expect(running).rejects.toMatchObject({ name: 'AbortError' });
-  });
 });
 
 test('progress is a line at the start and the end of each step where there is no terminal', () => {

@@ -181,10 +181,10 @@ async function prepare<T extends object>(
         const seconds = (): number => (Date.now() - began) / 1000;
         try {
           await work(log);
-          await log.close();
+          log.close();
         } catch (error) {
           progress.fail(seconds());
-          await log.close().catch(() => {});
+          log.close();
           signal?.throwIfAborted();
           const { message } = error as Error;
           const where = message.includes(log.path) ? '' : `\nThe whole log: ${log.path}`;
