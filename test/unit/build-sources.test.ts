@@ -3,15 +3,17 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BuildError } from '#lib/qemu/build/command';
-import { mirrorOf, mirrorOfUris, newestFirst, parseMadison } from '#lib/qemu/build/debian';
-import { partKey } from '#lib/qemu/build/cache';
+import {
+  type DebianArchive,
+  mirrorOf,
+  mirrorOfUris,
+  newestFirst,
+  parseMadison,
+} from '#lib/qemu/build/debian';
 import { requireHostPackages } from '#lib/qemu/build/host';
-import { checkConfiguration, linuxPart } from '#lib/qemu/build/linux';
-import { localPackages } from '#lib/qemu/build/node-modules';
-import { opteePart } from '#lib/qemu/build/optee';
-import { rootfsPart } from '#lib/qemu/build/rootfs';
+import { checkConfiguration } from '#lib/qemu/build/linux';
 import { elapsed, streamProgress } from '#lib/qemu/build/progress';
-import { LINUX, type Sources, TRUSTED_FIRMWARE, nodeVersions, takeFirst } from '#lib/qemu/build/sources';
+import { LINUX, TRUSTED_FIRMWARE, debianCandidates, nodeVersions, takeFirst } from '#lib/qemu/build/sources';
 import { Writable } from 'node:stream';
 
 let folder: string;
@@ -78,6 +80,36 @@ describe('candidates', () => {
   });
 });
 
+test('of Linux the first is the newest, and all can register a dma-buf', async () => {
+  const offered = [
+    ['linux-source-6.12', '6.12.57-1'],
+    ['linux-source-6.17', '6.17.13-1'],
+    ['linux-source-6.18', '6.18~rc4-1~exp1'],
+    ['linux-source-6.18', '6.18.2-1~bpo13+1'],
+    ['linux-source-7.10', '7.10.1-1'],
+    ['linux-source-7.2', '7.2.13-1'],
+    ['linux-source-7.2', '7.2.12-1'],
+    ['linux-source', '7.10.1-1'],
+  ].map(([name = '', version = '']) => ({ package: name, version }));
+  const asked: string[] = [];
+  const archive = {
+    names: async (expression: string) => {
+      asked.push(expression);
+      return [...new Set(offered.map((candidate) => candidate.package))].filter((name) =>
+        new RegExp(expression).test(name),
+      );
+    },
+    binaries: async () => offered,
+  } as unknown as DebianArchive;
+  expect(await debianCandidates(archive, LINUX)).toEqual([
+    { package: 'linux-source-7.10', version: '7.10.1-1' },
+    { package: 'linux-source-7.2', version: '7.2.13-1' },
+    { package: 'linux-source-7.2', version: '7.2.12-1' },
+    { package: 'linux-source-6.18', version: '6.18.2-1~bpo13+1' },
+  ]);
+  expect(asked).toEqual(['^linux-source-[0-9.]+$']);
+});
+
 describe('a download that fails', () => {
   const candidates = ['3-1', '2-1', '1-1'].map((version) => ({ package: 'arm-trusted-firmware', version }));
 
@@ -119,37 +151,6 @@ describe('a download that fails', () => {
   test('for another reason than the download is not taken for one', async () => {
     const download = (): Promise<void> => Promise.reject(new TypeError('a defect'));
     await expect(takeFirst(LINUX, candidates, download, join(folder, 'into'))).rejects.toThrow('a defect');
-  });
-});
-
-test('a key changes with what the part is built from, and with nothing else', () => {
-  const sources = { get: () => undefined } as unknown as Sources;
-  const tools = { compiler: 'gcc 12', qemu: 'QEMU 7.2' };
-  const keys = (toolchain: typeof tools): string[] =>
-    [linuxPart, rootfsPart].map((part) => partKey(part(sources, toolchain).inputs));
-  // The guest's QEMU has no part in the kernel; an update of it must not cost ten minutes.
-  expect(keys({ ...tools, qemu: 'QEMU 10' })).toEqual(keys(tools));
-  const other = keys({ ...tools, compiler: 'gcc 14' });
-  keys(tools).forEach((key, index) => expect(other[index]).not.toBe(key));
-  const flags = (variant: 'dynamic' | 'static'): string => partKey(opteePart(variant, sources, tools).inputs);
-  expect(flags('dynamic')).not.toBe(flags('static'));
-});
-
-describe('local packages of a lock file', () => {
-  test('are those that it links to', () => {
-    writeFileSync(join(folder, 'package.json'), '{}');
-    const lock = {
-      packages: { '': {}, 'node_modules/a': { link: true, resolved: '' }, 'node_modules/b': {} },
-    };
-    expect(localPackages(JSON.stringify({ packages: {} }), folder)).toEqual([]);
-    expect(localPackages(JSON.stringify(lock), folder)).toEqual([]);
-    const links = { packages: { 'node_modules/a': { link: true, resolved: '.' } } };
-    expect(localPackages(JSON.stringify(links), folder)).toEqual(['package.json']);
-  });
-
-  test('must lie in the share', () => {
-    const lock = { packages: { 'node_modules/a': { link: true, resolved: '../a' } } };
-    expect(() => localPackages(JSON.stringify(lock), folder)).toThrow('links to ../a, which is not in');
   });
 });
 
