@@ -2,8 +2,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Cache, sha256 } from './cache.js';
-import { BuildError, command, type BuildLog } from './command.js';
+import { BuildError, type BuildLog } from './command.js';
 import { type Candidate, DebianArchive, isNewer, newestFirst } from './debian.js';
+import { npm } from './npm.js';
 import { NODE_VERSIONS, type NodeVersion } from '../machine.js';
 
 /** Something that the image is made from, and what of it is good enough. */
@@ -214,7 +215,7 @@ export class Sources {
     if (requirement.kind === 'npm') {
       return async (candidate, folder) => {
         const spec = `${candidate.package}@${candidate.version}`;
-        await command('npm', ['pack', '--silent', spec], { cwd: folder, env: NPM_ENVIRONMENT, log, signal });
+        await npm(['pack', '--silent', spec], { cwd: folder, log, signal });
       };
     }
     const archive = await this.#debian(log, signal);
@@ -247,13 +248,6 @@ export async function debianCandidates(
   return newestFirst(enough);
 }
 
-/** A nested npm must not take the outer script's settings (a prefix, a dry run) for its own. */
-const NPM_ENVIRONMENT = {
-  npm_config_local_prefix: undefined,
-  npm_config_dry_run: undefined,
-  npm_config_json: undefined,
-};
-
 async function npmCandidates(
   requirement: Requirement,
   cwd: string,
@@ -264,9 +258,8 @@ async function npmCandidates(
   const major = requirement.minimum?.version.split('.')[0] ?? '';
   log.write(`npm view ${name} versions\n`);
   // Not in the user's folder, whose settings are a project's.
-  const options = { cwd, env: NPM_ENVIRONMENT, signal };
-  const versions = JSON.parse(await command('npm', ['view', name, 'versions', '--json'], options)) as
-    string | string[];
+  const answer = await npm(['view', name, 'versions', '--json'], { cwd, signal });
+  const versions = JSON.parse(answer) as string | string[];
   return nodeVersions([versions].flat(), major).map((version) => ({ package: name, version }));
 }
 
