@@ -12,9 +12,7 @@ import {
 } from '#lib/qemu/build/debian';
 import { requireHostPackages } from '#lib/qemu/build/host';
 import { checkConfiguration } from '#lib/qemu/build/linux';
-import { elapsed, streamProgress } from '#lib/qemu/build/progress';
 import { LINUX, TRUSTED_FIRMWARE, debianCandidates, nodeVersions, takeFirst } from '#lib/qemu/build/sources';
-import { Writable } from 'node:stream';
 
 let folder: string;
 beforeEach(() => {
@@ -167,15 +165,4 @@ test('a kernel option that got lost is named', () => {
     'CONFIG_9P_FS=y',
   );
   expect(() => checkConfiguration(wanted, 'CONFIG_9P_FS=y\nCONFIG_TEE=y\n')).not.toThrow();
-});
-
-test('progress is a line at the start and the end of each step where there is no terminal', () => {
-  let text = '';
-  const stream = new Writable({ write: (chunk, _encoding, done) => ((text += String(chunk)), done()) });
-  const progress = streamProgress(stream);
-  progress.start(1, 2, 'Linux');
-  progress.end(425);
-  progress.note('a note');
-  expect(text).toBe('[1/2] Linux ...\n[1/2] Linux: 7:05\na note\n');
-  expect(elapsed(59.4)).toBe('59 s');
 });
