@@ -99,7 +99,7 @@ async function compileAgent(agent: Snapshot, root: string, shop: Workshop): Prom
 }
 
 /** What the guest runs of Debian's must load: a library that is missing, or too old for another, is found now. */
-async function checkLibraries(root: string): Promise<void> {
+export async function checkLibraries(root: string): Promise<void> {
   const libraries = join(root, 'usr/lib/aarch64-linux-gnu');
   const loader = [join(libraries, 'ld-linux-aarch64.so.1'), '--inhibit-cache', '--library-path', libraries];
   for (const name of [
