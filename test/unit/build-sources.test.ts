@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BuildError } from '#lib/qemu/build/command';
 import {
+  absentSuites,
   type DebianArchive,
   mirrorOf,
   mirrorOfUris,
@@ -106,6 +107,23 @@ test('of Linux the first is the newest, and all can register a dma-buf', async (
     { package: 'linux-source-6.18', version: '6.18.2-1~bpo13+1' },
   ]);
   expect(asked).toEqual(['^linux-source-[0-9.]+$']);
+});
+
+test('a suite is absent where the mirror does not carry it, not where it cannot be reached', () => {
+  const message = `apt-get exited with 100:
+Err:5 http://mirror.example/debian forky Release
+  404  Not Found [IP: 192.0.2.1 80]
+E: The repository 'http://mirror.example/debian forky Release' does not have a Release file.
+E: The repository 'http://mirror.example/debian trixie-backports Release' does not have a Release file.
+The whole log: /somewhere`;
+  expect(absentSuites(message)).toEqual(['forky', 'trixie-backports']);
+  for (const other of [
+    "E: Failed to fetch http://mirror.example/debian/dists/sid/InRelease  Temporary failure resolving 'mirror.example'",
+    'E: Failed to fetch http://mirror.example/debian/dists/sid/InRelease  403  Forbidden [IP: 192.0.2.1 80]',
+    "E: The repository 'http://mirror.example/debian sid InRelease' is not signed.",
+  ]) {
+    expect(absentSuites(`apt-get exited with 100:\n${other}`)).toEqual([]);
+  }
 });
 
 describe('a download that fails', () => {

@@ -225,6 +225,9 @@ async function resolveAll(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   await steps.run('Packages', (log) => sources.resolve(requirements, log, signal));
+  const leftOut = new Set(requirements.flatMap((requirement) => sources.get(requirement)?.leftOut ?? []));
+  if (leftOut.size > 0)
+    progress.note(`The mirror has no ${[...leftOut].join(', ')}: taken from other suites`);
   for (const requirement of requirements) {
     for (const { version, reason } of sources.get(requirement)?.passedOver ?? []) {
       progress.note(`${requirement.name} ${version} could not be had, took an older one: ${reason}`);

@@ -74,6 +74,8 @@ export interface Resolved {
   readonly files: Readonly<Record<string, string>>;
   /** Newer versions that could not be had, and why. */
   readonly passedOver: readonly { readonly version: string; readonly reason: string }[];
+  /** Debian's suites that the mirror does not carry, so that their versions are not considered. */
+  readonly leftOut?: readonly string[];
 }
 
 export type Downloader = (candidate: Candidate, folder: string) => Promise<void>;
@@ -190,7 +192,9 @@ export class Sources {
       }
       const download = await this.#downloader(requirement, log, signal);
       const taken = await takeFirst(requirement, candidates, download, folder);
-      const resolved = { ...taken, passedOver: this.get(requirement)?.passedOver ?? taken.passedOver };
+      const passedOver = this.get(requirement)?.passedOver ?? taken.passedOver;
+      const leftOut = requirement.kind === 'npm' ? [] : (await this.#debian(log, signal)).leftOut;
+      const resolved = { ...taken, passedOver, ...(leftOut.length > 0 && { leftOut }) };
       for (const name of Object.keys(resolved.files)) {
         await rename(join(folder, name), join(this.#cache.downloads, name));
       }
