@@ -53,7 +53,7 @@ export async function prepareBench(): Promise<Prepared> {
     await unpackLibteec(libteec, log);
     await command('make', ['-C', join(ROOT, 'bench', 'c'), `LIBTEEC=${libteec}`, `O=${out}`], { log });
   } finally {
-    await log.close();
+    log.close();
   }
   return { program: join(out, 'bench'), ta };
 }

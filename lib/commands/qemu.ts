@@ -8,11 +8,11 @@ import {
   cleanCache,
   prepareMachine,
   prepareNodeModules,
+  renewCache,
 } from '../qemu/build/index.js';
 import { MACHINES, NODE_VERSIONS, type MachineName, type NodeVersion } from '../qemu/machine.js';
 import { runCommand } from '../qemu/run.js';
 import { checkBootOptions } from '../qemu/guest.js';
-import { findMirror } from '../qemu/build/debian.js';
 import { nodeModulesPart } from '../qemu/build/node-modules.js';
 
 const USAGE = `Usage: node-optee qemu [OPTIONS] [-- COMMAND [ARGUMENT]...]
@@ -33,7 +33,7 @@ What is not built yet is built first: about ten minutes, once.
   --timeout SECONDS ends a COMMAND that takes longer
   --verbose         both worlds' logs on stderr, live
   --build           builds the machine (without --machine: all of them), prints the cache's folder, runs nothing
-  --rebuild         empties the cache first, and takes the newest packages
+  --rebuild         downloads the newest packages, empties the cache and builds anew
   --clean           empties the cache
   --install         installs the Debian packages that this host lacks
   --help            this text
@@ -184,12 +184,14 @@ async function act(options: QemuOptions, interruption: Interruption): Promise<nu
   if (options.mode !== 'clean') {
     for (const machine of machines) checkOptions({ machine, node, memory, cpus });
     if (options.nodeModules) nodeModulesPart(options.share);
-    if (options.rebuild) await findMirror();
   }
   if (options.mode === 'run') checkBootOptions(options);
   if (options.install) installHostPackages();
-  if (options.rebuild || options.mode === 'clean') await cleanCache({ signal });
-  if (options.mode === 'clean') return 0;
+  if (options.mode === 'clean') {
+    await cleanCache({ signal });
+    return 0;
+  }
+  if (options.rebuild) await renewCache({ node, signal });
   if (options.mode === 'build') {
     for (const machine of machines) {
       await prepareMachine({ machine, node, memory, cpus, signal });

@@ -1,10 +1,20 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Cache, canonical, partKey, sha256, treeDigest } from '#lib/qemu/build/cache';
+import { Cache, canonical, partKey, sha256 } from '#lib/qemu/build/cache';
 
 let folder: string;
 let cache: Cache;
@@ -23,21 +33,6 @@ describe('keys', () => {
   test('depend on every value and on the order of lists', () => {
     const keys = [{ a: 1 }, { a: 2 }, { a: '1' }, { b: 1 }, { a: [1, 2] }, { a: [2, 1] }].map(partKey);
     expect(new Set(keys).size).toBe(keys.length);
-  });
-
-  test('a tree digest sees names, contents and the executable bit', () => {
-    const digests = new Set<string>();
-    writeFileSync(join(folder, 'a'), 'x');
-    digests.add(treeDigest(folder));
-    writeFileSync(join(folder, 'a'), 'y');
-    digests.add(treeDigest(folder));
-    writeFileSync(join(folder, 'a'), 'y', { mode: 0o755 });
-    rmSync(join(folder, 'a'));
-    writeFileSync(join(folder, 'a'), 'y', { mode: 0o755 });
-    digests.add(treeDigest(folder));
-    writeFileSync(join(folder, 'b'), '');
-    digests.add(treeDigest(folder));
-    expect(digests.size).toBe(4);
   });
 });
 
@@ -72,6 +67,52 @@ describe('parts', () => {
     expect(readFileSync(join(cache.partFolder('thing', key), 'out'), 'utf8')).toBe('new');
   });
 
+  test.each([
+    ['a file', 'out'],
+    ['a folder', 'kit'],
+    ['a file in a folder', 'kit/include/header.h'],
+  ])('that lost %s is built again', async (_, name) => {
+    const { key } = await cache.make('thing', 1, async (into) => {
+      writeFileSync(join(into, 'out'), 'hello');
+      mkdirSync(join(into, 'kit/include'), { recursive: true });
+      writeFileSync(join(into, 'kit/include/header.h'), '#define A 1');
+      symlinkSync('include', join(into, 'kit/link'));
+    });
+    expect(cache.record('thing', key)).toBeDefined();
+    rmSync(join(cache.partFolder('thing', key), name), { recursive: true });
+    expect(cache.record('thing', key)).toBeUndefined();
+  });
+
+  test('that was cut short is built again', async () => {
+    const { key } = await cache.make('thing', 1, async (into) => writeFileSync(join(into, 'out'), 'hello'));
+    truncateSync(join(cache.partFolder('thing', key), 'out'), 3);
+    expect(cache.record('thing', key)).toBeUndefined();
+  });
+
+  test('with the record of an older version is good', async () => {
+    const { key } = await cache.make('thing', 1, async (into) => writeFileSync(join(into, 'out'), 'hello'));
+    const path = join(cache.partFolder('thing', key), 'part.json');
+    const { sizes, ...older } = JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
+    expect(sizes).toEqual({ out: 5 });
+    writeFileSync(path, JSON.stringify(older));
+    expect(cache.record('thing', key)).toEqual(older);
+  });
+
+  test('are told of before they are in place', async () => {
+    const make = cache.make(
+      'thing',
+      1,
+      async (into) => writeFileSync(join(into, 'out'), 'hello'),
+      (record, folder) => {
+        expect(existsSync(cache.partFolder('thing', record.key))).toBe(false);
+        expect(readFileSync(join(folder, 'out'), 'utf8')).toBe('hello');
+        throw new Error('the disk is full');
+      },
+    );
+    await expect(make).rejects.toThrow('the disk is full');
+    expect(cache.record('thing', partKey(1))).toBeUndefined();
+  });
+
   test('sweep removes what an interrupted build left, clean removes all', async () => {
     writeFileSync(join(cache.workFolder('left'), 'file'), '');
     await cache.make('thing', 1, async () => {});
@@ -80,6 +121,30 @@ describe('parts', () => {
     expect(cache.record('thing', partKey(1))).toBeDefined();
     await cache.locked(() => cache.clean());
     expect(readdirSync(cache.path)).toEqual(['lock']);
+  });
+
+  test('sweep can do with a program that still writes', async () => {
+    const work = cache.workFolder('left');
+    const script =
+      'i=0; while [ $i -lt 300 ]; do mkdir -p "$1" && : > "$1/$i"; i=$((i+1)); done; echo done; sleep 0.2; rm -r "$1"';
+    const writer = spawn('sh', ['-c', script, 'sh', work], { stdio: ['ignore', 'ignore', 'ignore'] });
+    await cache.sweep();
+    await once(writer, 'close');
+    await cache.sweep();
+    expect(existsSync(join(cache.path, 'work'))).toBe(false);
+  });
+
+  test('a successor takes the place of all, and brings none of its unfinished work', async () => {
+    await cache.make('thing', 1, async () => {});
+    cache.writeFile('resolved.json', 'old');
+    const successor = new Cache(cache.workFolder('successor'));
+    successor.writeFile('resolved.json', 'new');
+    writeFileSync(join(successor.downloads, 'package'), '');
+    successor.workFolder('apt');
+    await cache.locked(() => cache.clean(successor));
+    expect(readdirSync(cache.path).sort()).toEqual(['downloads', 'lock', 'resolved.json']);
+    expect(readFileSync(join(cache.path, 'resolved.json'), 'utf8')).toBe('new');
+    expect(readdirSync(cache.downloads)).toEqual(['package']);
   });
 });
 

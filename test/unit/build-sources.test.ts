@@ -2,17 +2,18 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { BuildError, BuildLog, command } from '#lib/qemu/build/command';
-import { mirrorOf, mirrorOfUris, newestFirst, parseMadison } from '#lib/qemu/build/debian';
-import { partKey } from '#lib/qemu/build/cache';
+import { BuildError } from '#lib/qemu/build/command';
+import {
+  absentSuites,
+  type DebianArchive,
+  mirrorOf,
+  mirrorOfUris,
+  newestFirst,
+  parseMadison,
+} from '#lib/qemu/build/debian';
 import { requireHostPackages } from '#lib/qemu/build/host';
-import { checkConfiguration, linuxPart } from '#lib/qemu/build/linux';
-import { localPackages } from '#lib/qemu/build/node-modules';
-import { opteePart } from '#lib/qemu/build/optee';
-import { rootfsPart } from '#lib/qemu/build/rootfs';
-import { elapsed, streamProgress } from '#lib/qemu/build/progress';
-import { LINUX, type Sources, TRUSTED_FIRMWARE, nodeVersions, takeFirst } from '#lib/qemu/build/sources';
-import { Writable } from 'node:stream';
+import { checkConfiguration } from '#lib/qemu/build/linux';
+import { LINUX, TRUSTED_FIRMWARE, debianCandidates, nodeVersions, takeFirst } from '#lib/qemu/build/sources';
 
 let folder: string;
 beforeEach(() => {
@@ -78,6 +79,53 @@ describe('candidates', () => {
   });
 });
 
+test('of Linux the first is the newest, and all can register a dma-buf', async () => {
+  const offered = [
+    ['linux-source-6.12', '6.12.57-1'],
+    ['linux-source-6.17', '6.17.13-1'],
+    ['linux-source-6.18', '6.18~rc4-1~exp1'],
+    ['linux-source-6.18', '6.18.2-1~bpo13+1'],
+    ['linux-source-7.10', '7.10.1-1'],
+    ['linux-source-7.2', '7.2.13-1'],
+    ['linux-source-7.2', '7.2.12-1'],
+    ['linux-source', '7.10.1-1'],
+  ].map(([name = '', version = '']) => ({ package: name, version }));
+  const asked: string[] = [];
+  const archive = {
+    names: async (expression: string) => {
+      asked.push(expression);
+      return [...new Set(offered.map((candidate) => candidate.package))].filter((name) =>
+        new RegExp(expression).test(name),
+      );
+    },
+    binaries: async () => offered,
+  } as unknown as DebianArchive;
+  expect(await debianCandidates(archive, LINUX)).toEqual([
+    { package: 'linux-source-7.10', version: '7.10.1-1' },
+    { package: 'linux-source-7.2', version: '7.2.13-1' },
+    { package: 'linux-source-7.2', version: '7.2.12-1' },
+    { package: 'linux-source-6.18', version: '6.18.2-1~bpo13+1' },
+  ]);
+  expect(asked).toEqual(['^linux-source-[0-9.]+$']);
+});
+
+test('a suite is absent where the mirror does not carry it, not where it cannot be reached', () => {
+  const message = `apt-get exited with 100:
+Err:5 http://mirror.example/debian forky Release
+  404  Not Found [IP: 192.0.2.1 80]
+E: The repository 'http://mirror.example/debian forky Release' does not have a Release file.
+E: The repository 'http://mirror.example/debian trixie-backports Release' does not have a Release file.
+The whole log: /somewhere`;
+  expect(absentSuites(message)).toEqual(['forky', 'trixie-backports']);
+  for (const other of [
+    "E: Failed to fetch http://mirror.example/debian/dists/sid/InRelease  Temporary failure resolving 'mirror.example'",
+    'E: Failed to fetch http://mirror.example/debian/dists/sid/InRelease  403  Forbidden [IP: 192.0.2.1 80]',
+    "E: The repository 'http://mirror.example/debian sid InRelease' is not signed.",
+  ]) {
+    expect(absentSuites(`apt-get exited with 100:\n${other}`)).toEqual([]);
+  }
+});
+
 describe('a download that fails', () => {
   const candidates = ['3-1', '2-1', '1-1'].map((version) => ({ package: 'arm-trusted-firmware', version }));
 
@@ -122,37 +170,6 @@ describe('a download that fails', () => {
   });
 });
 
-test('a key changes with what the part is built from, and with nothing else', () => {
-  const sources = { get: () => undefined } as unknown as Sources;
-  const tools = { compiler: 'gcc 12', qemu: 'QEMU 7.2' };
-  const keys = (toolchain: typeof tools): string[] =>
-    [linuxPart, rootfsPart].map((part) => partKey(part(sources, toolchain).inputs));
-  // The guest's QEMU has no part in the kernel; an update of it must not cost ten minutes.
-  expect(keys({ ...tools, qemu: 'QEMU 10' })).toEqual(keys(tools));
-  const other = keys({ ...tools, compiler: 'gcc 14' });
-  keys(tools).forEach((key, index) => expect(other[index]).not.toBe(key));
-  const flags = (variant: 'dynamic' | 'static'): string => partKey(opteePart(variant, sources, tools).inputs);
-  expect(flags('dynamic')).not.toBe(flags('static'));
-});
-
-describe('local packages of a lock file', () => {
-  test('are those that it links to', () => {
-    writeFileSync(join(folder, 'package.json'), '{}');
-    const lock = {
-      packages: { '': {}, 'node_modules/a': { link: true, resolved: '' }, 'node_modules/b': {} },
-    };
-    expect(localPackages(JSON.stringify({ packages: {} }), folder)).toEqual([]);
-    expect(localPackages(JSON.stringify(lock), folder)).toEqual([]);
-    const links = { packages: { 'node_modules/a': { link: true, resolved: '.' } } };
-    expect(localPackages(JSON.stringify(links), folder)).toEqual(['package.json']);
-  });
-
-  test('must lie in the share', () => {
-    const lock = { packages: { 'node_modules/a': { link: true, resolved: '../a' } } };
-    expect(() => localPackages(JSON.stringify(lock), folder)).toThrow('links to ../a, which is not in');
-  });
-});
-
 test('what the host lacks is found, also from within Jest', () => {
   expect(() => requireHostPackages(['dpkg'])).not.toThrow();
   expect(() => requireHostPackages(['no-such-package'])).toThrow(
@@ -166,41 +183,4 @@ test('a kernel option that got lost is named', () => {
     'CONFIG_9P_FS=y',
   );
   expect(() => checkConfiguration(wanted, 'CONFIG_9P_FS=y\nCONFIG_TEE=y\n')).not.toThrow();
-});
-
-describe('a step that fails', () => {
-  test('shows its last lines and where the whole log is', async () => {
-    const log = new BuildLog(join(folder, 'step.log'));
-    const failed = command('sh', ['-c', 'seq 1 100; echo broken >&2; exit 3'], { log });
-    await expect(failed).rejects.toThrow(
-      /^sh exited with 3:\n[^]*\n100\nbroken\nThe whole log: .*step\.log$/,
-    );
-    await expect(failed).rejects.toMatchObject({ name: 'BuildError', status: 3 });
-    await expect(failed).rejects.not.toThrow(/^1$/m);
-    await log.close();
-  });
-
-  test('because a program is missing says which', async () => {
-    await expect(command('no-such-program', [])).rejects.toThrow(
-      'no-such-program is not installed on this host',
-    );
-  });
-
-  test('is ended by an abort', async () => {
-    const controller = new AbortController();
-    const running = command('sleep', ['60'], { signal: controller.signal });
-    controller.abort();
-    await expect(running).rejects.toMatchObject({ name: 'AbortError' });
-  });
-});
-
-test('progress is a line at the start and the end of each step where there is no terminal', () => {
-  let text = '';
-  const stream = new Writable({ write: (chunk, _encoding, done) => ((text += String(chunk)), done()) });
-  const progress = streamProgress(stream);
-  progress.start(1, 2, 'Linux');
-  progress.end(425);
-  progress.note('a note');
-  expect(text).toBe('[1/2] Linux ...\n[1/2] Linux: 7:05\na note\n');
-  expect(elapsed(59.4)).toBe('59 s');
 });

@@ -5,6 +5,7 @@ import {
   createReadStream,
   existsSync,
   fsyncSync,
+  lstatSync,
   mkdirSync,
   openSync,
   writeSync,
@@ -12,11 +13,10 @@ import {
   readdirSync,
   renameSync,
   rmSync,
-  statSync,
 } from 'node:fs';
 import { readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join, relative } from 'node:path';
+import { basename, join } from 'node:path';
 import { BuildError } from './command.js';
 
 /** What a part was made from, and what came out; `part.json` in its folder. */
@@ -27,8 +27,10 @@ export interface PartRecord {
   readonly inputs: unknown;
   readonly builtAt: string;
   readonly seconds: number;
-  /** SHA-256 of the files that matter, by name. */
+  /** SHA-256 of each file, by name. */
   readonly files: Readonly<Record<string, string>>;
+  /** Bytes of each file and folder; not in the records of older versions. */
+  readonly sizes?: Readonly<Record<string, number>>;
 }
 
 const RECORD = 'part.json';
@@ -53,25 +55,24 @@ export async function sha256(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** A digest of every file below a folder, names and executable bits included. */
-export function treeDigest(folder: string): string {
-  const hash = createHash('sha256');
-  const visit = (path: string): void => {
-    const entries = readdirSync(path, { withFileTypes: true });
-    for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
-      const child = join(path, entry.name);
-      if (entry.isDirectory()) visit(child);
-      else {
-        const executable = (statSync(child).mode & 0o100) !== 0;
-        hash
-          .update(`${relative(folder, child)}\0${executable}\0`)
-          .update(readFileSync(child))
-          .update('\0');
-      }
-    }
-  };
-  visit(folder);
-  return hash.digest('hex');
+/** Bytes of a file, or of all files below a folder. Throws where there is none. */
+function sizeOf(path: string): number {
+  const found = lstatSync(path);
+  if (!found.isDirectory()) return found.size;
+  return readdirSync(path).reduce((sum, name) => sum + sizeOf(join(path, name)), 0);
+}
+
+/** Puts a file, or a folder with all that is in it, on the disk: a rename can get there before the contents. */
+function flush(path: string): void {
+  const found = lstatSync(path);
+  if (found.isSymbolicLink()) return;
+  if (found.isDirectory()) for (const name of readdirSync(path)) flush(join(path, name));
+  const descriptor = openSync(path, 'r');
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /** The folder of everything that is built once, in the user's cache folder. */
@@ -105,7 +106,11 @@ export class Cache {
     const folder = this.partFolder(name, key);
     try {
       const record = JSON.parse(readFileSync(join(folder, RECORD), 'utf8')) as PartRecord;
-      return Object.keys(record.files).every((file) => existsSync(join(folder, file))) ? record : undefined;
+      const { files, sizes = {} } = record;
+      const isWhole =
+        Object.keys(files).every((name) => existsSync(join(folder, name))) &&
+        Object.entries(sizes).every(([name, size]) => sizeOf(join(folder, name)) === size);
+      return isWhole ? record : undefined;
     } catch {
       return undefined;
     }
@@ -113,28 +118,42 @@ export class Cache {
 
   /** A folder for unfinished work. What lies there is never taken for good. */
   workFolder(name: string): string {
-    const path = join(this.#folder('work'), `${name}-${process.pid}-${randomBytes(4).toString('hex')}`);
+    const path = join(this.#folder(WORK), `${name}-${process.pid}-${randomBytes(4).toString('hex')}`);
     mkdirSync(path);
     return path;
   }
 
-  /** Makes a part: `build` fills a folder aside, which is then renamed into place. Needs the lock. */
-  async make(name: string, inputs: unknown, build: (folder: string) => Promise<void>): Promise<PartRecord> {
+  /**
+   * Makes a part: `build` fills a folder aside, which is then renamed into place. `publish` is called just before that.
+   * Needs the lock.
+   */
+  async make(
+    name: string,
+    inputs: unknown,
+    build: (folder: string) => Promise<void>,
+    publish: (record: PartRecord, folder: string) => void = () => {},
+  ): Promise<PartRecord> {
     const key = partKey(inputs);
     const folder = this.workFolder(`${name}-part`);
     const start = Date.now();
     try {
       await build(folder);
       const files: Record<string, string> = {};
+      const sizes: Record<string, number> = {};
       for (const entry of await readdir(folder, { withFileTypes: true })) {
-        if (entry.isFile()) files[entry.name] = await sha256(join(folder, entry.name));
+        const path = join(folder, entry.name);
+        sizes[entry.name] = sizeOf(path);
+        if (entry.isFile()) files[entry.name] = await sha256(path);
       }
       const seconds = Math.round((Date.now() - start) / 100) / 10;
-      const record: PartRecord = { name, key, inputs, builtAt: new Date().toISOString(), seconds, files };
+      const builtAt = new Date().toISOString();
+      const record: PartRecord = { name, key, inputs, builtAt, seconds, files, sizes };
       await writeFile(join(folder, RECORD), JSON.stringify(record, null, 2) + '\n');
+      flush(folder);
+      publish(record, folder);
       const target = this.partFolder(name, key);
       this.#folder('parts');
-      await rm(target, { recursive: true, force: true });
+      if (existsSync(target)) await this.#setAside([target]);
       await rename(folder, target);
       return record;
     } finally {
@@ -157,15 +176,34 @@ export class Cache {
 
   /** Removes what interrupted builds left. Only for the holder of the lock. */
   async sweep(): Promise<void> {
-    await rm(join(this.path, 'work'), { recursive: true, force: true });
+    const folder = join(this.path, WORK);
+    try {
+      // The programs of a killed build can write for a moment more.
+      await rm(folder, { recursive: true, force: true, maxRetries: 10 });
+    } catch (cause) {
+      const { message } = cause as Error;
+      throw new BuildError(`What an earlier build left in ${folder} cannot be removed: ${message}`, {
+        cause,
+      });
+    }
   }
 
-  /** Empties the cache, but for the lock that the caller holds. */
-  async clean(): Promise<void> {
+  /** Empties the cache, but for the lock that the caller holds. What is in `successor` takes the place. */
+  async clean(successor?: Cache): Promise<void> {
     if (!existsSync(this.path)) return;
-    for (const entry of await readdir(this.path)) {
-      if (entry !== LOCK) await rm(join(this.path, entry), { recursive: true, force: true });
+    const kept = [LOCK, WORK];
+    const old = (await readdir(this.path)).filter((name) => !kept.includes(name));
+    await this.#setAside(old.map((name) => join(this.path, name)));
+    for (const name of successor ? await readdir(successor.path) : []) {
+      if (!kept.includes(name)) await rename(join(successor?.path ?? '', name), join(this.path, name));
     }
+    await this.sweep();
+  }
+
+  /** Moves what is to be removed to where half of it is never taken for the whole; a sweep does the rest. */
+  async #setAside(paths: readonly string[]): Promise<void> {
+    const folder = this.workFolder('old');
+    for (const path of paths) await rename(path, join(folder, basename(path)));
   }
 
   /**
@@ -225,6 +263,7 @@ function makeFolder(path: string): void {
 }
 
 const LOCK = 'lock';
+const WORK = 'work';
 
 /** `$XDG_CACHE_HOME/node-optee`, or `~/.cache/node-optee`. */
 function defaultFolder(): string {

@@ -109,11 +109,21 @@ export async function isNewer(a: string, b: string, orEqual = false): Promise<bo
   );
 }
 
+/**
+ * The suites that the mirror does not carry, in the message of a failed `apt-get update`. A mirror that cannot be
+ * reached, or a signature that is wrong, is something else: older packages would be taken without a need.
+ */
+export function absentSuites(message: string): string[] {
+  const found = message.matchAll(/^E: The repository '\S+ (\S+) Release' does not have a Release file/gm);
+  return [...new Set([...found].map(([, suite = '']) => suite))];
+}
+
 /** apt with a configuration, lists and cache of its own: nothing of the host's apt is changed. */
 export class DebianArchive {
   readonly #environment: Record<string, string>;
   readonly #log: BuildLog;
   readonly #signal: AbortSignal | undefined;
+  #leftOut: readonly string[] = [];
 
   private constructor(configuration: string, log: BuildLog, signal: AbortSignal | undefined) {
     this.#environment = { APT_CONFIG: configuration };
@@ -128,10 +138,6 @@ export class DebianArchive {
     for (const name of ['lists/partial', 'cache/archives/partial']) {
       await mkdir(join(folder, name), { recursive: true });
     }
-    const sources = SUITES.flatMap((suite) =>
-      ['deb', 'deb-src'].map((type) => `${type} [signed-by=${KEYRING}] ${mirror} ${suite} main`),
-    );
-    await writeFile(join(folder, 'sources.list'), sources.join('\n') + '\n');
     await writeFile(join(folder, 'status'), '');
     const own = {
       'Dir::State::Lists': join(folder, 'lists'),
@@ -158,8 +164,29 @@ export class DebianArchive {
     const configuration = join(folder, 'apt.conf');
     await writeFile(configuration, [...access, ...lines].join('\n') + '\n');
     const archive = new DebianArchive(configuration, log, signal);
-    await archive.#run('apt-get', ['update', '-q', '--error-on=any'], folder);
+    try {
+      await archive.#update(SUITES, mirror, folder);
+    } catch (error) {
+      const absent = error instanceof CommandError ? absentSuites(error.message) : [];
+      const rest = SUITES.filter((suite) => !absent.includes(suite));
+      if (absent.length === 0 || rest.length === 0) throw error;
+      archive.#leftOut = absent;
+      await archive.#update(rest, mirror, folder);
+    }
     return archive;
+  }
+
+  /** Suites that the mirror does not carry. */
+  get leftOut(): readonly string[] {
+    return this.#leftOut;
+  }
+
+  async #update(suites: readonly string[], mirror: string, folder: string): Promise<void> {
+    const sources = suites.flatMap((suite) =>
+      ['deb', 'deb-src'].map((type) => `${type} [signed-by=${KEYRING}] ${mirror} ${suite} main`),
+    );
+    await writeFile(join(folder, 'sources.list'), sources.join('\n') + '\n');
+    await this.#run('apt-get', ['update', '-q', '--error-on=any'], folder);
   }
 
   /** Binary packages (arm64 or all) whose name matches, every version on offer. */

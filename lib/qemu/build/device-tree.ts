@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { partKey } from './cache.js';
 import { FIRMWARE } from './firmware.js';
 import { type Part, dataFile, partFolder } from './part.js';
+import { Snapshot } from './snapshot.js';
 import type { Toolchain } from './toolchain.js';
 
 export const DEVICE_TREE = 'machine.dtb';
@@ -19,7 +19,8 @@ export function deviceTreePart(
   linux: Part,
   firmware: Part,
 ): Part {
-  const overlay = dataFile('device-tree', `${machine}.dtso`);
+  const overlay = `${machine}.dtso`;
+  const data = new Snapshot(dataFile('device-tree'), [overlay]);
   return {
     name: `device-tree-${machine}`,
     title: `Device tree (${machine})`,
@@ -30,10 +31,11 @@ export function deviceTreePart(
       qemu: toolchain.qemu,
       linux: partKey(linux.inputs),
       firmware: partKey(firmware.inputs),
-      overlay: readFileSync(overlay, 'utf8'),
+      overlay: data.text(overlay),
     },
     async build(folder, shop) {
       const base = join(shop.scratch, 'qemu.dtb');
+      data.write(shop.scratch);
       const compiled = join(shop.scratch, 'overlay.dtbo');
       await shop.run('qemu-system-aarch64', [
         ...['-machine', `virt,secure=on,gic-version=3,dumpdtb=${base}`],
@@ -42,7 +44,17 @@ export function deviceTreePart(
         ...['-kernel', join(partFolder(shop.cache, linux), 'Image')],
         ...['-nic', 'none', '-display', 'none'],
       ]);
-      await shop.run('dtc', ['-q', '-@', '-I', 'dts', '-O', 'dtb', '-o', compiled, overlay]);
+      await shop.run('dtc', [
+        '-q',
+        '-@',
+        '-I',
+        'dts',
+        '-O',
+        'dtb',
+        '-o',
+        compiled,
+        join(shop.scratch, overlay),
+      ]);
       await shop.run('fdtoverlay', ['-i', base, '-o', join(folder, DEVICE_TREE), compiled]);
     },
   };

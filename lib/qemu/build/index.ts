@@ -2,19 +2,20 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MACHINES, NODE_VERSIONS, type Machine, type MachineName, type NodeVersion } from '../machine.js';
 import { Cache } from './cache.js';
-import { BuildError, BuildLog, command } from './command.js';
+import { BuildError, type BuildLog, command } from './command.js';
 import { findMirror } from './debian.js';
 import { DEVICE_TREE, deviceTreePart } from './device-tree.js';
 import { FIRMWARE, firmwarePart } from './firmware.js';
 import { requireHostPackages } from './host.js';
 import { linuxPart } from './linux.js';
-import { writeManifest } from './manifest.js';
+import { addToManifest } from './manifest.js';
 import { NODE_IMAGE, nodePart } from './node.js';
 import { NODE_MODULES_IMAGE, nodeModulesPart } from './node-modules.js';
 import { STATIC_POOL, TA_DEV_KIT, opteePart, opteeVariant } from './optee.js';
 import { type Part, isBuilt, partFolder } from './part.js';
 import { type Progress, streamProgress } from './progress.js';
 import { ROOTFS, rootfsPart } from './rootfs.js';
+import { Steps } from './steps.js';
 import { GUEST, LINUX, NODE, OPTEE_OS, type Requirement, Sources, TRUSTED_FIRMWARE } from './sources.js';
 import { hasQemu, readToolchain, writeToolchain } from './toolchain.js';
 
@@ -57,12 +58,7 @@ export async function prepareMachine(options: PrepareOptions = {}): Promise<Mach
   if (!hasQemu()) requireHostPackages(['qemu-system-arm']);
   const cache = new Cache();
   const plan = (sources: Sources): MachineParts => machineParts(cache, sources, machine, node, memory, cpus);
-  const parts = await prepare(
-    cache,
-    plan,
-    [LINUX, OPTEE_OS, TRUSTED_FIRMWARE, ...GUEST, NODE[node]],
-    options,
-  );
+  const parts = await prepare(cache, plan, requirementsOf(node), options);
   return describe(cache, parts, machine, memory, cpus);
 }
 
@@ -103,7 +99,34 @@ export async function cleanCache(options: Pick<PrepareOptions, 'progress' | 'sig
   );
 }
 
+/**
+ * Empties the cache once the newest packages for a machine are there: without a network the old one stays.
+ * Waits for a build that is under way.
+ */
+export async function renewCache(
+  options: Pick<PrepareOptions, 'node' | 'progress' | 'signal'> = {},
+): Promise<void> {
+  const { node = DEFAULT_NODE, progress = streamProgress(), signal } = options;
+  const cache = new Cache();
+  await checkHost(cache, true);
+  await cache.locked(
+    async () => {
+      await cache.sweep();
+      const successor = new Cache(cache.workFolder('successor'));
+      const steps = new Steps(cache, progress, 1, signal);
+      await resolveAll(steps, new Sources(successor), requirementsOf(node), progress, signal);
+      await cache.clean(successor);
+    },
+    () => progress.note(WAITING),
+    signal,
+  );
+}
+
 const WAITING = 'Waiting for another build to end';
+
+function requirementsOf(node: NodeVersion): readonly Requirement[] {
+  return [LINUX, OPTEE_OS, TRUSTED_FIRMWARE, ...GUEST, NODE[node]];
+}
 
 interface MachineParts {
   linux: Part;
@@ -157,10 +180,8 @@ async function prepare<T extends object>(
 
   const { signal } = options;
   const progress = options.progress ?? streamProgress();
-  checkCachePath(cache.path);
-  // Whoever cannot build at all is told so first.
-  if (requirements.some((requirement) => !new Sources(cache).get(requirement))) await findMirror();
-  requireHostPackages();
+  const isUnresolved = requirements.some((requirement) => !new Sources(cache).get(requirement));
+  await checkHost(cache, isUnresolved);
   return cache.locked(
     async () => {
       // Another process may have built it while we waited.
@@ -172,47 +193,46 @@ async function prepare<T extends object>(
       const planned = (Object.values(plan(sources)) as Part[]).filter(
         (part) => !isBuilt(cache, part) || part.needs.some((need) => unresolved.includes(need)),
       );
-      const steps = planned.length + (unresolved.length > 0 ? 1 : 0);
-      let step = 0;
-      const run = async (title: string, work: (log: BuildLog) => Promise<void>): Promise<void> => {
-        progress.start(++step, steps, title);
-        const began = Date.now();
-        const log = new BuildLog(join(cache.logs, `${logName(title)}.log`));
-        const seconds = (): number => (Date.now() - began) / 1000;
-        try {
-          await work(log);
-          await log.close();
-        } catch (error) {
-          progress.fail(seconds());
-          await log.close().catch(() => {});
-          signal?.throwIfAborted();
-          const { message } = error as Error;
-          const where = message.includes(log.path) ? '' : `\nThe whole log: ${log.path}`;
-          throw new BuildError(`${title}: ${message}${where}`, { cause: error });
-        }
-        progress.end(seconds());
-      };
-      if (unresolved.length > 0) {
-        await run('Packages', (log) => sources.resolve(unresolved, log, signal));
-        for (const requirement of unresolved) {
-          for (const { version, reason } of sources.get(requirement)?.passedOver ?? []) {
-            progress.note(`${requirement.name} ${version} could not be had, took an older one: ${reason}`);
-          }
-        }
-      }
+      const count = planned.length + (unresolved.length > 0 ? 1 : 0);
+      const steps = new Steps(cache, progress, count, signal);
+      if (unresolved.length > 0) await resolveAll(steps, sources, unresolved, progress, signal);
       const parts = plan(sources);
+      writeToolchain(cache, readToolchain(cache));
       for (const part of Object.values(parts) as Part[]) {
         if (isBuilt(cache, part)) continue;
-        await run(part.title, (log) => build(cache, sources, part, log, signal));
+        await steps.run(part.title, (log) => build(cache, sources, part, log, signal));
       }
-      writeToolchain(cache, readToolchain(cache));
-      writeManifest(cache, sources, Object.values(parts) as Part[]);
       await cache.sweep();
       return parts;
     },
     () => progress.note(WAITING),
     signal,
   );
+}
+
+/** Whoever cannot build at all is told so first. */
+async function checkHost(cache: Cache, needsMirror: boolean): Promise<void> {
+  checkCachePath(cache.path);
+  if (needsMirror) await findMirror();
+  requireHostPackages();
+}
+
+async function resolveAll(
+  steps: Steps,
+  sources: Sources,
+  requirements: readonly Requirement[],
+  progress: Progress,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  await steps.run('Packages', (log) => sources.resolve(requirements, log, signal));
+  const leftOut = new Set(requirements.flatMap((requirement) => sources.get(requirement)?.leftOut ?? []));
+  if (leftOut.size > 0)
+    progress.note(`The mirror has no ${[...leftOut].join(', ')}: taken from other suites`);
+  for (const requirement of requirements) {
+    for (const { version, reason } of sources.get(requirement)?.passedOver ?? []) {
+      progress.note(`${requirement.name} ${version} could not be had, took an older one: ${reason}`);
+    }
+  }
 }
 
 async function build(
@@ -227,8 +247,11 @@ async function build(
     await command(program, args, { cwd, env, base: buildEnvironment(), log, signal });
   };
   try {
-    await cache.make(part.name, part.inputs, (folder) =>
-      part.build(folder, { cache, sources, log, signal, scratch, run }),
+    await cache.make(
+      part.name,
+      part.inputs,
+      (folder) => part.build(folder, { cache, sources, log, signal, scratch, run }),
+      (record, folder) => addToManifest(cache, sources, record, folder),
     );
   } finally {
     // A kernel's tree takes seconds to remove: whoever interrupts does not wait for that, the next build sweeps.
@@ -238,8 +261,7 @@ async function build(
 
 /** What the builds' tools get of this process's environment: nothing that changes what they make. */
 function buildEnvironment(): NodeJS.ProcessEnv {
-  const kept =
-    /^(PATH|HOME|TMPDIR|USER|LOGNAME|XDG_.*|SSL_CERT_.*|NODE_EXTRA_CA_CERTS|npm_config_(registry|cafile|ca|cache|userconfig|globalconfig|nodedir|.*proxy)|(https?|no|all)_proxy)$/i;
+  const kept = /^(PATH|HOME|TMPDIR|USER|LOGNAME)$/;
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => kept.test(name)));
 }
 
@@ -307,11 +329,4 @@ function wholeNumber(name: string, value: number, least: number, most: number): 
   if (!Number.isInteger(value) || value < least || value > most) {
     throw new RangeError(`${name} must be a whole number from ${least} to ${most}, but is ${String(value)}`);
   }
-}
-
-function logName(title: string): string {
-  return title
-    .toLowerCase()
-    .replace(/[^a-z0-9.]+/g, '-')
-    .replace(/^-|-$/g, '');
 }

@@ -4,9 +4,11 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { BuildError } from './command.js';
 import { type Part, type Workshop, dataFile, sourceInputs } from './part.js';
+import { Snapshot } from './snapshot.js';
 import { LINUX, type Sources } from './sources.js';
 import type { Toolchain } from './toolchain.js';
 
+const CONFIGURATION = 'guest.config';
 export const KERNEL_PATCH = 'tee-register-any-contiguous-dma-buf.patch';
 
 /** Headers that state the ABI, kept beside the Image for the test that compares ours with them. */
@@ -22,8 +24,8 @@ const ENVIRONMENT = {
 
 /** The kernel's Image, with our patch in it (off unless a machine's command line turns it on). */
 export function linuxPart(sources: Sources, toolchain: Toolchain): Part {
-  const configuration = dataFile('kernel', 'guest.config');
-  const patch = dataFile('kernel', KERNEL_PATCH);
+  const data = new Snapshot(dataFile('kernel'), [CONFIGURATION, KERNEL_PATCH]);
+  const configuration = data.text(CONFIGURATION);
   return {
     name: 'linux',
     title: `Linux ${sources.get(LINUX)?.version ?? ''}`.trim(),
@@ -32,14 +34,16 @@ export function linuxPart(sources: Sources, toolchain: Toolchain): Part {
       recipe: 1,
       sources: sourceInputs(sources, LINUX),
       toolchain: toolchain.compiler,
-      configuration: readFileSync(configuration, 'utf8'),
-      patch: readFileSync(patch, 'utf8'),
+      configuration,
+      patch: data.text(KERNEL_PATCH),
     },
     async build(folder, shop) {
       const tree = await unpackLinux(shop);
+      data.write(shop.scratch);
+      const [patch, options] = [join(shop.scratch, KERNEL_PATCH), join(shop.scratch, CONFIGURATION)];
       await shop.run('patch', ['-p1', '--forward', '--batch', '-i', patch], tree);
-      await make(shop, tree, `KCONFIG_ALLCONFIG=${configuration}`, 'allnoconfig');
-      checkConfiguration(readFileSync(configuration, 'utf8'), readFileSync(join(tree, '.config'), 'utf8'));
+      await make(shop, tree, `KCONFIG_ALLCONFIG=${options}`, 'allnoconfig');
+      checkConfiguration(configuration, readFileSync(join(tree, '.config'), 'utf8'));
       await make(shop, tree, `-j${availableParallelism()}`, 'Image');
       copyFileSync(join(tree, 'arch/arm64/boot/Image'), join(folder, 'Image'));
       copyFileSync(join(tree, '.config'), join(folder, 'config'));

@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Cache, type PartRecord, partKey } from './cache.js';
+import type { Cache, PartRecord } from './cache.js';
 import { debianPatches } from './optee.js';
-import { type Part, partFolder } from './part.js';
 import type { Sources } from './sources.js';
 
 export const MANIFEST = 'manifest.json';
@@ -16,16 +15,15 @@ export interface Manifest {
   readonly parts: Readonly<Record<string, PartRecord & { readonly debianPatches?: readonly string[] }>>;
 }
 
-/** Adds the parts of a finished build to the cache's manifest; a part that was built anew takes the old one's place. */
-export function writeManifest(cache: Cache, sources: Sources, parts: readonly Part[]): void {
-  const entries = { ...readManifest(cache)?.parts };
-  for (const part of parts) {
-    const record = cache.record(part.name, partKey(part.inputs));
-    if (!record) continue;
-    const patches = debianPatches(partFolder(cache, part));
-    entries[part.name] = patches.length > 0 ? { ...record, debianPatches: patches } : record;
-  }
-  const manifest: Manifest = { writtenAt: new Date().toISOString(), sources: sources.all, parts: entries };
+/**
+ * Adds a part that is about to be in place, in `folder` until then; one that was built anew takes the old one's place.
+ * Before and not after: a build that is killed in between leaves a part that is missing, not one that nothing tells of.
+ */
+export function addToManifest(cache: Cache, sources: Sources, record: PartRecord, folder: string): void {
+  const patches = debianPatches(folder);
+  const entry = patches.length > 0 ? { ...record, debianPatches: patches } : record;
+  const parts = { ...readManifest(cache)?.parts, [record.name]: entry };
+  const manifest: Manifest = { writtenAt: new Date().toISOString(), sources: sources.all, parts };
   cache.writeFile(MANIFEST, JSON.stringify(manifest, null, 2) + '\n');
 }
 

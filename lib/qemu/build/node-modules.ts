@@ -1,13 +1,32 @@
-import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, mkdirSync } from 'node:fs';
+import { isAbsolute, join } from 'node:path';
 import { partKey } from './cache.js';
 import { BuildError } from './command.js';
+import { npm } from './npm.js';
 import { type Part, makeExt4 } from './part.js';
+import { Snapshot } from './snapshot.js';
 
 export const NODE_MODULES_IMAGE = 'node_modules.ext4';
 
 /** What `npm ci` reads of a folder, besides the user's own settings. */
 const FILES = ['package.json', 'package-lock.json', 'npm-shrinkwrap.json', '.npmrc'];
+
+/** What it goes by in a package.json: a change of its scripts, say, installs nothing anew. */
+const FIELDS = [
+  'name',
+  'version',
+  'bin',
+  'directories',
+  'dependencies',
+  'devDependencies',
+  'optionalDependencies',
+  'peerDependencies',
+  'peerDependenciesMeta',
+  'bundleDependencies',
+  'bundledDependencies',
+  'overrides',
+  'workspaces',
+];
 
 /**
  * A share's locked dependencies installed for arm64, as an image that is mounted over its `node_modules`.
@@ -17,7 +36,8 @@ export function nodeModulesPart(share: string): Part {
   const present = FILES.filter((name) => existsSync(join(share, name)));
   const lock = ['npm-shrinkwrap.json', 'package-lock.json'].find((name) => present.includes(name));
   if (lock === undefined) throw new BuildError(`--node-modules: there is no package-lock.json in ${share}`);
-  const files = [...present, ...localPackages(readFileSync(join(share, lock), 'utf8'), share)];
+  const local = localFiles(parse(new Snapshot(share, [lock]).text(lock), join(share, lock)), share);
+  const data = new Snapshot(share, [...present, ...local]);
   const target = ['--cpu=arm64', '--os=linux', '--libc=glibc'];
   // All kinds, whatever the user's settings leave out: the image serves every later run.
   const kinds = ['--include=dev', '--include=optional', '--include=peer'];
@@ -26,18 +46,14 @@ export function nodeModulesPart(share: string): Part {
     title: 'npm ci for arm64',
     needs: [],
     inputs: {
-      recipe: 1,
+      recipe: 2,
       options: [...target, ...kinds],
-      files: Object.fromEntries(
-        files.map((name) => [name, partKey(readFileSync(join(share, name), 'utf8'))]),
-      ),
+      files: Object.fromEntries(data.names.map((name) => [name, fileKey(data, name, share)])),
     },
     async build(folder, shop) {
-      for (const name of files) {
-        mkdirSync(dirname(join(shop.scratch, name)), { recursive: true });
-        copyFileSync(join(share, name), join(shop.scratch, name));
-      }
-      await shop.run('npm', ['ci', ...target, ...kinds, '--ignore-scripts', '--no-audit', '--no-fund']);
+      data.write(shop.scratch);
+      const words = ['ci', ...target, ...kinds, '--ignore-scripts', '--no-audit', '--no-fund'];
+      await npm(words, { cwd: shop.scratch, log: shop.log, signal: shop.signal });
       const modules = join(shop.scratch, 'node_modules');
       // A share without dependencies gets an empty folder.
       mkdirSync(modules, { recursive: true });
@@ -46,22 +62,40 @@ export function nodeModulesPart(share: string): Part {
   };
 }
 
+function fileKey(data: Snapshot, name: string, share: string): string {
+  if (!/(^|\/)package\.json$/.test(name)) return partKey(data.bytes(name).toString('latin1'));
+  const content = parse(data.text(name), join(share, name));
+  return partKey(FIELDS.map((field) => content[field] ?? null));
+}
+
+function parse(text: string, path: string): Record<string, unknown> {
+  try {
+    return Object(JSON.parse(text)) as Record<string, unknown>;
+  } catch (cause) {
+    throw new BuildError(`--node-modules: ${path} is not JSON: ${(cause as Error).message}`, { cause });
+  }
+}
+
+interface LockedPackage {
+  readonly link?: boolean;
+  readonly resolved?: string;
+}
+
 /**
- * The package.json of each workspace and `file:` dependency: npm links to those, and the links lead into the share.
- * Throws where one lies outside of it.
+ * What a lock file takes from the share itself: tarballs, and the package.json of each workspace and `file:` folder,
+ * to which npm links. Throws where one lies outside of the share.
  */
-export function localPackages(lock: string, share: string): string[] {
-  const { packages = {} } = JSON.parse(lock) as {
-    packages?: Record<string, { link?: boolean; resolved?: string }>;
-  };
-  const folders = Object.values(packages).flatMap(({ link, resolved }) =>
-    link && resolved ? [resolved] : [],
-  );
-  return folders.map((folder) => {
-    const name = join(folder, 'package.json');
-    if (name.startsWith('..') || !existsSync(join(share, name))) {
-      throw new BuildError(`--node-modules: the lock file links to ${folder}, which is not in ${share}`);
+export function localFiles(lock: Record<string, unknown>, share: string): string[] {
+  const packages = Object.values(Object(lock['packages']) as Record<string, LockedPackage>);
+  return packages.flatMap(({ link, resolved = '' }) => {
+    const tarball = resolved.startsWith('file:') ? resolved.slice('file:'.length) : undefined;
+    const path = link ? join(resolved, 'package.json') : tarball === undefined ? undefined : join(tarball);
+    if (path === undefined) return [];
+    if (isAbsolute(path) || path.startsWith('../') || !existsSync(join(share, path))) {
+      throw new BuildError(
+        `--node-modules: the lock file names ${tarball ?? resolved}, which is not in ${share}`,
+      );
     }
-    return name;
+    return [path];
   });
 }

@@ -14,7 +14,7 @@ export function nodePart(version: NodeVersion, sources: Sources): Part {
     name: requirement.name,
     title: `Node.js ${sources.get(requirement)?.version ?? version}`,
     needs: [requirement],
-    inputs: { recipe: 1, sources: sourceInputs(sources, requirement) },
+    inputs: { recipe: 2, sources: sourceInputs(sources, requirement) },
     async build(folder, shop) {
       const [archive] = await shop.sources.files(requirement, shop.log, shop.signal);
       await shop.run('tar', ['-xzf', archive ?? '', '-C', shop.scratch, 'package/bin/node']);

@@ -51,6 +51,10 @@ export const OPTEE_IMAGES = ['tee-header_v2.bin', 'tee-pager_v2.bin', 'tee-pagea
 /** The TA development kit, in the part's folder. */
 export const TA_DEV_KIT = 'export-ta_arm64';
 
+/** Where dpkg-source notes which of Debian's patches it has applied, and where the part keeps that. */
+export const APPLIED = '.pc/applied-patches';
+const PATCHES = 'debian-patches';
+
 /** OP-TEE OS with Debian's patches, and the development kit for its TAs. */
 export function opteePart(variant: OpteeVariant, sources: Sources, toolchain: Toolchain): Part {
   const flags = [...COMMON_FLAGS, ...VARIANT_FLAGS[variant]];
@@ -66,8 +70,7 @@ export function opteePart(variant: OpteeVariant, sources: Sources, toolchain: To
       for (const image of OPTEE_IMAGES) copyFileSync(join(out, 'core', image), join(folder, image));
       copyFileSync(join(out, 'conf.mk'), join(folder, 'conf.mk'));
       cpSync(join(out, TA_DEV_KIT), join(folder, TA_DEV_KIT), { recursive: true, verbatimSymlinks: true });
-      const series = join(tree, 'debian', 'patches', 'series');
-      if (existsSync(series)) copyFileSync(series, join(folder, 'debian-patches'));
+      if (existsSync(join(tree, APPLIED))) copyFileSync(join(tree, APPLIED), join(folder, PATCHES));
     },
   };
 }
@@ -85,7 +88,7 @@ export async function unpackSource(requirement: Requirement, shop: Workshop): Pr
 
 /** The patches that Debian applied, as the part's record keeps them. */
 export function debianPatches(partFolder: string): string[] {
-  const path = join(partFolder, 'debian-patches');
+  const path = join(partFolder, PATCHES);
   if (!existsSync(path)) return [];
   return readFileSync(path, 'utf8')
     .split('\n')

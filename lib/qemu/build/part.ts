@@ -71,12 +71,12 @@ export async function makeExt4(
     '0',
   ];
   const count = ['-N', String(inodes + 1024 + free * 16)];
-  // fakeroot: files of an ordinary user's build are root's in the guest.
+  // fakeroot: files of an ordinary user's build are root's in the guest. Who builds with a umask of 077 gets the same.
   await shop.run('fakeroot', [
     '--',
     'sh',
     '-c',
-    'chown -R 0:0 "$1" && shift && exec mke2fs "$@"',
+    'chown -R 0:0 "$1" && chmod -R go+rX,go-w "$1" && shift && exec mke2fs "$@"',
     'sh',
     folder,
     ...options,

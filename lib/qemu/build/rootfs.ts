@@ -1,17 +1,8 @@
-import {
-  chmodSync,
-  cpSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  rmSync,
-  symlinkSync,
-} from 'node:fs';
+import { cpSync, existsSync, lstatSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { treeDigest } from './cache.js';
 import { BuildError, command } from './command.js';
 import { type Part, type Workshop, dataFile, makeExt4, sourceInputs } from './part.js';
+import { Snapshot } from './snapshot.js';
 import { GUEST, type Sources } from './sources.js';
 import type { Toolchain } from './toolchain.js';
 
@@ -25,16 +16,18 @@ const LEFT_OUT = ['usr/share/doc', 'usr/share/man', 'usr/share/locale', 'usr/sha
 
 /** The guest's root: Debian's packages unpacked, busybox, our init and agent. No root rights are needed. */
 export function rootfsPart(sources: Sources, toolchain: Toolchain): Part {
+  const overlay = new Snapshot(dataFile('rootfs'));
+  const agent = new Snapshot(dataFile('agent'));
   return {
     name: 'rootfs',
     title: 'Root file system',
     needs: GUEST,
     inputs: {
-      recipe: 1,
+      recipe: 2,
       sources: sourceInputs(sources, ...GUEST),
       toolchain: toolchain.compiler,
-      overlay: treeDigest(dataFile('rootfs')),
-      agent: treeDigest(dataFile('agent')),
+      overlay: overlay.digest,
+      agent: agent.digest,
     },
     async build(folder, shop) {
       const root = join(shop.scratch, 'root');
@@ -61,9 +54,8 @@ export function rootfsPart(sources: Sources, toolchain: Toolchain): Part {
       }
       symlinkSync('/opt/node/bin/node', join(root, 'usr/local/bin/node'));
       await linkApplets(root);
-      await compileAgent(root, shop);
-      cpSync(dataFile('rootfs'), root, { recursive: true });
-      makeExecutable(root);
+      await compileAgent(agent, root, shop);
+      overlay.write(root);
       await checkLibraries(root);
       await makeExt4(root, join(folder, ROOTFS), FREE_SPACE, shop);
     },
@@ -96,36 +88,32 @@ async function linkApplets(root: string): Promise<void> {
   }
 }
 
-async function compileAgent(root: string, shop: Workshop): Promise<void> {
+async function compileAgent(agent: Snapshot, root: string, shop: Workshop): Promise<void> {
   const folder = join(root, 'usr/lib/node-optee');
   mkdirSync(folder, { recursive: true });
-  const sources = readdirSync(dataFile('agent'))
-    .filter((name) => name.endsWith('.c'))
-    .map((name) => dataFile('agent', name));
+  const source = join(shop.scratch, 'agent');
+  agent.write(source);
+  const files = agent.names.filter((name) => name.endsWith('.c')).map((name) => join(source, name));
   const flags = ['-std=c11', '-O2', '-Wall', '-Wextra', '-Werror', '-static', '-s'];
-  await shop.run('aarch64-linux-gnu-gcc', [...flags, '-o', join(folder, 'agent'), ...sources]);
+  await shop.run('aarch64-linux-gnu-gcc', [...flags, '-o', join(folder, 'agent'), ...files]);
 }
 
-/** npm does not keep the executable bit of every file. */
-function makeExecutable(root: string): void {
-  for (const name of ['init', 'usr/lib/node-optee/setup']) {
-    const path = join(root, name);
-    if (existsSync(path)) chmodSync(path, 0o755);
-  }
-}
-
-/** Every library that a program in the guest needs must be there: a missing one is found now, not in the guest. */
-async function checkLibraries(root: string): Promise<void> {
-  const libraries = new Set(readdirSync(join(root, 'usr/lib/aarch64-linux-gnu')));
-  for (const program of [
+/** What the guest runs of Debian's must load: a library that is missing, or too old for another, is found now. */
+export async function checkLibraries(root: string): Promise<void> {
+  const libraries = join(root, 'usr/lib/aarch64-linux-gnu');
+  const loader = [join(libraries, 'ld-linux-aarch64.so.1'), '--inhibit-cache', '--library-path', libraries];
+  for (const name of [
     'usr/bin/xtest',
     'usr/sbin/tee-supplicant',
     'usr/lib/aarch64-linux-gnu/libstdc++.so.6',
+    'usr/lib/aarch64-linux-gnu/libatomic.so.1',
   ]) {
-    const dynamic = await command('aarch64-linux-gnu-readelf', ['-d', join(root, program)]);
-    for (const [, library] of dynamic.matchAll(/\(NEEDED\).*\[(.+)\]/g)) {
-      if (!libraries.has(library ?? ''))
-        throw new BuildError(`${program} needs ${library}, which no package has`);
+    // The loader's status says nothing about versions, its messages do.
+    const words = ['qemu-aarch64', ...loader, '--list', join(root, name)];
+    const answer = await command('sh', ['-c', '"$@" 2>&1 || :', 'sh', ...words]);
+    const problem = answer.split('\n').find((line) => / not found|: cannot /.test(line));
+    if (problem !== undefined || !answer.includes('libc.so.6')) {
+      throw new BuildError(`${name} does not load in the guest: ${problem ?? answer}`);
     }
   }
 }

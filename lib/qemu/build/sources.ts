@@ -2,8 +2,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Cache, sha256 } from './cache.js';
-import { BuildError, command, type BuildLog } from './command.js';
+import { BuildError, type BuildLog } from './command.js';
 import { type Candidate, DebianArchive, isNewer, newestFirst } from './debian.js';
+import { npm } from './npm.js';
 import { NODE_VERSIONS, type NodeVersion } from '../machine.js';
 
 /** Something that the image is made from, and what of it is good enough. */
@@ -73,6 +74,8 @@ export interface Resolved {
   readonly files: Readonly<Record<string, string>>;
   /** Newer versions that could not be had, and why. */
   readonly passedOver: readonly { readonly version: string; readonly reason: string }[];
+  /** Debian's suites that the mirror does not carry, so that their versions are not considered. */
+  readonly leftOut?: readonly string[];
 }
 
 export type Downloader = (candidate: Candidate, folder: string) => Promise<void>;
@@ -189,7 +192,9 @@ export class Sources {
       }
       const download = await this.#downloader(requirement, log, signal);
       const taken = await takeFirst(requirement, candidates, download, folder);
-      const resolved = { ...taken, passedOver: this.get(requirement)?.passedOver ?? taken.passedOver };
+      const passedOver = this.get(requirement)?.passedOver ?? taken.passedOver;
+      const leftOut = requirement.kind === 'npm' ? [] : (await this.#debian(log, signal)).leftOut;
+      const resolved = { ...taken, passedOver, ...(leftOut.length > 0 && { leftOut }) };
       for (const name of Object.keys(resolved.files)) {
         await rename(join(folder, name), join(this.#cache.downloads, name));
       }
@@ -214,7 +219,7 @@ export class Sources {
     if (requirement.kind === 'npm') {
       return async (candidate, folder) => {
         const spec = `${candidate.package}@${candidate.version}`;
-        await command('npm', ['pack', '--silent', spec], { cwd: folder, env: NPM_ENVIRONMENT, log, signal });
+        await npm(['pack', '--silent', spec], { cwd: folder, log, signal });
       };
     }
     const archive = await this.#debian(log, signal);
@@ -247,13 +252,6 @@ export async function debianCandidates(
   return newestFirst(enough);
 }
 
-/** A nested npm must not take the outer script's settings (a prefix, a dry run) for its own. */
-const NPM_ENVIRONMENT = {
-  npm_config_local_prefix: undefined,
-  npm_config_dry_run: undefined,
-  npm_config_json: undefined,
-};
-
 async function npmCandidates(
   requirement: Requirement,
   cwd: string,
@@ -264,9 +262,8 @@ async function npmCandidates(
   const major = requirement.minimum?.version.split('.')[0] ?? '';
   log.write(`npm view ${name} versions\n`);
   // Not in the user's folder, whose settings are a project's.
-  const options = { cwd, env: NPM_ENVIRONMENT, signal };
-  const versions = JSON.parse(await command('npm', ['view', name, 'versions', '--json'], options)) as
-    string | string[];
+  const answer = await npm(['view', name, 'versions', '--json'], { cwd, signal });
+  const versions = JSON.parse(answer) as string | string[];
   return nodeVersions([versions].flat(), major).map((version) => ({ package: name, version }));
 }
 

@@ -1,7 +1,6 @@
-import { constants } from 'node:fs';
-import { access, mkdir, stat } from 'node:fs/promises';
-import { delimiter, join, resolve } from 'node:path';
-import { BuildError, BuildLog, command } from './command.js';
+import { mkdir, stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { BuildError, BuildLog, command, isInstalled } from './command.js';
 
 const CROSS_COMPILE = 'aarch64-linux-gnu-';
 // The host's own: another python that comes first in PATH lacks the module that signs.
@@ -72,7 +71,7 @@ export async function buildTa(options: TaBuildOptions): Promise<string[]> {
     });
     return [ta];
   } finally {
-    if (options.log === undefined) await log.close();
+    if (options.log === undefined) log.close();
   }
 }
 
@@ -94,18 +93,6 @@ function missing(what: string, debianPackage: string, cause?: unknown): BuildErr
   return new BuildError(`To build a TA, ${what} is needed: install Debian's package ${debianPackage}`, {
     cause,
   });
-}
-
-async function isInstalled(program: string): Promise<boolean> {
-  const folders = program.startsWith('/') ? [''] : (process.env['PATH'] ?? '').split(delimiter);
-  for (const folder of folders) {
-    const found = await access(join(folder, program), constants.X_OK).then(
-      () => true,
-      () => false,
-    );
-    if (found) return true;
-  }
-  return false;
 }
 
 async function checkFolders(dir: string, devKit: string): Promise<void> {
