@@ -15,8 +15,11 @@ export interface Mount {
 /** What the guest needs of its own. A share there, or above, would hide it. */
 const SYSTEM = [
   ...['/bin', '/dev', '/etc', '/lib', '/lib64', '/opt/node', '/proc', '/run/node-optee', '/sbin', '/sys'],
-  ...['/usr/bin', '/usr/lib', '/usr/local/bin', '/usr/sbin', '/var/lib'],
+  ...['/usr/bin', '/usr/lib', '/usr/local/bin', '/usr/sbin', '/var/lib/tee'],
 ];
+
+/** Memory in which the guest has nothing of its own, as in /tmp. */
+const FREE = ['/dev/shm'];
 
 /**
  * The share's path in the guest: that on the host, as it was given.
@@ -28,7 +31,7 @@ export function shareTarget(share: string): string {
   for (const path of SYSTEM) {
     if (isWithin(path, target))
       throw invalidArgValue('share', share, `would hide the guest's own ${path}: share a folder below it`);
-    if (isWithin(target, path))
+    if (isWithin(target, path) && !FREE.some((free) => isWithin(target, free)))
       throw invalidArgValue(
         'share',
         share,

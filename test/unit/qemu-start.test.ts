@@ -48,19 +48,24 @@ describe('the share', () => {
     '/usr/lib/ssl',
     '/etc',
     '/dev',
+    '/dev/pts',
     '/proc/self',
     '/sys',
     '/bin',
     '/lib',
     '/opt',
     '/var',
+    '/var/lib',
   ])('%s would hide the system of the guest', (share) => {
     expect(() => shareTarget(share)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }));
   });
 
-  test.each(['/tmp', '/usr/local/src', '/home', '/root'])('%s is fine', (share) => {
-    expect(shareTarget(share)).toBe(share);
-  });
+  test.each(['/tmp', '/usr/local/src', '/home', '/root', '/dev/shm', '/var/lib/dpkg'])(
+    '%s is fine',
+    (share) => {
+      expect(shareTarget(share)).toBe(share);
+    },
+  );
 
   test('has to be a folder', () => {
     expect(() => shareTarget(join(folder, 'file'))).toThrow(/^share is not a folder/);
