@@ -11,8 +11,10 @@ import {
   renewCache,
 } from '../qemu/build/index.js';
 import { MACHINES, NODE_VERSIONS, type MachineName, type NodeVersion } from '../qemu/machine.js';
-import { runCommand } from '../qemu/run.js';
 import { checkBootOptions } from '../qemu/guest.js';
+import { Interruption } from '../qemu/interruption.js';
+import { flushOutputs } from '../qemu/outputs.js';
+import { runCommand } from '../qemu/run.js';
 import { nodeModulesPart } from '../qemu/build/node-modules.js';
 
 const USAGE = `Usage: node-optee qemu [OPTIONS] [-- COMMAND [ARGUMENT]...]
@@ -38,8 +40,8 @@ What is not built yet is built first: about ten minutes, once.
   --install         installs the Debian packages that this host lacks
   --help            this text
 
-Exit status: COMMAND's own; 128+n if signal n ended it; 124 for a time-out; 125 if the guest failed; 126 and 127 if
-COMMAND cannot be run or is not found; 2 for wrong options; 1 if the build failed.
+Exit status: COMMAND's own; 128+n if signal n ended it; 124 for a time-out; 125 if the guest failed or COMMAND's output
+could not be written; 126 and 127 if COMMAND cannot be run or is not found; 2 for wrong options; 1 if the build failed.
 `;
 
 const OPTIONS = {
@@ -147,8 +149,15 @@ function variable(text: string): [string, string] {
   return [text.slice(0, at), text.slice(at + 1)];
 }
 
-/** `node-optee qemu`: gets the words after `qemu`, returns the exit status. */
-export async function run(args: string[]): Promise<number> {
+/** `node-optee qemu`: gets the words after `qemu`, ends this process. */
+export async function run(args: string[]): Promise<never> {
+  const status = await statusOf(args);
+  await flushOutputs();
+  // An output that nobody reads would keep this process.
+  process.exit(status);
+}
+
+async function statusOf(args: string[]): Promise<number> {
   let options;
   try {
     options = parseQemuArguments(args);
@@ -160,7 +169,7 @@ export async function run(args: string[]): Promise<number> {
     process.stdout.write(USAGE);
     return 0;
   }
-  const interruption = interruptible();
+  const interruption = new Interruption();
   try {
     return await act(options, interruption);
   } catch (error) {
@@ -202,38 +211,6 @@ async function act(options: QemuOptions, interruption: Interruption): Promise<nu
   }
   const machine = await prepareMachine({ machine: options.machine, node, memory, cpus, signal });
   const nodeModules = options.nodeModules ? await prepareNodeModules(options.share, { signal }) : undefined;
-  signal.throwIfAborted();
-  // From here on the runner ends the guest itself.
-  interruption.end();
   const { command, share, tas, user, env, timeout, verbose } = options;
-  return runCommand({ machine, command, share, tas, user, env, timeout, verbose, nodeModules });
-}
-
-interface Interruption {
-  readonly signal: AbortSignal;
-  /** The exit status that a signal asks for, once there was one. */
-  readonly status: number | undefined;
-  end(): void;
-}
-
-/** SIGINT and SIGTERM end the build; what it leaves behind is only unfinished work that no later one takes. */
-function interruptible(): Interruption {
-  const controller = new AbortController();
-  let status: number | undefined;
-  const interrupt = (): void => {
-    status = 130;
-    controller.abort();
-  };
-  const terminate = (): void => {
-    status = 143;
-    controller.abort();
-  };
-  process.on('SIGINT', interrupt).on('SIGTERM', terminate).on('SIGHUP', terminate);
-  return {
-    signal: controller.signal,
-    get status() {
-      return status;
-    },
-    end: () => void process.off('SIGINT', interrupt).off('SIGTERM', terminate).off('SIGHUP', terminate),
-  };
+  return runCommand({ machine, command, share, tas, user, env, timeout, verbose, nodeModules, interruption });
 }

@@ -16,11 +16,13 @@ import {
   windowSize,
 } from './protocol.js';
 import type { ExecRequest, Frame, TerminalSize } from './protocol.js';
+import { signalName, signalNumber } from './signals.js';
 
 /** How a command ended: by itself or by a signal. */
 export interface ExitStatus {
   /** 0 to 255, or null if a signal ended the command. */
   readonly status: number | null;
+  /** Real-time signals are called after their number: `SIG34`. */
   readonly signal: NodeJS.Signals | null;
 }
 
@@ -161,7 +163,7 @@ export class AgentProcess {
 
   /** Sends a signal to the command's process group. Does nothing when the command has ended. */
   kill(signal: NodeJS.Signals = 'SIGTERM'): void {
-    const number = constants.signals[signal];
+    const number = signalNumber(signal);
     if (number === undefined) throw new TypeError(`signal: unknown signal ${String(signal)}`);
     if (!this.ended) this.send(numbers(FrameType.signal, 0, this.command, number));
   }
@@ -374,8 +376,7 @@ function checkRequest({ argv, env, cwd }: ExecRequest): void {
 function exitStatus(status: number): ExitStatus {
   const number = status & 0x7f;
   if (number === 0) return { status: (status >> 8) & 0xff, signal: null };
-  const name = Object.entries(constants.signals).find(([, value]) => value === number)?.[0];
-  return { status: null, signal: (name ?? `SIG${number}`) as NodeJS.Signals };
+  return { status: null, signal: signalName(number) };
 }
 
 function execError(request: ExecRequest, errno: number, stage: number): GuestError {

@@ -1,16 +1,17 @@
 import { execFileSync } from 'node:child_process';
-import { once } from 'node:events';
-import { constants } from 'node:os';
-import type { Readable, Writable } from 'node:stream';
-import type { AgentProcess, ExitStatus } from './agent.js';
+import type { AgentProcess } from './agent.js';
 import { Guest } from './guest.js';
 import { GuestError } from './guest-error.js';
+import type { Interruption } from './interruption.js';
 import type { Machine } from './machine.js';
+import { forward } from './outputs.js';
 import type { TerminalSize } from './protocol.js';
+import { signalNumber } from './signals.js';
 
 /** Exit statuses that are not the command's own. */
 const TIMED_OUT = 124;
 const GUEST_FAILED = 125;
+const OUTPUT_LOST = 125;
 const NOT_EXECUTABLE = 126;
 const NOT_FOUND = 127;
 const SIGNALLED = 128;
@@ -29,16 +30,17 @@ export interface RunnerOptions {
   readonly timeout?: number | undefined;
   /** Both logs live on standard error. */
   readonly verbose?: boolean | undefined;
+  /** Ends the guest, whatever it is at. */
+  readonly interruption: Interruption;
 }
 
 /**
  * Boots a guest, runs one command in it with this process's standard streams, and ends the guest.
  * @returns the exit status for this process: the command's own, or one of those above
- * @throws TypeError for options that cannot be used
+ * @throws TypeError for options that cannot be used; where it was interrupted, whatever that led to
  */
 export async function runCommand(options: RunnerOptions): Promise<number> {
-  const interruption = new Interruption();
-  const { machine, share, tas, env, user, nodeModules, verbose } = options;
+  const { machine, share, tas, env, user, nodeModules, verbose, interruption } = options;
   // Whoever reads the logs may go before the guest has come up.
   process.stderr.on('error', () => {});
   let guest: Guest | undefined;
@@ -48,12 +50,10 @@ export async function runCommand(options: RunnerOptions): Promise<number> {
     guest = await Guest.boot({ machine, share, tas, env, user, nodeModules, verbose: log, signal });
     return await runIn(guest, options);
   } catch (error) {
-    if (interruption.status !== undefined) return interruption.status;
-    if (!(error instanceof GuestError)) throw error;
+    if (interruption.status !== undefined || !(error instanceof GuestError)) throw error;
     return report(error, verbose ?? false);
   } finally {
     await guest?.close();
-    interruption.end();
   }
 }
 
@@ -64,45 +64,37 @@ async function runIn(guest: Guest, { command, timeout }: RunnerOptions): Promise
   const argv = isShell ? (terminal ? ['sh', '-l'] : ['sh']) : command;
   const started = guest.spawn(argv, { terminal, stdin: !isTerminal });
   const input = terminal ? connectTerminal(started) : isTerminal ? undefined : connectInput(started);
-  const outputs = [forward(started.stdout, process.stdout), forward(started.stderr, process.stderr)];
+  const outputs = Promise.all([
+    forward(started.stdout, process.stdout),
+    forward(started.stderr, process.stderr),
+  ]);
   try {
-    const exit = await within(timeout, started.exit);
-    if (exit === undefined) {
+    // Its outputs take part: a command whose output is not read has not ended in time, either.
+    const ended = await within(timeout, Promise.all([started.exit, outputs]));
+    if (ended === undefined) {
       process.stderr.write(`node-optee qemu: ${argv[0]} did not end within ${(timeout ?? 0) / 1000} s\n`);
       return TIMED_OUT;
     }
-    await Promise.all(outputs);
-    return exit.signal === null ? (exit.status ?? GUEST_FAILED) : SIGNALLED + constants.signals[exit.signal];
+    const [{ status, signal }, failures] = ended;
+    const lost = failures.find((failure) => failure !== undefined);
+    if (lost) {
+      process.stderr.write(`node-optee qemu: what ${argv[0]} wrote is lost: ${lost.message}\n`);
+      return OUTPUT_LOST;
+    }
+    return signal === null ? (status ?? GUEST_FAILED) : SIGNALLED + (signalNumber(signal) ?? 0);
   } finally {
     input?.();
   }
 }
 
 /** Resolves with undefined when the time is over. */
-async function within(
-  timeout: number | undefined,
-  exit: Promise<ExitStatus>,
-): Promise<ExitStatus | undefined> {
-  if (timeout === undefined) return exit;
+async function within<T>(timeout: number | undefined, work: Promise<T>): Promise<T | undefined> {
+  if (timeout === undefined) return work;
   let timer: NodeJS.Timeout | undefined;
   const over = new Promise<undefined>((resolve) => {
     timer = setTimeout(() => resolve(undefined), timeout);
   });
-  return Promise.race([exit, over]).finally(() => clearTimeout(timer));
-}
-
-/** Resolves when everything was written, or when nobody reads any more: that breaks the command's pipe, too. */
-async function forward(from: Readable, to: Writable): Promise<void> {
-  const closed = new Promise<void>((resolve) => {
-    // For good: a late EPIPE must not end this process before its status is known.
-    to.on('error', () => {
-      from.destroy();
-      resolve();
-    });
-  });
-  from.pipe(to, { end: false });
-  await Promise.race([once(from, 'close'), closed]);
-  await Promise.race([new Promise<void>((resolve) => to.write('', () => resolve())), closed]);
+  return Promise.race([work, over]).finally(() => clearTimeout(timer));
 }
 
 /** @returns what lets go of standard input: one that never ends must not keep this process */
@@ -173,31 +165,4 @@ function report(error: GuestError, logsWereShown: boolean): number {
   }
   process.stderr.write(`${lines.join('\n')}\n`);
   return GUEST_FAILED;
-}
-
-/** Turns the signals that end a process into the end of the guest. */
-class Interruption {
-  readonly #controller = new AbortController();
-  readonly #handlers: (readonly [NodeJS.Signals, () => void])[];
-  /** The exit status that the first signal asks for. */
-  status: number | undefined;
-
-  constructor() {
-    this.#handlers = (['SIGINT', 'SIGTERM', 'SIGHUP'] as const).map((signal) => {
-      const handler = (): void => {
-        this.status ??= SIGNALLED + constants.signals[signal];
-        this.#controller.abort();
-      };
-      process.on(signal, handler);
-      return [signal, handler] as const;
-    });
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  end(): void {
-    for (const [signal, handler] of this.#handlers) process.off(signal, handler);
-  }
 }

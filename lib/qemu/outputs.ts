@@ -1,0 +1,36 @@
+/** What a command wrote, on its way to this process's own outputs. */
+import type { Readable, Writable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** How long whoever reads our outputs has for what is left, once all is over. */
+const READER_GRACE = 1_000;
+
+/**
+ * Resolves when everything was written, or when it cannot be: that breaks the command's pipe, too.
+ * @returns what went wrong; that nobody reads any more is nothing wrong
+ */
+export async function forward(from: Readable, to: Writable): Promise<Error | undefined> {
+  // For good: a late EPIPE must not end this process before its status is known.
+  to.on('error', () => {});
+  try {
+    for await (const chunk of from) await write(to, chunk as Buffer);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPIPE' ? undefined : (error as Error);
+  }
+  return undefined;
+}
+
+function write(to: Writable, chunk: Buffer | string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    to.write(chunk, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+/** Resolves when both of our outputs were read, or when nobody seems to. */
+export async function flushOutputs(): Promise<void> {
+  const over = new AbortController();
+  const { signal } = over;
+  const all = [process.stdout, process.stderr].map((stream) => write(stream, ''));
+  await Promise.race([Promise.allSettled(all), delay(READER_GRACE, undefined, { signal }).catch(() => {})]);
+  over.abort();
+}
