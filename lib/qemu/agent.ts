@@ -39,25 +39,25 @@ export class Agent {
 
   /**
    * @param socket the port; the agent owns it from now on
-   * @param onLost called once if the connection ends or breaks, unless `fail` was called first; what it is given
-   *   knows only that, so whoever can find out why calls `fail`
+   * @param onLost called once if the connection ends or breaks, unless `fail` was called first. The error of one that
+   *   ended knows only that; that of one that `isBroken` says why, in the agent's own words maybe. `fail` is yet to be
+   *   called
    */
   constructor(
     private readonly socket: Duplex,
-    private readonly onLost: (error: Error) => void = (error) => this.fail(error),
+    private readonly onLost: (error: Error, isBroken: boolean) => void = (error) => this.fail(error),
   ) {
     this.isReady = settle<void>();
     this.ready = this.isReady.promise;
-    const broken = (why: string) => this.lost(new GuestError('ERR_GUEST_GONE', why));
     socket.on('data', (chunk: Buffer) => {
       try {
         for (const frame of this.decoder.push(chunk)) this.handle(frame);
       } catch (error) {
-        broken((error as Error).message);
+        this.lost((error as Error).message, true);
       }
     });
-    socket.on('error', (error) => broken(`The connection to the guest failed: ${error.message}`));
-    socket.on('close', () => broken('The connection to the guest ended'));
+    socket.on('error', (error) => this.lost(`The connection to the guest failed: ${error.message}`, false));
+    socket.on('close', () => this.lost('The connection to the guest ended', false));
   }
 
   /**
@@ -92,11 +92,11 @@ export class Agent {
     this.processes.clear();
   }
 
-  private lost(error: Error): void {
+  private lost(why: string, isBroken: boolean): void {
     if (this.failure || this.isLost) return;
     this.isLost = true;
     this.socket.destroy();
-    this.onLost(error);
+    this.onLost(new GuestError('ERR_GUEST_GONE', why), isBroken);
   }
 
   private send(bytes: Buffer): void {

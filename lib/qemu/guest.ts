@@ -26,6 +26,8 @@ const BOOT_WATCHDOG = 120_000;
 const POWER_OFF_DEADLINE = 5_000;
 /** How long to wait for the rest of a log after the line that tells of a panic. Linux ends QEMU itself. */
 const PANIC_GRACE = { kernel: 2_000, optee: 300, firmware: 500 } as const;
+/** How long a Linux that has not panicked may take to start a command. */
+const PROOF_DEADLINE = 2_000;
 /** Between SIGTERM, SIGKILL and giving up on a command whose time is over. */
 const KILL_DELAY = 1_000;
 
@@ -167,7 +169,7 @@ export class Guest {
         this.#watch(log, line);
       },
     });
-    this.#agent = new Agent(this.#qemu.agent, (error) => this.#lost(error));
+    this.#agent = new Agent(this.#qemu.agent, (error, isBroken) => this.#lost(error, isBroken));
     const abort = () => this.#conclude(abortError(signal?.reason));
     signal?.addEventListener('abort', abort, { once: true });
     this.closed = this.#qemu.ended.then((end) => {
@@ -274,15 +276,21 @@ export class Guest {
       const seconds = BOOT_WATCHDOG / 1000;
       this.#conclude(this.#error('ERR_GUEST_BOOT', `The guest did not come up within ${seconds} s`));
     }, BOOT_WATCHDOG);
-    await this.#agent.ready.finally(() => clearTimeout(watchdog));
-    const words = setupWords(this.#share, nodeModules, tas, this.#user);
-    if (words.length > 0) {
-      const setup = ['/usr/lib/node-optee/agent', 'setup', ...words];
-      const { status, stderr } = await this.run(setup, { user: 'root', cwd: '/' });
-      if (status !== 0)
-        throw this.#error('ERR_GUEST_SETUP', `The guest could not be set up: ${stderr.toString().trim()}`);
+    try {
+      await this.#agent.ready;
+      const words = setupWords(this.#share, nodeModules, tas, this.#user);
+      if (words.length > 0) await this.#setUp(words);
+      this.#isUp = true;
+    } finally {
+      clearTimeout(watchdog);
     }
-    this.#isUp = true;
+  }
+
+  async #setUp(words: readonly string[]): Promise<void> {
+    const setup = ['/usr/lib/node-optee/agent', 'setup', ...words];
+    const { status, stderr } = await this.run(setup, { user: 'root', cwd: '/' });
+    if (status !== 0)
+      throw this.#error('ERR_GUEST_SETUP', `The guest could not be set up: ${stderr.toString().trim()}`);
   }
 
   #userNamed(name: string | undefined): User {
@@ -298,13 +306,31 @@ export class Guest {
     if (!panic || (this.#panic && this.#panic.world !== 'firmware')) return;
     this.#panic = panic;
     // The rest of what it has to say, then the end: Linux ends QEMU itself, the others hang.
-    const error = () => this.#conclude(this.#panicError());
-    const timer = setTimeout(error, PANIC_GRACE[panic.world]);
+    const timer = setTimeout(() => void this.#judge(panic), PANIC_GRACE[panic.world]);
     void this.closed.then(() => clearTimeout(timer));
   }
 
-  /** The port is closed or broken. QEMU's own end, and with it the logs, comes a moment later and says more. */
-  #lost(error: Error): void {
+  /** A Linux that panicked starts nothing. One that does has only printed such a line, for whoever wrote to /dev/kmsg. */
+  async #judge(panic: Panic): Promise<void> {
+    if (panic.world === 'kernel' && (await this.#startsCommands())) this.#panic = undefined;
+    else this.#conclude(this.#panicError());
+  }
+
+  async #startsCommands(): Promise<boolean> {
+    if (this.#failure) return false;
+    const request = { argv: ['true'], env: {}, cwd: '/', uid: 0, gid: 0, groups: [], stdin: false };
+    // Only the agent's answer matters, whatever it is.
+    const answer = this.#agent.exec(request).started.then(
+      () => true,
+      () => true,
+    );
+    return Promise.race([answer, delay(PROOF_DEADLINE, false)]);
+  }
+
+  /** The port is closed or broken. */
+  #lost(error: Error, isBroken: boolean): void {
+    if (isBroken) return this.#conclude(this.#ended(error.message));
+    // QEMU's own end, and with it the logs, comes a moment later and says more.
     const timer = setTimeout(() => this.#conclude(this.#ended(error.message)), PANIC_GRACE.kernel);
     void this.closed.then(() => clearTimeout(timer));
   }
@@ -348,7 +374,6 @@ async function machineOf(options: BootOptions): Promise<Machine> {
   return prepareMachine({ machine, node, memory, cpus, progress, signal });
 }
 
-/** With the numbers of the share's owner, so that what is written belongs to them on the host. */
 /**
  * Looks at options before anything is built or booted.
  * @throws TypeError for a share that cannot be mounted, a folder without TAs, a name that is none
@@ -360,6 +385,7 @@ export function checkBootOptions(options: Pick<BootOptions, 'share' | 'tas' | 'u
   checkEnv(options.env);
 }
 
+/** With the numbers of the share's owner, so that what is written belongs to them on the host. */
 function userOf(name: string | undefined, share: string | undefined): User {
   if (name === undefined || name === ROOT.name) return ROOT;
   if (typeof name !== 'string') throw invalidArgType('user', 'a string', name);

@@ -617,6 +617,11 @@ _Noreturn void serve(int fd) {
   port = fd >= 0 ? fd : wait_for_port();
   if (port < 0) fail("no virtio-serial port named node-optee.agent, or no host behind it");
   if (fcntl(port, F_SETFL, O_RDWR | O_NONBLOCK) < 0) fail("fcntl: %s", strerror(errno));
+  if (is_init) {
+    const char *trouble = wait_for_tee();
+
+    if (trouble) fail("%s", trouble);
+  }
   send_frame(FRAME_HELLO, 0, 0, 1, PROTOCOL_VERSION, 0);
   loop(signals);
 }

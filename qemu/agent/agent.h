@@ -8,6 +8,9 @@ enum { TTY_GID = 5, VIDEO_GID = 44, TEE_GID = 500 };
 /* init.c: makes a machine of a kernel that has just started PID 1. What fails is said on the console. */
 void init_machine(void);
 
+/* init.c: waits until OP-TEE can be used. Returns what is wrong with it, NULL if nothing is. */
+const char *wait_for_tee(void);
+
 /* setup.c: prepares a booted guest for one host. Returns an exit status. */
 int set_up(int count, char **words);
 

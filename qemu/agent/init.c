@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -10,9 +11,15 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent.h"
+
+enum { WAIT_MS = 20000 };
+
+static pid_t supplicant;
 
 static const struct {
   const char *source, *target, *type, *options;
@@ -110,12 +117,39 @@ static void start_supplicant(void) {
   char *argv[] = {"tee-supplicant", NULL};
   char *env[] = {"PATH=/usr/sbin:/usr/bin", NULL};
 
-  if (fork() == 0) {
+  supplicant = fork();
+  if (supplicant == 0) {
     setsid();
     execve("/usr/sbin/tee-supplicant", argv, env);
     perror("tee-supplicant");
     _exit(127);
   }
+}
+
+/* A device that it has open is among its first descriptors. */
+static bool has_open(pid_t pid, const char *path) {
+  for (int fd = 0; fd < 16; fd++) {
+    char name[64], target[64];
+    ssize_t n;
+
+    snprintf(name, sizeof(name), "/proc/%d/fd/%d", (int)pid, fd);
+    n = readlink(name, target, sizeof(target));
+    if (n == (ssize_t)strlen(path) && memcmp(target, path, strlen(path)) == 0) return true;
+  }
+  return false;
+}
+
+const char *wait_for_tee(void) {
+  const struct timespec step = {.tv_nsec = 2000000};
+
+  if (access("/dev/tee0", F_OK) < 0) return "Linux has found no OP-TEE: there is no /dev/tee0";
+  for (int waited = 0; waited < WAIT_MS; waited += 2) {
+    if (has_open(supplicant, "/dev/teepriv0")) return NULL;
+    if (supplicant < 0 || waitpid(supplicant, NULL, WNOHANG) == supplicant)
+      return "tee-supplicant did not start, or ended at once";
+    nanosleep(&step, NULL);
+  }
+  return "tee-supplicant does not open its device";
 }
 
 void init_machine(void) {
