@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll } from '@jest/globals';
 
 /** A boot takes about a second, on a busy machine several. */
@@ -26,6 +27,14 @@ afterAll(() => {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
 });
 
+/** Milliseconds for what happens at once: on a busy machine twice what the boot took. */
+export const promptly = (boot: number): number => Math.max(5_000, 2 * boot);
+
+/** Waits until something is so, for as long as a busy machine may need. */
+export async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
+  for (let waited = 0; waited < 30_000 && !(await isSo()); waited += 50) await delay(50);
+}
+
 export interface CommandOutput {
   readonly status: number | null;
   readonly stdout: Buffer;
@@ -37,19 +46,26 @@ export interface StartedCommand {
   readonly ended: Promise<CommandOutput>;
 }
 
+export interface StartOptions {
+  readonly stdin?: 'pipe' | 'ignore';
+  /** A descriptor that gets standard output. */
+  readonly stdout?: number;
+  readonly command?: 'qemu' | 'ta';
+}
+
 /** `node-optee qemu` as a process of its own, with this folder as the share. */
 export function startQemu(
   share: string,
   args: readonly string[],
-  stdin: 'pipe' | 'ignore' = 'ignore',
+  { stdin = 'ignore', stdout, command = 'qemu' }: StartOptions = {},
 ): StartedCommand {
-  const child = spawn(process.execPath, [CLI, 'qemu', ...args], {
+  const child = spawn(process.execPath, [CLI, command, ...args], {
     cwd: share,
-    stdio: [stdin, 'pipe', 'pipe'],
+    stdio: [stdin, stdout ?? 'pipe', 'pipe'],
   });
   const ended = Promise.all([
     new Promise<number | null>((resolve) => child.on('close', resolve)),
-    buffer(child.stdout as NodeJS.ReadableStream),
+    child.stdout ? buffer(child.stdout) : Buffer.alloc(0),
     buffer(child.stderr as NodeJS.ReadableStream),
   ]).then(([status, stdout, stderr]) => ({ status, stdout, stderr: stderr.toString() }));
   return { child, ended };
