@@ -22,6 +22,10 @@ after(async () => {
   assert.deepEqual(census(), atFirst, 'nothing is left');
 });
 
+void test('this is the Node.js that was asked for', () => {
+  assert.equal(process.versions.node.split('.')[0], process.env['NODE_OPTEE_NODE']);
+});
+
 void test('the device and what it can do', () => {
   assert.deepEqual(TeeContext.list(), [{ path: '/dev/tee0', version: tee.version }]);
   assert.deepEqual(tee.version, {
