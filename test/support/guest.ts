@@ -23,7 +23,10 @@ export function newFolder(): string {
 }
 
 const folders: string[] = [];
+const started: ChildProcess[] = [];
+// What a failed test left running would keep Jest.
 afterAll(() => {
+  for (const child of started.splice(0)) child.kill('SIGKILL');
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
 });
 
@@ -63,6 +66,7 @@ export function startQemu(
     cwd: share,
     stdio: [stdin, stdout ?? 'pipe', 'pipe'],
   });
+  started.push(child);
   const ended = Promise.all([
     new Promise<number | null>((resolve) => child.on('close', resolve)),
     child.stdout ? buffer(child.stdout) : Buffer.alloc(0),
