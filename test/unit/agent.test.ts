@@ -285,11 +285,12 @@ describe('an agent that is lost, and one that gets nonsense', () => {
     const other = startHostAgent();
     const lost: Agent = new Agent(other.socket, (error) => lost.fail((failure = error)));
     await lost.ready;
-    const sleep = lost.exec(request(['sleep', '100']));
-    await sleep.started;
+    // It ends without its agent, too: its input does.
+    const cat = lost.exec(request(['cat'], { stdin: true }));
+    await cat.started;
     other.child.kill('SIGKILL');
-    await expect(sleep.exit).rejects.toMatchObject({ code: 'ERR_GUEST_GONE' });
-    expect(await text(sleep.stdout)).toBe('');
+    await expect(cat.exit).rejects.toMatchObject({ code: 'ERR_GUEST_GONE' });
+    expect(await text(cat.stdout)).toBe('');
     expect(failure).toMatchObject({ code: 'ERR_GUEST_GONE' });
     expect(() => lost.exec(request(['true']))).toThrow(/ended/);
   });
