@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "../core/dma.h"
 #include "../core/remains.h"
+#include "../core/shared_memory.h"
 
 namespace binding {
 
@@ -24,15 +26,38 @@ void letGoOfBuffer(BufferHold* held) {
   core::Remains::leaveTo(*hold->closer, {nullptr, std::move(hold->pages), core::UniqueFd()});
 }
 
-// The memory has no owner any more: it was detached, or whatever it was transferred to is gone.
+// The ArrayBuffer was detached, or it is gone, or whatever it was transferred to.
 void onMemoryFinalize(napi_env, void*, void* hint) {
   letGoOfBuffer(static_cast<BufferHold*>(hint));
 }
 
-// The ArrayBuffer itself is gone, detached or not. Node's own thread pool works with the address that a view
-// had, and keeps the view.
-void onBufferFinalize(napi_env, void* data, void*) {
-  letGoOfBuffer(static_cast<BufferHold*>(data));
+void adjustExternalMemory(napi_env env, int64_t bytes) {
+  int64_t now;
+  napi_adjust_external_memory(env, bytes, &now);
+}
+
+void onDetachedFinalize(napi_env env, void* data, void*) {
+  auto* hold = static_cast<BufferHold*>(data);
+  adjustExternalMemory(env, -static_cast<int64_t>(hold->pages->size()));
+  letGoOfBuffer(hold);
+}
+
+// An ArrayBuffer that is about to be detached keeps its pages until it is collected: Node's own threads may
+// be reading them (zlib, fs, crypto). They hold the view, but work with the address that it had. The
+// collector is told how much it is about.
+void keepPages(napi_env env, napi_value buffer, const Entry& entry) {
+  std::unique_ptr<BufferHold> hold;
+  if (entry.kind == Kind::sharedMemory) {
+    const auto* memory = entry.as<core::SharedMemory>();
+    hold.reset(new BufferHold{memory->pages(), memory->context()->closer()});
+  } else if (entry.kind == Kind::dmaBuf) {
+    hold.reset(new BufferHold{entry.as<core::DmaBuf>()->pages(), core::reaper()});
+  }
+  if (!hold || !hold->pages) return;
+  const auto bytes = static_cast<int64_t>(hold->pages->size());
+  if (napi_add_finalizer(env, buffer, hold.get(), onDetachedFinalize, nullptr, nullptr) != napi_ok) return;
+  hold.release();
+  adjustExternalMemory(env, bytes);
 }
 
 // Null if it cannot be made. `hold` is then the finalizer's business, which has run already, except where
@@ -263,8 +288,6 @@ napi_value Client::bufferOf(napi_env env, Entry& entry, const std::shared_ptr<co
   }
   buffer = makeExternal(env, pages->data(), length, onMemoryFinalize, new BufferHold{pages, closer});
   if (buffer == nullptr) return nullptr;
-  auto* hold = new BufferHold{pages, closer};
-  if (napi_add_finalizer(env, buffer, hold, onBufferFinalize, nullptr, nullptr) != napi_ok) delete hold;
   napi_create_reference(env, buffer, 0, &entry.buffer);
   return buffer;
 }
@@ -273,6 +296,7 @@ void Client::close(napi_env env, Entry& entry) {
   if (entry.buffer != nullptr) {
     napi_value buffer = nullptr;
     if (napi_get_reference_value(env, entry.buffer, &buffer) == napi_ok && buffer != nullptr) {
+      keepPages(env, buffer, entry);
       // Fails if it is detached already, transferred for instance.
       napi_detach_arraybuffer(env, buffer);
     }

@@ -23,6 +23,8 @@ class DmaBuf {
 
   int fd() const { return fd_.get(); }
   uint64_t size() const { return size_; }
+  // Null if it was never mapped.
+  const std::shared_ptr<Mapping>& pages() const { return pages_; }
   // The same mapping each time.
   Result<std::shared_ptr<Mapping>> map();
 

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { setImmediate as immediate } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from '@jest/globals';
 import {
   buffer,
@@ -10,6 +11,7 @@ import {
   type TeeContextOptions,
 } from 'node-optee';
 import {
+  census,
   collectGarbage,
   kernelWarnings,
   lost,
@@ -237,7 +239,17 @@ describe('large temporary buffers', () => {
 });
 
 describe('handles', () => {
-  useTee();
+  const guest = useTee();
+
+  test('pages that were closed do not pile up until the collector happens to come', async () => {
+    for (let i = 0; i < 400; i++) {
+      const shm = guest.tee.allocSharedMemory(MiB);
+      new Uint8Array(shm.buffer as ArrayBuffer)[0] = 1;
+      shm.close();
+      await immediate();
+    }
+    expect(census()['memfd mappings'] ?? 0).toBeLessThan(200);
+  });
 
   test('a handle that is lost is noticed', async () => {
     const before = lost.length;

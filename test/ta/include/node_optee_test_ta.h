@@ -78,7 +78,8 @@
  */
 #define TEST_TA_WAIT 9
 
-/* Waits with cancellation masked, in one TEE_Wait, and answers with the result that is b. Otherwise as WAIT. */
+/* Waits with cancellation masked, in one TEE_Wait, and answers with the result that is b. Otherwise as WAIT.
+ */
 #define TEST_TA_WAIT_MASKED 10
 
 /* Computes without a pause. 0: VALUE_INPUT {a: milliseconds}, 1: optional VALUE_OUTPUT {a: rounds, b: state}.
