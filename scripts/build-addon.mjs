@@ -101,7 +101,7 @@ function compile(arch, work) {
   const nodeGyp = join(ROOT, 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
   const { status, error } = spawnSync(
     process.execPath,
-    [nodeGyp, 'rebuild', '--arch', arch, '--nodedir', join(work, 'headers'), '--loglevel', 'warn'],
+    [nodeGyp, 'rebuild', '--arch', arch, '--nodedir', join(work, 'headers'), '--jobs=max', '--loglevel=warn'],
     { cwd: work, env, stdio: ['ignore', 2, 2] },
   );
   if (error) throw error;

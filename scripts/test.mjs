@@ -1,5 +1,10 @@
 // `npm test`: every check, the host's tests, and the device tests in a guest of each machine. Stops at the first
 // failure. The last line is the total of all runners.
+//
+//   npm test -- [--long] [--list] [NAME]...   only tasks with one of these in their names
+//
+// --long, and CI: also what takes minutes for little news. OP-TEE's own suite, interrupted builds, the kernel patch on
+// every kernel on offer, power-offs in a row.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -17,7 +22,7 @@ const TEST_PACKAGES = ['clang-format', 'perl'];
 const { values: options, positionals: only } = parseArgs({
   args: process.argv.slice(2),
   allowPositionals: true,
-  options: { list: { type: 'boolean' } },
+  options: { list: { type: 'boolean' }, long: { type: 'boolean', default: Boolean(process.env.CI) } },
 });
 
 const total = { passed: 0, failed: 0, skipped: 0 };
@@ -138,15 +143,16 @@ async function inGuest(machine, node, cpus, command) {
 /**
  * Jest in a guest, over the device tests. The benchmark is one of `dynamic` only, which is its machine.
  *
- * Guests run two at a time, on a host of two processors. With one processor each they take no longer than alone, with
- * two nearly twice as long. So only the suites about what happens at the same time run on two.
+ * Guests run beside each other, on a host of two processors: with one processor each they take little longer than alone,
+ * with two nearly twice as long. So only the suites about what happens at the same time run on two.
  */
-const deviceTests = (machine, node, cpus = 1, suites = '') => ({
+const deviceTests = (machine, node, cpus = 1, { only: suites = '', without = [] } = {}) => ({
   name: `device tests on ${machine}, Node.js ${node}${cpus > 1 ? `, ${cpus} processors` : ''}`,
   run: async () => {
     const report = join(REPORTS, `device-${machine}-${node}-${cpus}.json`);
     const args = ['--json', `--outputFile=${report}`, '--runInBand', `build/test/device/${suites}`];
-    if (machine !== 'dynamic') args.push('--testPathIgnorePatterns=bench.test');
+    const ignored = machine === 'dynamic' ? without : [...without, 'bench'];
+    if (ignored.length > 0) args.push(`--testPathIgnorePatterns=device/(${ignored.join('|')}).test`);
     const { status, stderr } = await inGuest(machine, node, cpus, ['node', '--expose-gc', JEST, ...args]);
     const result = readReport(report, machine);
     if (status !== 0 && !result.failed) return { failed: 1, output: stderr.toString() };
@@ -208,12 +214,11 @@ async function setUp() {
 
 /** Those that take longest first, so that all lanes end at about the same time. */
 const tasks = () => [
-  deviceTests('dynamic', 24),
-  deviceTests('static', 24),
   hostTests('guest tests', 'guest'),
+  deviceTests('static', 24),
   deviceTests('dmabuf', 24),
-  xtest('dynamic', '_10'),
-  deviceTests('dynamic', 24, 2, '(sessions|cancel|xtest)'),
+  deviceTests('dynamic', 24, 1, { without: CONCURRENT }),
+  deviceTests('dynamic', 24, 2, { only: `(${CONCURRENT.join('|')})` }),
   hostTests('host tests', 'unit'),
   check('eslint', [...bin('eslint'), '.']),
   hostTests('builder tests', 'builder'),
@@ -231,7 +236,12 @@ const tasks = () => [
   ...[20, 22, 26].map((node) => smokeTests('dynamic', node)),
 ];
 
-/** Two at a time: a guest of one processor keeps a little more than one core busy. */
+const longTasks = () => [xtest('dynamic', '_10'), hostTests('long tests', 'long')];
+
+/** Device suites about what happens at the same time. */
+const CONCURRENT = ['sessions', 'cancel', 'xtest'];
+
+/** Three at a time, on a host of two processors: tests wait a good part of their time. */
 async function runAll(queue) {
   const lane = async () => {
     for (let task = queue.shift(); task && total.failed === 0; task = queue.shift()) {
@@ -255,7 +265,7 @@ async function runAll(queue) {
       );
     }
   };
-  await Promise.all([lane(), lane()]);
+  await Promise.all([lane(), lane(), lane()]);
 }
 
 const end = (status) => {
@@ -273,7 +283,8 @@ try {
   total.failed++;
   end(1);
 }
-const chosen = tasks().filter(({ name }) => only.length === 0 || only.some((word) => name.includes(word)));
+const all = options.long || only.length > 0 ? [...tasks(), ...longTasks()] : tasks();
+const chosen = all.filter(({ name }) => only.length === 0 || only.some((word) => name.includes(word)));
 if (options.list) {
   for (const { name } of chosen) say(name);
   process.exit(0);

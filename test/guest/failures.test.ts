@@ -34,19 +34,6 @@ async function failure(promise: Promise<unknown>): Promise<{ error: GuestError; 
   return { error: error as GuestError, ms: Date.now() - start };
 }
 
-test(
-  '20 clean power-offs in a row',
-  async () => {
-    for (let i = 0; i < 20; i++) {
-      const guest = await Guest.boot({ machine });
-      expect((await guest.run(['true'])).status).toBe(0);
-      await guest.close();
-      expect(guest.logs.kernel).toContain('reboot: Power down');
-    }
-  },
-  5 * GUEST_TIMEOUT,
-);
-
 test('a kernel panic ends commands at once, with its text and both logs', async () => {
   const guest = await Guest.boot({ machine });
   const other = guest.run(['sleep', '100']);
