@@ -50,6 +50,6 @@ test('node-optee invoke: what goes wrong', async () => {
     'params[0] needs 9 bytes',
   );
   await expect(
-    invoke(['--timeout', '100', TEST_TA, String(TA.TEST_TA_WAIT), 'value-in:10000']),
+    invoke(['--timeout', '1500', TEST_TA, String(TA.TEST_TA_WAIT), 'value-in:10000']),
   ).rejects.toMatchObject({ name: 'AbortError', teeError: { code: 'TEE_ERROR_CANCEL' } });
 });
