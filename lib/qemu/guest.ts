@@ -57,6 +57,11 @@ export interface BootOptions {
   readonly nodeModules?: string | undefined;
   /** Variables for all commands. */
   readonly env?: Readonly<Record<string, string>> | undefined;
+  /**
+   * The guest's clocks count instructions, a nanosecond for each: what is measured is the same each time, whatever else
+   * the host does. Slower, and of no use for what depends on time.
+   */
+  readonly instructions?: boolean | undefined;
   /** Gets both logs line by line, each line with the log's name before it. */
   readonly verbose?: Writable | undefined;
   /** Ends the guest, during the boot and after it. */
@@ -154,7 +159,7 @@ export class Guest {
     share: string | undefined,
     user: User,
   ) {
-    const { verbose, nodeModules, signal } = options;
+    const { verbose, nodeModules, signal, instructions = false } = options;
     this.machine = machine;
     this.#env = options.env ?? {};
     this.#share = share;
@@ -164,6 +169,7 @@ export class Guest {
       mounts,
       ...(nodeModules === undefined ? {} : { modules: nodeModules }),
       verbose: verbose !== undefined,
+      instructions,
       onLine: (log, line) => {
         verbose?.write(`[${log}] ${line}\n`);
         this.#watch(log, line);

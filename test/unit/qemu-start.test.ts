@@ -101,6 +101,13 @@ describe("QEMU's arguments", () => {
     );
   });
 
+  test('clocks that count instructions', () => {
+    expect(start().join(' ')).toContain('-accel tcg,thread=multi');
+    expect(start({ instructions: true }).join(' ')).toContain(
+      '-accel tcg,thread=single -icount shift=0,sleep=off',
+    );
+  });
+
   test('commas in paths are doubled where QEMU takes them for ends', () => {
     expect(start()).toContain('if=none,id=root,format=raw,snapshot=on,file=/cache/with,,comma/root.ext4');
     const mounts = [{ tag: 'ta0', path: '/a,b', readOnly: true }];

@@ -24,6 +24,8 @@ const COMMON_FLAGS = [
   'CFG_ARM_GICV3=y',
   'CFG_SECURE_DATA_PATH=y',
   'CFG_TEE_BENCHMARK=n',
+  // Its own TAs would not be used.
+  'CFG_BUILD_IN_TREE_TA=n',
   'DEBUG=0',
 ];
 
