@@ -3,8 +3,8 @@
 //
 //   npm test -- [--long] [--list] [NAME]...   only tasks with one of these in their names
 //
-// --long, and CI: also what takes minutes for little news. OP-TEE's own suite, interrupted builds, the kernel patch on
-// every kernel on offer, power-offs in a row.
+// --long, and CI: also what takes minutes for little news. OP-TEE's own suite, the command line of the guest, interrupted
+// builds, the kernel patch on every kernel on offer, power-offs in a row.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
