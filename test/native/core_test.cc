@@ -38,6 +38,9 @@ class User {
     context_ = std::move(Context::open("", threads, bytes, true).value());
   }
 
+  // A thread may still be waking us up for what we have taken already.
+  ~User() { completions_->close(); }
+
   const std::shared_ptr<Context>& context() const { return context_; }
 
   uint64_t invoke(const std::shared_ptr<Session>& session, uint32_t command, size_t bytes = 0) {

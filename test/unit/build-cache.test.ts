@@ -128,8 +128,9 @@ describe('parts', () => {
     const script =
       'i=0; while [ $i -lt 300 ]; do mkdir -p "$1" && : > "$1/$i"; i=$((i+1)); done; echo done; sleep 0.2; rm -r "$1"';
     const writer = spawn('sh', ['-c', script, 'sh', work], { stdio: ['ignore', 'ignore', 'ignore'] });
+    const closed = once(writer, 'close');
     await cache.sweep();
-    await once(writer, 'close');
+    await closed;
     await cache.sweep();
     expect(existsSync(join(cache.path, 'work'))).toBe(false);
   });
