@@ -83,8 +83,8 @@ export class DmaBuf {
   /**
    * Maps it for the CPU, whole; the same ArrayBuffer each time, empty after close. Use it between `sync('start', …)` and
    * `sync('end', …)`, so that the CPU and the devices see the same bytes.
-   * @throws ERR_TEE_NOT_SUPPORTED where it is protected memory, which no CPU code outside the TEE can reach, and where
-   *   the runtime does not allow buffers over memory from outside; TeeSystemError, ERR_TEE_CLOSED
+   * @throws TeeSystemError of mmap where it is protected memory, which no CPU code outside the TEE can reach;
+   *   ERR_TEE_NOT_SUPPORTED where the runtime does not allow buffers over memory from outside; ERR_TEE_CLOSED
    */
   map(): ArrayBuffer {
     if (this.#map !== undefined && this.#handle !== 0) return this.#map;

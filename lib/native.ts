@@ -469,8 +469,8 @@ function loadAddon(): Addon {
   throw Object.assign(
     new Error(
       `node-optee has no native addon for ${target} (looked for ${tried.join(' and ')} in ${root}). ` +
-        'There are prebuilt ones for linux-arm64 and linux-x64 with glibc. From a clone of its repository, ' +
-        '"node scripts/build-addon.mjs" builds one for this machine.',
+        'The package has those for linux-arm64 and linux-x64, with glibc. In a clone of its repository, ' +
+        '"node scripts/build-addon.mjs arm64" (or x64) builds them; there are none for other machines.',
     ),
     { code: 'ERR_TEE_ADDON_MISSING' },
   );
