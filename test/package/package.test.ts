@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
@@ -40,8 +40,11 @@ describe('the tarball', () => {
     expect([...rooms].sort()).toEqual([
       'CHANGELOG.md',
       'LICENSE',
+      'LICENSE.GPL-2.0-only',
       'README.md',
       'dist',
+      'docs',
+      'examples',
       'package.json',
       'prebuilds',
       'qemu',
@@ -57,6 +60,19 @@ describe('the tarball', () => {
     ).toEqual(paths);
   });
 
+  test('holds what its README links to', () => {
+    const paths = packed.files.map(({ path }) => path);
+    const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+    const links = [...readme.matchAll(/\]\(([^)]+)\)/g)]
+      .map(([, link]) => link)
+      .filter((link) => !/^https:/.test(link));
+    expect(links.length).toBeGreaterThan(0);
+    const missing = links.filter(
+      (link) => !paths.some((path) => path === link || path.startsWith(`${link}/`)),
+    );
+    expect(missing).toEqual([]);
+  });
+
   test('runs nothing at installation: no script, no binding.gyp, no dependency', () => {
     const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as Record<string, never>;
     expect(manifest['gypfile']).toBe(false);
@@ -67,14 +83,21 @@ describe('the tarball', () => {
 });
 
 describe('the installed package', () => {
-  const LIST = 'console.log(typeof TeeContext.open, typeof Guest.boot, TeeContext.list().length >= 0)';
+  const USE = `
+    console.log(typeof Guest.boot, TeeContext.list().length);
+    try { TeeContext.open(); } catch ({ name, message }) { console.log(name, message); }`;
+  /** Of the host: most have none. */
+  const devices = readdirSync('/dev').filter((name) => /^tee\d+$/.test(name)).length;
+  const USED =
+    devices > 0
+      ? new RegExp(`^function ${devices}\n`)
+      : /^function 0\nTeeSystemError ENOENT: .*'\/dev\/tee0': there is no such TEE device.*CONFIG_OPTEE.*\n$/;
 
   test('loads from CommonJS, with the addon', () => {
-    const script = `const { TeeContext } = require('node-optee'); const { Guest } = require('node-optee/qemu'); ${LIST}`;
-    expect(run(process.execPath, '-e', script)).toMatchObject({
-      stdout: 'function function true\n',
-      status: 0,
-    });
+    const script = `const { TeeContext } = require('node-optee'); const { Guest } = require('node-optee/qemu'); ${USE}`;
+    const { status, stdout } = run(process.execPath, '-e', script);
+    expect(stdout).toMatch(USED);
+    expect(status).toBe(0);
   });
 
   test('loads as an ES module, with the same classes', () => {
@@ -85,12 +108,13 @@ describe('the installed package', () => {
       const { TeeContext } = tee;
       const common = createRequire(process.cwd() + '/')('node-optee');
       const names = Object.keys(common).filter((name) => common[name] !== tee[name]);
-      console.log(names.join());
-      ${LIST}`;
-    expect(run(process.execPath, '--input-type=module', '-e', script)).toMatchObject({
-      stdout: '\nfunction function true\n',
-      status: 0,
-    });
+      console.log('other classes:', names.join());
+      ${USE}`;
+    const { status, stdout } = run(process.execPath, '--input-type=module', '-e', script);
+    const [others, ...used] = stdout.split('\n');
+    expect(others).toBe('other classes: ');
+    expect(used.join('\n')).toMatch(USED);
+    expect(status).toBe(0);
   });
 
   test('has its command', () => {
