@@ -3,6 +3,7 @@ import { aborted, failure, settled, type CallOptions, type Caller } from './call
 import {
   checkDevicePath,
   devicePaths,
+  noDevice,
   openError,
   versionOf,
   type TeeDevice,
@@ -10,7 +11,6 @@ import {
 } from './devices.js';
 import { DmaBuf } from './dma-buf.js';
 import { closedError, invalidArgType, notSupported, TeeSystemError } from './errors.js';
-import { NO_DRIVER } from './hints.js';
 import { Login } from './login.js';
 import { watch } from './lost-handles.js';
 import { native, Packet, RequestFlags, Status } from './native.js';
@@ -312,34 +312,17 @@ export class TeeContext {
 
 /** Opens device after device until one speaks GlobalPlatform. */
 function firstGlobalPlatform(tryOpen: (path: string) => TeeContext | TeeSystemError): TeeContext {
-  const reasons: string[] = [];
-  const errors: TeeSystemError[] = [];
+  const tried: (TeeSystemError | TeeVersion)[] = [];
   for (const path of devicePaths()) {
     const opened = tryOpen(path);
     if (opened instanceof TeeSystemError) {
-      errors.push(opened);
-      reasons.push(opened.message);
+      tried.push(opened);
     } else if (opened.version.capabilities.globalPlatform) {
       return opened;
     } else {
-      reasons.push(`${path} (${opened.version.implementation}) does not speak GlobalPlatform`);
+      tried.push(opened.version);
       opened[Symbol.dispose]();
     }
   }
-  const first = errors[0];
-  if (first !== undefined) {
-    if (reasons.length > 1) {
-      const others = reasons.filter((reason) => reason !== first.message).join('; ');
-      first.message += `. And of the other devices: ${others}`;
-    }
-    throw first;
-  }
-  if (reasons.length > 0) throw notSupported(`No TEE device can be used: ${reasons.join('; ')}`);
-  throw new TeeSystemError({
-    errno: 2,
-    syscall: 'open',
-    operation: 'open',
-    path: '/dev/tee0',
-    hint: NO_DRIVER,
-  });
+  throw noDevice(tried);
 }

@@ -1,8 +1,8 @@
 /** The TEE devices of this machine. */
 import { realpathSync } from 'node:fs';
 import { basename } from 'node:path';
-import { describeErrno, invalidArgType, invalidArgValue, TeeSystemError } from './errors.js';
-import { namesIn, openHint } from './hints.js';
+import { describeErrno, invalidArgType, invalidArgValue, notSupported, TeeSystemError } from './errors.js';
+import { namesIn, NO_DRIVER, openHint } from './hints.js';
 import type { ContextData, Failure } from './native.js';
 
 const FOLDER = '/dev';
@@ -97,5 +97,31 @@ export function openError(path: string, failed: Failure): TeeSystemError {
     operation: failed.operation,
     path,
     hint: openHint(path, failed.operation, describeErrno(failed.errno).code),
+  });
+}
+
+/**
+ * Why no device can be used.
+ * @param tried of each device: why it could not be opened, or what it is instead of one that speaks GlobalPlatform
+ */
+export function noDevice(tried: readonly (TeeSystemError | TeeVersion)[]): Error {
+  const reasons = tried.map((one) =>
+    one instanceof TeeSystemError
+      ? one.message
+      : `${one.path} (${one.implementation}) does not speak GlobalPlatform`,
+  );
+  const refused = tried.find((one) => one instanceof TeeSystemError);
+  if (refused !== undefined) {
+    const others = reasons.filter((_, i) => tried[i] !== refused);
+    if (others.length > 0) refused.message += `. And of the other devices: ${others.join('; ')}`;
+    return refused;
+  }
+  if (reasons.length > 0) return notSupported(`No TEE device can be used: ${reasons.join('; ')}`);
+  return new TeeSystemError({
+    errno: 2,
+    syscall: 'open',
+    operation: 'open',
+    path: '/dev/tee0',
+    hint: NO_DRIVER,
   });
 }

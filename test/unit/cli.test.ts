@@ -1,6 +1,8 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
+import { DmaHeap, TeeContext } from 'node-optee';
+import { devicePaths } from '#lib/devices';
 
 const CLI = join(__dirname, '../../../dist/cli.js');
 const TA = '346e01a1-3d71-4feb-894b-ae252d064bde';
@@ -37,8 +39,34 @@ describe('node-optee invoke says what is wrong with its words', () => {
   });
 });
 
+/** Of this host: most have none. What `list` says of one is a device test. */
+const devices = devicePaths();
+
+test('node-optee list says where there is no TEE, and why that can be', async () => {
+  const { status, stdout, stderr } = await nodeOptee('list');
+  expect(stdout.match(/^\/dev\/tee\d+/gm) ?? []).toEqual(devices);
+  if (devices.length > 0) return;
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/^there is no such TEE device: .*CONFIG_OPTEE/);
+});
+
 test('node-optee list --json', async () => {
-  const { stdout } = await nodeOptee('list', '--json');
-  const { devices, heaps } = JSON.parse(stdout) as { devices: unknown[]; heaps: unknown[] };
-  expect([devices, heaps].every(Array.isArray)).toBe(true);
+  const { status, stdout, stderr } = await nodeOptee('list', '--json');
+  const found = JSON.parse(stdout) as { devices: { path: string }[]; heaps: string[] };
+  expect(found).toEqual({ devices: expect.any(Array), heaps: DmaHeap.list() });
+  expect(found.devices.map(({ path }) => path)).toEqual(devices);
+  expect(stderr).toBe('');
+  if (devices.length === 0) expect(status).toBe(1);
+});
+
+test('without a TEE opening one is refused, with the reason', () => {
+  if (devices.length > 0) return;
+  expect(() => TeeContext.open()).toThrow(
+    expect.objectContaining({
+      name: 'TeeSystemError',
+      code: 'ENOENT',
+      path: '/dev/tee0',
+      message: expect.stringContaining('CONFIG_OPTEE'),
+    }),
+  );
 });

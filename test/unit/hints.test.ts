@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { buffer, value } from 'node-optee';
-import { checkDevicePath, devicePaths, versionOf } from '#lib/devices';
+import { checkDevicePath, devicePaths, noDevice, openError, versionOf } from '#lib/devices';
 import { callHint, openHint, resultHint } from '#lib/hints';
 import { TEE_RESULTS } from '#lib/results';
 
@@ -52,6 +52,52 @@ describe('devices', () => {
       path: '/dev/tee0',
     });
     expect(versionOf('/dev/tee0', { ...data, implementationId: 99 }).implementation).toBe('unknown');
+  });
+
+  describe('why none can be used', () => {
+    const tstee = versionOf('/dev/tee1', {
+      context: 1 as never,
+      implementationId: 3,
+      implementationCapabilities: 0,
+      generalCapabilities: 0,
+    });
+    const refused = (path: string, errno: number) =>
+      openError(path, { operation: 'open', syscall: 'open', errno });
+
+    test('there is none', () => {
+      expect(noDevice([])).toMatchObject({
+        name: 'TeeSystemError',
+        code: 'ENOENT',
+        path: '/dev/tee0',
+        message: expect.stringContaining('CONFIG_OPTEE'),
+      });
+    });
+
+    test('none speaks GlobalPlatform', () => {
+      expect(noDevice([tstee])).toMatchObject({
+        code: 'ERR_TEE_NOT_SUPPORTED',
+        message: 'No TEE device can be used: /dev/tee1 (tstee) does not speak GlobalPlatform',
+      });
+    });
+
+    test('one is refused: that is the error', () => {
+      const busy = refused('/dev/tee0', 16);
+      const { message } = busy;
+      expect(noDevice([busy])).toBe(busy);
+      expect(busy.message).toBe(message);
+    });
+
+    test('several are refused: the first is the error, and names the others', () => {
+      expect(noDevice([tstee, refused('/dev/tee2', 16), refused('/dev/tee3', 24)])).toMatchObject({
+        name: 'TeeSystemError',
+        code: 'EBUSY',
+        path: '/dev/tee2',
+        message:
+          "EBUSY: resource busy or locked, open '/dev/tee2'. And of the other devices: " +
+          '/dev/tee1 (tstee) does not speak GlobalPlatform; ' +
+          "EMFILE: too many open files, open '/dev/tee3'",
+      });
+    });
   });
 });
 
