@@ -26,7 +26,9 @@ test.each([
   'order, closing, cancelling, temporary memory and threads, with -fsanitize=%s',
   async (sanitizers, options) => {
     const program = join(folder, sanitizers);
-    const flags = ['-std=c++17', '-g1', '-O0', `-fsanitize=${sanitizers}`, '-fno-sanitize-recover=all'];
+    const warnings = ['-Wall', '-Wextra', '-Werror'];
+    const sanitizing = [`-fsanitize=${sanitizers}`, '-fno-sanitize-recover=all'];
+    const flags = ['-std=c++17', '-g1', '-O0', ...warnings, ...sanitizing];
     // In one piece: the same headers are read once.
     const sources = [...CORE, 'test/native/executor.cc', 'test/native/core_test.cc'];
     const all = `${program}.cc`;
