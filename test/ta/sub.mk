@@ -9,4 +9,4 @@ srcs-y += inspect.c
 srcs-y += storage.c
 srcs-y += forward.c
 
-cflags-y += -Wextra -Wpointer-arith -Wshadow
+cflags-y += -Wall -Wextra -Wpointer-arith -Wshadow -Werror
