@@ -15,6 +15,8 @@ export const CREATE_FAIL = 'c3f6e2c0-3548-11e1-b86c-0800200c9a66';
 export const LARGE = '25497083-a58a-4fc5-8a72-1ad7b69b8562';
 export const CONCURRENT = 'e13010e0-2ae1-11e5-896a-0002a5d5c51b';
 export const SIMS = 'e6a33ed4-562b-463a-bb7e-ff5e15a493c8';
+/** OP-TEE's own statistics. */
+export const PTA_STATS = 'd96a5b40-e2c7-b1af-8794-1002a5d5c61b';
 export const PTA_INVOKE_TESTS = 'd96a5b40-c3e5-21e3-8794-1002a5d5c61b';
 export const TEST_TA = NODE_OPTEE_TEST_TA_UUID;
 
@@ -51,6 +53,33 @@ export function census(): Census {
     count('mappings', line.split(/\s+/).slice(5).join(' '));
   }
   return found;
+}
+
+const SYS_IOCTL = 29; // of arm64
+const TEE_IOC_OPEN_SESSION = 0x8010a402;
+const TEE_IOC_INVOKE = 0x8010a403;
+
+/** How many threads of this process sleep in the kernel with an open or an invoke: TEE_Wait and tee-supplicant do so. */
+function callsInTee(): number {
+  return readdirSync('/proc/self/task').filter((id) => {
+    try {
+      const [number, , request] = readFileSync(`/proc/self/task/${id}/syscall`, 'utf8')
+        .split(' ')
+        .map(Number);
+      return number === SYS_IOCTL && (request === TEE_IOC_OPEN_SESSION || request === TEE_IOC_INVOKE);
+    } catch {
+      return false; // it has just ended
+    }
+  }).length;
+}
+
+/** Waits until so many calls are in the TEE and stay there, as one that waits does: an abort, or an end, meets them. */
+export async function inTee(calls = 1): Promise<void> {
+  for (let i = 0; i < 3000; i++) {
+    if (callsInTee() >= calls) return;
+    await delay(10);
+  }
+  throw new Error(`There were never ${calls} calls in the TEE`);
 }
 
 let gc: (() => void) | undefined;

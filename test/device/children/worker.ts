@@ -1,12 +1,13 @@
 /**
  * A worker thread is ended in the middle of a call: with `memory` one that uses memory of JavaScript's, else one that
- * does not. Prints how long the end took, and whether the main thread's sessions work after it.
+ * does not. Prints how long the end took, how long after the call that was, and whether the main thread's sessions work
+ * after it.
  */
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { TeeContext, value } from 'node-optee';
-import { census, collectGarbage, TEST_TA } from '../../support/census.js';
+import { census, collectGarbage, inTee, TEST_TA } from '../../support/census.js';
 import { TEST_TA_FILL, TEST_TA_VALUES, TEST_TA_WAIT } from '../../support/test-ta.js';
 
 async function work(memory: SharedArrayBuffer): Promise<void> {
@@ -14,6 +15,7 @@ async function work(memory: SharedArrayBuffer): Promise<void> {
   const session = await tee.openSession(TEST_TA);
   const shm = tee.registerSharedMemory(new Uint8Array(memory));
   await session.invoke(TEST_TA_FILL, [shm.inout(), value.in(1)]);
+  const called = process.hrtime.bigint();
   if (process.argv[2] === 'memory') {
     // The opening itself waits so long, with the memory as its third parameter.
     void tee.openSession(TEST_TA, { params: [value.in(0, 1500), undefined, shm.in({ size: 16 })] });
@@ -22,7 +24,7 @@ async function work(memory: SharedArrayBuffer): Promise<void> {
     // Not begun when the thread ends, so it never will be.
     void session.invoke(TEST_TA_FILL, [shm.inout(), value.in(2)]);
   }
-  parentPort?.postMessage('waiting');
+  parentPort?.postMessage(called);
   // Goes on for ever; the main thread ends it.
   setInterval(() => undefined, 1000);
 }
@@ -33,17 +35,19 @@ async function main(): Promise<void> {
   const session = await tee.openSession(TEST_TA);
   const memory = new SharedArrayBuffer(8192);
   const worker = new Worker(__filename, { workerData: memory, argv: process.argv.slice(2) });
-  await once(worker, 'message');
-  await delay(400);
+  const [called] = (await once(worker, 'message')) as [bigint];
+  await inTee();
   const start = performance.now();
   await worker.terminate();
   const took = performance.now() - start;
+  const sinceCall = Number(process.hrtime.bigint() - called) / 1e6;
   const [found] = await session.invoke(TEST_TA_VALUES, [value.inout(1)]);
   await delay(2000);
   await tee.close();
   for (let i = 0; i < 30 && JSON.stringify(census()) !== JSON.stringify(before); i++)
     await collectGarbage(100);
-  console.log(JSON.stringify({ before, after: census(), took, found, filled: new Uint8Array(memory)[0] }));
+  const filled = new Uint8Array(memory)[0];
+  console.log(JSON.stringify({ before, after: census(), took, sinceCall, found, filled }));
 }
 
 void (isMainThread ? main() : work(workerData as SharedArrayBuffer));
