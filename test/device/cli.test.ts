@@ -8,6 +8,8 @@ import { run as list } from '#lib/commands/list';
 import { PROTECTED_HEAP, TEST_TA } from '../support/census.js';
 import * as TA from '../support/test-ta.js';
 
+const CLI = join(__dirname, '../../../dist/cli.js');
+
 /** Runs a command and returns what it printed; its status must be 0. */
 async function printed(command: typeof invoke, ...args: string[]): Promise<string> {
   const output: string[] = [];
@@ -25,8 +27,7 @@ async function printed(command: typeof invoke, ...args: string[]): Promise<strin
 }
 
 test('node-optee list', async () => {
-  const cli = join(__dirname, '../../../dist/cli.js');
-  const { stdout } = await promisify(execFile)(process.execPath, [cli, 'list']);
+  const { stdout } = await promisify(execFile)(process.execPath, [CLI, 'list']);
   expect(stdout).toContain('/dev/tee0: optee, globalPlatform registeredMemory nullMemref\n');
   expect(stdout).toContain(PROTECTED_HEAP);
   const json = JSON.parse(await printed(list, '--json')) as { devices: object[]; heaps: string[] };
@@ -43,6 +44,21 @@ test('node-optee invoke', async () => {
   );
   const json = ['--json', '--login', 'user', TEST_TA, String(TA.TEST_TA_IDENTITY), 'value-out', 'out:16'];
   expect(await printed(invoke, ...json)).toBe('[{"a":1,"b":0},"ef0180a313f35d1cb7f5888c0e21059a"]\n');
+});
+
+test('NODE_DEBUG=node-optee prints each opening and call', async () => {
+  const { stdout, stderr } = await promisify(execFile)(
+    process.execPath,
+    [CLI, 'invoke', '--login', 'user', TEST_TA, String(TA.TEST_TA_VALUES), 'value-inout:41'],
+    { env: { ...process.env, NODE_DEBUG: 'node-optee' } },
+  );
+  expect(stdout).toBe('params[0]: a 42 (0x2a), b 2 (0x2)\n');
+  expect(stderr).toMatch(
+    new RegExp(
+      `^NODE-OPTEE \\d+: open \\d+: session with TA ${TEST_TA} \\(Login\\.user\\)\n` +
+        `NODE-OPTEE \\d+: invoke \\d+: command 1 of TA ${TEST_TA}\n$`,
+    ),
+  );
 });
 
 test('node-optee invoke: what goes wrong', async () => {
