@@ -115,6 +115,9 @@ const hostTests = (name, pattern) => ({
 /** Compiled JavaScript of Jest and of ours: what one guest has compiled, the next one reads. */
 const COMPILE_CACHE = join(ROOT, 'build', 'compile-cache');
 
+/** Lines of a kernel's log that no test may leave. */
+const complaints = (log) => log.split('\n').filter((line) => /WARNING:|BUG:|Call trace/.test(line));
+
 async function inGuest(machine, node, cpus, command) {
   const { Guest, prepareNodeModules } = require('../dist/qemu/index.js');
   const guest = await Guest.boot({
@@ -131,13 +134,22 @@ async function inGuest(machine, node, cpus, command) {
       CI: process.env.CI ?? '',
     },
   });
+  // `dmabuf` has one.
+  const ofBoot = complaints(guest.logs.kernel).length;
+  let result;
   try {
-    return await guest.run(command, { timeout: 15 * 60_000 });
+    result = await guest.run(command, { timeout: 15 * 60_000 });
   } catch (error) {
     throw new Error(`${error.message}\n${error.logs?.kernel ?? ''}`, { cause: error });
   } finally {
     await guest.close();
   }
+  // The guest has ended, so its log is complete.
+  const { kernel } = guest.logs;
+  if (complaints(kernel).length > ofBoot) {
+    throw new Error(`The guest's kernel complained.\n${kernel}\n${result.stderr}`);
+  }
+  return result;
 }
 
 /**
