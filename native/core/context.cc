@@ -503,10 +503,12 @@ void Context::abandon() {
 
 void Context::closeSessions(Orphans& orphans) {
   for (const std::shared_ptr<Session>& session : sessions_) {
-    if (session->queue.closed()) continue;
-    auto call = std::make_unique<Call>(Call::Kind::closeSession, shared_from_this());
-    call->session = session;
-    session->queue.close(call.release());
+    if (!session->queue.closed()) {
+      auto call = std::make_unique<Call>(Call::Kind::closeSession, shared_from_this());
+      call->session = session;
+      session->queue.close(call.release());
+    }
+    // Also where it is closed already: the call that its close waited for may just have been dropped.
     pump(*session, orphans, false);
   }
 }

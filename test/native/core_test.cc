@@ -450,6 +450,27 @@ void anEnvironmentsEndDropsWhatHasNotBegun() {
   for (const std::string& entry : log) CHECK(entry.rfind("invoke", 0) != 0 || entry.back() == '0');
 }
 
+void anEnvironmentsEndClosesASessionWhoseLastCallHasNoThreadYet() {
+  std::weak_ptr<Context> left;
+  executor::reset();
+  std::string close;
+  {
+    User user(1);
+    left = user.context();
+    const auto first = user.openSync(), second = user.openSync();
+    close = closed(second);
+    user.invoke(first, executor::kBlock);
+    executor::waitFor(invoked(first, executor::kBlock));
+    user.invoke(second, 1);
+    CHECK(user.close(second) != 0);
+    user.endEnvironment();
+  }
+  executor::release();
+  eventually([&] { return left.expired(); });
+  const Log log = executor::log();
+  CHECK(std::count(log.begin(), log.end(), close) == 1);
+}
+
 void temporaryMemoryIsReusedBoundedAndClean() {
   const size_t page = pageSize();
   CHECK(TemporaryMemory::classOf(1) == page);
@@ -677,6 +698,7 @@ int main(int argc, char**) {
   closingWaitsForWhatIsQueuedAndRefusesMore();
   anOpenThatArrivesInAClosingContextIsClosed();
   anEnvironmentsEndDropsWhatHasNotBegun();
+  anEnvironmentsEndClosesASessionWhoseLastCallHasNoThreadYet();
   temporaryMemoryIsReusedBoundedAndClean();
   aShorterRegistrationIsUsedOnlyAsFarAsItGoes();
   memoryClosedBesideACallIsLeftToAThread();
