@@ -141,10 +141,13 @@ export function settled<T>(
           const known = error instanceof TeeError || error instanceof TeeSystemError;
           reject(signal?.aborted === true && known ? aborted(signal, caller, command, params, error) : error);
         }
-        // Last: it can be code of somebody's own.
-        if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
       } catch (error) {
         reject(error); // there was no memory for the outputs, say
+      }
+      try {
+        if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
+      } catch {
+        // Code of somebody's own; the promise is settled.
       }
     });
     if (signal !== undefined) {

@@ -148,9 +148,8 @@ export class TeeContext {
   openSession(uuid: string | Uint8Array, options: OpenSessionOptions = {}): Promise<Session> {
     try {
       const signal = checkCallOptions(options);
-      const early = signal?.aborted === true;
-      const { bytes, caller, login, params, temporary } = this.#pack(uuid, options);
-      if (early) throw aborted(signal, caller, undefined, params);
+      const { bytes, caller, login, params, temporary, early } = this.#pack(uuid, options, signal);
+      if (signal !== undefined && early) throw aborted(signal, caller, undefined, params);
       const n = this.#n;
       const id = temporary
         ? n.openSession(
@@ -221,19 +220,21 @@ export class TeeContext {
   #pack(
     uuid: string | Uint8Array,
     options: OpenSessionOptions,
-  ): { bytes: Uint8Array; caller: Caller; login: Login; params: Params; temporary: boolean } {
+    signal?: AbortSignal,
+  ): { bytes: Uint8Array; caller: Caller; login: Login; params: Params; temporary: boolean; early: boolean } {
     const handle = this.#open();
     const bytes = parseUuid(uuid);
     const { login = Login.public, params: given = NO_PARAMS, wipe } = options;
     if (!(login instanceof Login)) throw invalidArgType('options.login', 'a Login', login);
     const params = copyParams(given);
+    const early = signal?.aborted === true; // last of what can be code of somebody's own
     const caller: Caller = { uuid: formatUuid(bytes), path: this.version.path, login };
     const n = this.#n;
     const temporary = pack(n, params, this, this.version.capabilities.nullMemref);
     n.packet[Packet.handle] = handle;
     n.packet[Packet.number] = login.method;
     n.packet[Packet.flags] = wipe === true ? RequestFlags.wipe : RequestFlags.none;
-    return { bytes, caller, login, params, temporary };
+    return { bytes, caller, login, params, temporary, early };
   }
 
   /**
@@ -282,8 +283,9 @@ export class TeeContext {
 
   /**
    * Closes the device, its sessions and its shared memory. They cannot be used any more at once; calls that were
-   * made before run to their end first.
-   * @returns resolves when all is done; the same promise each time
+   * made before run to their end first. An opening that was given up is not waited for: it keeps the device, and
+   * what it shares, until it ends.
+   * @returns resolves when all else is done; the same promise each time
    */
   close(): Promise<void> {
     if (this.#closing === undefined) {

@@ -87,7 +87,7 @@ export class DmaBuf {
    *   ERR_TEE_NOT_SUPPORTED where the runtime does not allow buffers over memory from outside; ERR_TEE_CLOSED
    */
   map(): ArrayBuffer {
-    if (this.#map !== undefined && this.#handle !== 0) return this.#map;
+    if (this.#map !== undefined) return this.#map;
     const map = this.#n.mapDmaBuf(this.#open());
     if (map === undefined) {
       throw notSupported(
@@ -138,6 +138,7 @@ export class DmaBuf {
     this.#n.close(this.#handle);
     this.#handle = 0;
     this.#fd = -1;
+    this.#map = undefined; // its pages stay as long as somebody has it
   }
 
   [Symbol.dispose](): void {

@@ -135,7 +135,7 @@ export const buffer = {
 };
 
 /** No parameters. */
-export const NO_PARAMS: Params = [];
+export const NO_PARAMS: Params = Object.freeze([]);
 
 /**
  * The parameters of a call in an array of its own: the caller's may be another's by the time that the call ends.

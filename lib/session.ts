@@ -137,9 +137,9 @@ export class Session<P extends Params = Params> {
   #begin(command: number, given: Params, options: CallOptions): Promise<unknown[]> {
     const n = this.#n;
     const signal = options === NO_OPTIONS ? undefined : checkCallOptions(options);
-    const early = signal?.aborted === true;
     const wipe = options.wipe === true;
     const params = copyParams(given);
+    const early = signal?.aborted === true; // last of what can be code of somebody's own
     const bytes = this.#pack(n, command, params, wipe);
     if (early) throw aborted(signal, this.#caller, command, params);
     const id = bytes

@@ -235,6 +235,7 @@ export class SharedMemory {
     this.#n.close(this.#handle);
     this.#handle = 0;
     this.#fd = -1;
+    this.#buffer = undefined; // its pages stay as long as somebody has it
   }
 
   [Symbol.dispose](): void {

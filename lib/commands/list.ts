@@ -1,8 +1,7 @@
 import { parseArgs } from 'node:util';
 import { TeeContext } from '../context.js';
 import type { TeeDevice } from '../devices.js';
-import { DmaHeap } from '../dma-heap.js';
-import { NO_DRIVER } from '../hints.js';
+import { NO_DRIVER, visibleDmaHeaps } from '../hints.js';
 
 const USAGE = `Usage: node-optee list [--json]
 
@@ -20,7 +19,7 @@ export function run(args: string[]): Promise<number> {
     return Promise.resolve(0);
   }
   const devices = TeeContext.list();
-  const heaps = DmaHeap.list();
+  const heaps = visibleDmaHeaps();
   if (values.json === true) {
     const plain = devices.map(({ path, version, error }) => ({ path, version, error: error?.message }));
     process.stdout.write(`${JSON.stringify({ devices: plain, heaps }, null, 2)}\n`);
