@@ -66,7 +66,7 @@ export function setUpHost(extra = []) {
 
 export function setUpModules() {
   once('node_modules/.node-optee-stamp', 'node_modules', digest('package.json', 'package-lock.json'), () => {
-    run('npm', ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund']);
+    run('npm', ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error']);
   });
 }
 

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { MissingPackagesError, installHostPackages } from '../qemu/build/host.js';
 import {
@@ -173,6 +174,7 @@ async function statusOf(args: string[]): Promise<number> {
   try {
     return await act(options, interruption);
   } catch (error) {
+    await setImmediate(); // a signal may have come while apt ran
     if (interruption.status !== undefined) return interruption.status;
     const { name, message } = error as Error;
     const isArgument = name === 'TypeError' || name === 'RangeError';

@@ -1,4 +1,5 @@
 /** What a command wrote, on its way to this process's own outputs. */
+import { fstatSync, writeFileSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -12,12 +13,21 @@ const READER_GRACE = 1_000;
 export async function forward(from: Readable, to: Writable): Promise<Error | undefined> {
   // For good: a late EPIPE must not end this process before its status is known.
   to.on('error', () => {});
+  const file = regularFile(to);
   try {
-    for await (const chunk of from) await write(to, chunk as Buffer);
+    for await (const chunk of from) {
+      if (file === undefined) await write(to, chunk as Buffer);
+      else writeFileSync(file, chunk as Buffer);
+    }
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPIPE' ? undefined : (error as Error);
   }
   return undefined;
+}
+
+/** Node's stream over a file takes a short write, as on a disk that gets full, for a whole one. */
+function regularFile(to: Writable & { readonly fd?: number }): number | undefined {
+  return to.fd !== undefined && fstatSync(to.fd).isFile() ? to.fd : undefined;
 }
 
 function write(to: Writable, chunk: Buffer | string): Promise<void> {

@@ -59,7 +59,6 @@ export interface ExecRequest {
 
 /** What could not be done when a command did not start; the order is that of `enum stage`. */
 export const EXEC_STAGES = ['prepare', 'user', 'cwd', 'exec'] as const;
-export type ExecStage = (typeof EXEC_STAGES)[number];
 
 export function header(type: number, stream: number, command: number, size: number): Buffer {
   const bytes = Buffer.allocUnsafe(HEADER_SIZE);

@@ -41,6 +41,16 @@ function builder(script: string): ReturnType<typeof spawn> {
 }
 
 describe('a step that fails', () => {
+  test('does not show what an earlier one of the same log said', async () => {
+    const log = new BuildLog(join(folder, 'step.log'));
+    await expect(command('sh', ['-c', 'echo earlier; exit 1'], { log })).rejects.toThrow('earlier');
+    const second = command('sh', ['-c', 'echo later; exit 1'], { log });
+    await expect(second).rejects.toThrow(
+      /^sh exited with 1:\n\$ sh -c echo later; exit 1\nlater\nThe whole log/,
+    );
+    log.close();
+  });
+
   test('shows its last lines and where the whole log is', async () => {
     const log = new BuildLog(join(folder, 'step.log'));
     const failed = command('sh', ['-c', 'seq 1 100; echo broken >&2; exit 3'], { log });

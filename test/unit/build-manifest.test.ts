@@ -34,25 +34,26 @@ test('the manifest has what every part was made from, and what came out', async 
   expect(manifest).toMatchObject({
     sources: { 'optee-os': source },
     parts: {
-      'node-24': node,
-      'optee-dynamic': { ...optee, debianPatches: ['CVE-1.patch', 'CVE-2.patch'] },
+      [`node-24-${node.key}`]: node,
+      [`optee-dynamic-${optee.key}`]: { ...optee, debianPatches: ['CVE-1.patch', 'CVE-2.patch'] },
     },
   });
-  expect(manifest?.parts['node-24']).not.toHaveProperty('debianPatches');
+  expect(manifest?.parts[`node-24-${node.key}`]).not.toHaveProperty('debianPatches');
   expect(Date.parse(manifest?.writtenAt ?? '')).toBeGreaterThan(0);
 });
 
-test('a part that is built anew takes the place of the old one', async () => {
-  await make('rootfs', 1);
-  await make('node-24', 1);
-  const { key } = await make('rootfs', 2);
-  const parts = readManifest(cache)?.parts ?? {};
-  expect(Object.keys(parts)).toEqual(['rootfs', 'node-24']);
-  expect(parts['rootfs']?.key).toBe(key);
+test('parts of one name are all there, those that are gone are not', async () => {
+  const first = await make('rootfs', 1);
+  const gone = await make('node-24', 1);
+  const second = await make('rootfs', 2);
+  rmSync(cache.partFolder(gone.name, gone.key), { recursive: true });
+  const third = await make('rootfs', 3);
+  const keys = [first, second, third].map(({ key }) => `rootfs-${key}`);
+  expect(Object.keys(readManifest(cache)?.parts ?? {})).toEqual(keys);
 });
 
 test('a manifest that is no JSON is written anew', async () => {
   cache.writeFile('manifest.json', '{');
-  await make('rootfs', 1);
-  expect(Object.keys(readManifest(cache)?.parts ?? {})).toEqual(['rootfs']);
+  const { key } = await make('rootfs', 1);
+  expect(Object.keys(readManifest(cache)?.parts ?? {})).toEqual([`rootfs-${key}`]);
 });

@@ -8,11 +8,11 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
-  writeSync,
   readFileSync,
   readdirSync,
   renameSync,
   rmSync,
+  writeFileSync,
 } from 'node:fs';
 import { readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
@@ -275,7 +275,7 @@ function defaultFolder(): string {
 function writeFileWhole(path: string, text: string): void {
   const descriptor = openSync(path, 'w');
   try {
-    writeSync(descriptor, text);
+    writeFileSync(descriptor, text); // all of it, which one write need not be
     fsyncSync(descriptor);
   } finally {
     closeSync(descriptor);

@@ -68,10 +68,17 @@ export class BuildLog {
     this.#orFail(() => writeSync(this.descriptor, text));
   }
 
-  /** The last lines. */
-  tail(): string {
-    const { size } = fstatSync(this.descriptor);
-    const bytes = Buffer.alloc(Math.min(size, TAIL_BYTES));
+  get size(): number {
+    return fstatSync(this.descriptor).size;
+  }
+
+  /**
+   * The last lines.
+   * @param from what was written before is left out, in bytes
+   */
+  tail(from = 0): string {
+    const { size } = this;
+    const bytes = Buffer.alloc(Math.min(Math.max(size - from, 0), TAIL_BYTES));
     readSync(this.descriptor, bytes, 0, bytes.length, size - bytes.length);
     return bytes.toString().trimEnd().split('\n').slice(-TAIL_LINES).join('\n');
   }
@@ -98,6 +105,7 @@ export async function command(
 ): Promise<string> {
   const { log, signal, cwd } = options;
   signal?.throwIfAborted();
+  const from = log?.size;
   log?.write(`$ ${[program, ...args].join(' ')}\n`);
   const child = spawn('/bin/sh', ['-c', GUARDED, 'sh', program, ...args], {
     cwd,
@@ -131,7 +139,7 @@ export async function command(
       throw new BuildError(`${program} is not installed on this host`);
     }
     const how = ended === null ? `exited with ${status}` : `was ended by ${ended}`;
-    const words = log ? `${log.tail()}\nThe whole log: ${log.path}` : errors.trimEnd();
+    const words = log ? `${log.tail(from)}\nThe whole log: ${log.path}` : errors.trimEnd();
     throw new CommandError(`${program} ${how}:\n${words}`, status);
   } finally {
     clearTimeout(timer);

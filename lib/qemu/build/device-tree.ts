@@ -38,7 +38,7 @@ export function deviceTreePart(
       data.write(shop.scratch);
       const compiled = join(shop.scratch, 'overlay.dtbo');
       await shop.run('qemu-system-aarch64', [
-        ...['-machine', `virt,secure=on,gic-version=3,dumpdtb=${base}`],
+        ...['-machine', `virt,secure=on,gic-version=3,dumpdtb=${base.replaceAll(',', ',,')}`],
         ...['-cpu', 'cortex-a57', '-smp', String(hardware.cpus), '-m', String(hardware.memory)],
         ...['-bios', join(partFolder(shop.cache, firmware), FIRMWARE)],
         ...['-kernel', join(partFolder(shop.cache, linux), 'Image')],

@@ -23,5 +23,6 @@ interface NpmOptions {
 /** Runs npm with the user's whole environment, which has what a registry asks for: tokens, agents, proxies. */
 export function npm(args: readonly string[], options: NpmOptions): Promise<string> {
   const env = Object.fromEntries(OF_AN_OUTER_NPM.map((name) => [`npm_config_${name}`, undefined]));
-  return command('npm', args, { ...options, env });
+  // `npm run -s` would silence this one, too, and its failures would have no reason.
+  return command('npm', args, { ...options, env: { ...env, npm_config_loglevel: 'error' } });
 }

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { type Cache, sha256 } from './cache.js';
 import { BuildError, type BuildLog } from './command.js';
 import { type Candidate, DebianArchive, isNewer, newestFirst } from './debian.js';
@@ -192,6 +193,13 @@ export class Sources {
       }
       const download = await this.#downloader(requirement, log, signal);
       const taken = await takeFirst(requirement, candidates, download, folder);
+      const before = this.get(requirement)?.files;
+      if (before && !isDeepStrictEqual(before, taken.files)) {
+        throw new BuildError(
+          `${requirement.name} ${taken.version} is another file now than the one that the cache was built with; ` +
+            '--rebuild takes the newest packages.',
+        );
+      }
       const passedOver = this.get(requirement)?.passedOver ?? taken.passedOver;
       const leftOut = requirement.kind === 'npm' ? [] : (await this.#debian(log, signal)).leftOut;
       const resolved = { ...taken, passedOver, ...(leftOut.length > 0 && { leftOut }) };
@@ -219,7 +227,7 @@ export class Sources {
     if (requirement.kind === 'npm') {
       return async (candidate, folder) => {
         const spec = `${candidate.package}@${candidate.version}`;
-        await npm(['pack', '--silent', spec], { cwd: folder, log, signal });
+        await npm(['pack', spec], { cwd: folder, log, signal });
       };
     }
     const archive = await this.#debian(log, signal);
