@@ -148,8 +148,7 @@ export class TeeContext {
   openSession(uuid: string | Uint8Array, options: OpenSessionOptions = {}): Promise<Session> {
     try {
       const signal = checkCallOptions(options);
-      const { bytes, caller, login, params, temporary, early } = this.#pack(uuid, options, signal);
-      if (signal !== undefined && early) throw aborted(signal, caller, undefined, params);
+      const { bytes, caller, login, params, temporary } = this.#pack(uuid, options, signal);
       const n = this.#n;
       const id = temporary
         ? n.openSession(
@@ -221,7 +220,7 @@ export class TeeContext {
     uuid: string | Uint8Array,
     options: OpenSessionOptions,
     signal?: AbortSignal,
-  ): { bytes: Uint8Array; caller: Caller; login: Login; params: Params; temporary: boolean; early: boolean } {
+  ): { bytes: Uint8Array; caller: Caller; login: Login; params: Params; temporary: boolean } {
     const handle = this.#open();
     const bytes = parseUuid(uuid);
     const { login = Login.public, params: given = NO_PARAMS, wipe } = options;
@@ -231,10 +230,11 @@ export class TeeContext {
     const caller: Caller = { uuid: formatUuid(bytes), path: this.version.path, login };
     const n = this.#n;
     const temporary = pack(n, params, this, this.version.capabilities.nullMemref);
+    if (signal !== undefined && early) throw aborted(signal, caller, undefined, params);
     n.packet[Packet.handle] = handle;
     n.packet[Packet.number] = login.method;
     n.packet[Packet.flags] = wipe === true ? RequestFlags.wipe : RequestFlags.none;
-    return { bytes, caller, login, params, temporary, early };
+    return { bytes, caller, login, params, temporary };
   }
 
   /**

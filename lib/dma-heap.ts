@@ -78,7 +78,7 @@ export class DmaHeap {
         asked: `${size} bytes`,
         hint: full
           ? 'the heap has no room for that; protected heaps are small, and a buffer goes back only when every descriptor ' +
-            'and registration of it is closed'
+            'and registration of it is closed, and nobody holds what map() returned'
           : undefined,
       });
     }

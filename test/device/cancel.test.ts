@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from '@jest/globals';
-import { AbortError, buffer, TeeContext, TeeError, value } from 'node-optee';
+import { AbortError, buffer, TeeContext, TeeError, value, type Parameter, type Value } from 'node-optee';
 import {
   inTee,
   machine,
@@ -104,6 +104,25 @@ describe('not in the TEE', () => {
       expect(error.teeError).toBeUndefined();
       const open = await rejection(guest.open(TEST_TA, { signal }));
       expect(open).toMatchObject({ name: 'AbortError', cause: 'never' });
+      expect(await session.invoke(TA.TEST_TA_COUNT, [value.inout(2)])).toEqual([{ a: 1, b: 0 }]);
+    }));
+
+  test("aborted by code of the caller's own while the call is being made: nothing is sent", () =>
+    withSession(guest.tee, async (session) => {
+      const controllers = [new AbortController(), new AbortController()];
+      const [invoking, opening] = controllers.map((controller) => {
+        const get = (): Parameter<Value> => {
+          controller.abort();
+          return value.inout(1);
+        };
+        return {
+          signal: controller.signal,
+          params: Object.defineProperty([value.inout(1)] as const, 0, { get }),
+        };
+      });
+      const call = rejection(session.invoke(TA.TEST_TA_COUNT, invoking.params, { signal: invoking.signal }));
+      expect(await call).toMatchObject({ name: 'AbortError' });
+      expect(await rejection(guest.open(TEST_TA, opening))).toMatchObject({ name: 'AbortError' });
       expect(await session.invoke(TA.TEST_TA_COUNT, [value.inout(2)])).toEqual([{ a: 1, b: 0 }]);
     }));
 

@@ -7,7 +7,8 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Guest } from 'node-optee/qemu';
 import type { GuestError } from 'node-optee/qemu';
-import { BUILD_TIMEOUT, GUEST_TIMEOUT, newFolder, processesWith, until } from '../support/guest.js';
+import { BUILD_TIMEOUT, GUEST_TIMEOUT, newFolder, processesWith } from '../support/guest.js';
+import { until } from '../support/until.js';
 
 jest.setTimeout(GUEST_TIMEOUT);
 

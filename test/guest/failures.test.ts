@@ -5,7 +5,8 @@ import { Writable } from 'node:stream';
 import { beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Guest, GuestError, prepareMachine } from 'node-optee/qemu';
 import type { Machine } from 'node-optee/qemu';
-import { BUILD_TIMEOUT, GUEST_TIMEOUT, newFolder, promptly, until } from '../support/guest.js';
+import { BUILD_TIMEOUT, GUEST_TIMEOUT, newFolder, promptly } from '../support/guest.js';
+import { until } from '../support/until.js';
 
 jest.setTimeout(GUEST_TIMEOUT);
 

@@ -95,8 +95,8 @@ test('Ctrl-C while packages are downloaded ends at once, and leaves no part and 
   const began = Date.now();
   first.process.kill('SIGINT');
   expect(await first.closed).toEqual([130, null]);
-  // The download alone would take longer.
-  expect(Date.now() - began).toBeLessThan(60_000);
+  // The download alone takes longer.
+  expect(Date.now() - began).toBeLessThan(15_000);
   expect(partsOf('')).toEqual([]);
   await cache.locked(() => cache.sweep());
   expect(existsSync(join(cache.path, 'work'))).toBe(false);

@@ -17,8 +17,8 @@ import {
   promptly,
   qemu,
   startQemu,
-  until,
 } from '../support/guest.js';
+import { until } from '../support/until.js';
 
 jest.setTimeout(GUEST_TIMEOUT);
 

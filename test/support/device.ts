@@ -15,17 +15,13 @@ import type { ContextStatistics } from '#lib/native';
 import { census, collectGarbage, TEST_TA, type Census } from './census.js';
 
 export * from './census.js';
+export { until } from './until.js';
 
 beforeAll(() => {
   // The guest was asked to have this one.
   const { NODE_OPTEE_NODE = process.versions.node.split('.')[0] } = process.env;
   expect(process.versions.node.split('.')[0]).toBe(NODE_OPTEE_NODE);
 });
-
-/** Waits until something is so, for as long as a busy machine may need. */
-export async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
-  for (let waited = 0; waited < 30_000 && !(await isSo()); waited += 50) await delay(50);
-}
 
 /** Waits until nothing more is held than before, which threads of the addon may still be about to release. */
 export async function expectNothingLeft(before: Census): Promise<void> {

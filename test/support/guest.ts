@@ -4,7 +4,6 @@ import { mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll } from '@jest/globals';
 
 /** A boot takes about a second, on a busy machine several. */
@@ -32,11 +31,6 @@ afterAll(() => {
 
 /** Milliseconds for what happens at once: on a busy machine twice what the boot took. */
 export const promptly = (boot: number): number => Math.max(5_000, 2 * boot);
-
-/** Waits until something is so, for as long as a busy machine may need. */
-export async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
-  for (let waited = 0; waited < 30_000 && !(await isSo()); waited += 50) await delay(50);
-}
 
 export interface CommandOutput {
   readonly status: number | null;

@@ -3,18 +3,14 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { BuildLog, command } from '#lib/qemu/build/command';
+import { until } from '../support/until';
 
 let folder: string;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'node-optee-command-'));
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await sleep(20);
-}
 
 /** Whether a process is there that has not ended. */
 function isAlive(pid: number): boolean {
