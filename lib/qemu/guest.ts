@@ -62,6 +62,8 @@ export interface BootOptions {
    * the host does. Slower, and of no use for what depends on time.
    */
   readonly instructions?: boolean | undefined;
+  /** Where QEMU listens with its machine protocol (QMP), a Unix socket's path: to look at the machine itself. */
+  readonly monitor?: string | undefined;
   /** Gets both logs line by line, each line with the log's name before it. */
   readonly verbose?: Writable | undefined;
   /** Ends the guest, during the boot and after it. */
@@ -159,7 +161,7 @@ export class Guest {
     share: string | undefined,
     user: User,
   ) {
-    const { verbose, nodeModules, signal, instructions = false } = options;
+    const { verbose, nodeModules, signal, monitor, instructions = false } = options;
     this.machine = machine;
     this.#env = options.env ?? {};
     this.#share = share;
@@ -170,6 +172,7 @@ export class Guest {
       ...(nodeModules === undefined ? {} : { modules: nodeModules }),
       verbose: verbose !== undefined,
       instructions,
+      ...(monitor === undefined ? {} : { monitor }),
       onLine: (log, line) => {
         verbose?.write(`[${log}] ${line}\n`);
         this.#watch(log, line);

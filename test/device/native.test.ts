@@ -5,6 +5,7 @@ import { buffer, TeeContext, value, type Session, type TeeContextOptions } from 
 import {
   census,
   child,
+  collectGarbage,
   expectNothingLeft,
   inTee,
   lastLine,
@@ -45,6 +46,7 @@ async function withContext(
 test('threads have names, take no signals, grow to their bound and go when they are idle', async () => {
   // Those of tests before this one, in the same process.
   await until(() => threads().length === 0);
+  await collectGarbage();
   const before = census();
   // One less than the TEE has, where it has two, for CANCEL.
   const bound = machine === 'dynamic' ? 3 : 1;
@@ -116,13 +118,10 @@ describe('temporary memory', () => {
 test('wrong arguments do not bring it down', async () => {
   // Another way on each machine.
   const seed = ['dynamic', 'static', 'dmabuf'].indexOf(machine);
-  const result = await child('misuse', [String(seed), '2500'], { timeout: 200_000 });
-  const done = lastLine(result) as Record<string, number>;
+  const result = await child('misuse', [String(seed), '800'], { timeout: 200_000 });
   expect({ ...result, stdout: '' }).toEqual({ status: 0, signal: null, stdout: '', stderr: '' });
   // Some of it was right, so that it got to the TEE.
-  for (const what of ['context', 'session', 'memory', 'buf', 'invoke', 'openSession', 'invokeSync']) {
-    expect(done[what]).toBeGreaterThan(0);
-  }
+  expect(lastLine(result)).toMatchObject({ never: [] });
   const tee = TeeContext.open();
   const session = await tee.openSession(TEST_TA);
   expect(await session.invoke(TA.TEST_TA_VALUES, [value.inout(1)])).toEqual([{ a: 2, b: 2 }]);

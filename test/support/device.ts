@@ -17,12 +17,6 @@ import { census, collectGarbage, TEST_TA, type Census } from './census.js';
 export * from './census.js';
 export { until } from './until.js';
 
-beforeAll(() => {
-  // The guest was asked to have this one.
-  const { NODE_OPTEE_NODE = process.versions.node.split('.')[0] } = process.env;
-  expect(process.versions.node.split('.')[0]).toBe(NODE_OPTEE_NODE);
-});
-
 /** Waits until nothing more is held than before, which threads of the addon may still be about to release. */
 export async function expectNothingLeft(before: Census): Promise<void> {
   let now: Census = {};
@@ -35,11 +29,11 @@ export async function expectNothingLeft(before: Census): Promise<void> {
   expect(now).toEqual(before);
 }
 
-/** Handles that were lost since the tests of this file began. */
+/** Handles that were lost since the tests began. */
 export const lost: string[] = [];
 
 /**
- * For a whole test file: a context that is open while its tests run; nothing may be left afterwards, and no handle
+ * For a whole suite: a context that is open while its tests run; nothing may be left afterwards, and no handle
  * lost on the way.
  */
 export function useTee(options: TeeContextOptions = {}): {
@@ -48,9 +42,10 @@ export function useTee(options: TeeContextOptions = {}): {
 } {
   let tee: TeeContext;
   let before: Census;
-  // Jest gives each test file a copy of `process`, which no event of the real one reaches.
+  // Jest gives tests a copy of `process`, which no event of the real one reaches.
   const emitWarning = process.emitWarning.bind(process);
-  beforeAll(() => {
+  beforeAll(async () => {
+    await collectGarbage(); // what an earlier suite has left to it
     process.emitWarning = (warning: string | Error, ...rest: unknown[]): void => {
       const [{ code } = {}] = rest as { code?: string }[];
       if (code === 'TEE_HANDLE_NOT_CLOSED') lost.push(String(warning));

@@ -108,6 +108,11 @@ describe("QEMU's arguments", () => {
     );
   });
 
+  test('a monitor where one was asked for', () => {
+    expect(start()).not.toContain('-qmp');
+    expect(start({ monitor: '/a,b/qmp' }).join(' ')).toContain('-qmp unix:/a,,b/qmp,server=on,wait=off');
+  });
+
   test('commas in paths are doubled where QEMU takes them for ends', () => {
     expect(start()).toContain('if=none,id=root,format=raw,snapshot=on,file=/cache/with,,comma/root.ext4');
     const mounts = [{ tag: 'ta0', path: '/a,b', readOnly: true }];
