@@ -99,7 +99,7 @@ const openAndClose: BenchCase = {
   }),
 };
 
-/** All but `parallel8`, which is measured by itself. */
+/** All but that of `parallel.ts`, which is measured by itself. */
 export const CASES: readonly BenchCase[] = [
   invocation('empty', TEST_TA_NOTHING, () => []),
   invocation('value', TEST_TA_VALUES, () => [value.inout(41, 1)]),
@@ -118,5 +118,3 @@ export const CASES: readonly BenchCase[] = [
   dmaBuf,
   openAndClose,
 ];
-
-export const PARALLEL = { name: 'parallel8', sessions: 8 } as const;

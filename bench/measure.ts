@@ -6,9 +6,10 @@
 import { cpus, release } from 'node:os';
 import { parseArgs } from 'node:util';
 import { TeeContext, type Session } from 'node-optee';
-import { NODE_OPTEE_TEST_TA_UUID, TEST_TA_NOTHING } from '../test/support/test-ta';
-import { CASES, PARALLEL, type BenchCase } from './cases';
+import { NODE_OPTEE_TEST_TA_UUID } from '../test/support/test-ta';
+import { CASES, type BenchCase } from './cases';
 import { measureMemory } from './memory';
+import { callAtOnce, PARALLEL } from './parallel';
 import { measureResponsiveness } from './responsiveness';
 import type { CaseResult, Run, Subject } from './results';
 import { CServer } from './server';
@@ -121,15 +122,7 @@ async function measureParallel(plan: Plan, tee: TeeContext, server: CServer): Pr
   const { name } = PARALLEL;
   const opening = Array.from({ length: PARALLEL.sessions }, () => tee.openSession(NODE_OPTEE_TEST_TA_UUID));
   const sessions = await Promise.all(opening);
-  const eightDeep: Measure = async (times, calls) => {
-    const start = performance.now();
-    await Promise.all(
-      sessions.map(async (session) => {
-        for (let i = 0; i < times * calls; i++) await session.invoke(TEST_TA_NOTHING);
-      }),
-    );
-    return [((performance.now() - start) * 1e6) / (times * calls * sessions.length)];
-  };
+  const eightDeep: Measure = async (times, calls) => [await callAtOnce(sessions, times * calls)];
   try {
     return await inTurns(
       [

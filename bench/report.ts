@@ -1,4 +1,5 @@
 import { ratio, spread, verdicts } from './goals';
+import { PLACES, type Profile } from './profile';
 import type { Memory, Run, Subject } from './results';
 import { median } from './statistics';
 
@@ -95,5 +96,34 @@ export function report(runs: readonly Run[], facts: readonly string[]): string {
             graph('Resident set, temporary buffers', memory.buffers),
           ],
     ),
+  ].join('\n');
+}
+
+/** Functions of a profile that are listed. */
+const MOST = 30;
+
+/** Where the time of one case goes, for people. */
+export function reportProfile(profiles: readonly Profile[]): string {
+  const rows = PLACES.map((place) => [
+    place,
+    ...profiles.map(({ places }) => (places[place] === undefined ? '' : micro(places[place]))),
+  ]);
+  const functions = profiles.map(
+    (found) =>
+      `${found.subject}:\n${table(
+        found.functions.slice(0, MOST).map(({ place, name, ns }) => [micro(ns), place, name]),
+      )}`,
+  );
+  return [
+    'Microseconds of one call, on all processors together.',
+    table([
+      ['', ...profiles.map(({ subject }) => subject)],
+      ...rows,
+      ['a call takes', ...profiles.map(({ ns }) => micro(ns))],
+      ['looks', ...profiles.map(({ looks }) => String(looks))],
+    ]),
+    '',
+    ...functions,
+    '',
   ].join('\n');
 }

@@ -2,6 +2,7 @@
  * The benchmark, on the host: prepares what it needs, boots one guest a run and reports.
  *
  *   node run.js [--quick] [--json] [--runs N] [--case NAME]... [--rounds N] [--no-extras] [--instructions]
+ *   node run.js --profile NAME [--subject SUBJECT]... [--seconds N] [--json]
  *
  *   --quick      few calls of each case: that all of it runs, not how fast
  *   --json       all numbers as JSON instead of the table; nanoseconds and bytes
@@ -10,6 +11,8 @@
  *   --rounds N   turns of all clients in each case
  *   --no-extras  cases only: no file reads and timers under load, no memory
  *   --instructions  counts instructions of both worlds instead of nanoseconds; implies --no-extras
+ *   --profile NAME  where the time of this case goes, of each subject (ioctl, libteec, handover, sync, async) for at
+ *                most so many seconds (30)
  */
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -17,8 +20,9 @@ import { Guest } from 'node-optee/qemu';
 import { prepareMachine } from '#lib/qemu/build/index';
 import { verdicts } from './goals';
 import { prepareBench, ROOT } from './prepare';
-import { report } from './report';
-import type { Run } from './results';
+import { profile } from './profile';
+import { report, reportProfile } from './report';
+import { SUBJECTS, type Run, type Subject } from './results';
 
 const options = {
   quick: { type: 'boolean', default: false },
@@ -28,7 +32,14 @@ const options = {
   rounds: { type: 'string' },
   'no-extras': { type: 'boolean', default: false },
   instructions: { type: 'boolean', default: false },
+  profile: { type: 'string' },
+  subject: { type: 'string', multiple: true },
+  seconds: { type: 'string', default: '30' },
 } as const;
+
+/** Whom `--profile` can look at. */
+const PROFILED = SUBJECTS.filter((name) => name !== 'libteec again');
+const isProfiled = (name: string): name is Subject => (PROFILED as readonly string[]).includes(name);
 
 async function main(): Promise<void> {
   const { values } = parseArgs({ options });
@@ -37,7 +48,18 @@ async function main(): Promise<void> {
   if (values.rounds !== undefined && !/^[1-9][0-9]*$/.test(values.rounds)) {
     throw new Error('--rounds must be a whole number from 1');
   }
+  if (!/^[1-9][0-9]*$/.test(values.seconds)) throw new Error('--seconds must be a whole number from 1');
+  const subjects = (values.subject ?? ['libteec', 'sync', 'async']).filter(isProfiled);
+  if (values.subject && subjects.length < values.subject.length) {
+    throw new Error(`--subject must be one of ${PROFILED.join(', ')}`);
+  }
+  if (values.profile === undefined && values.subject) throw new Error('--subject is of --profile');
   const machine = await prepareMachine();
+  if (values.profile !== undefined) {
+    const profiles = await profile(machine, values.profile, subjects, Number(values.seconds));
+    process.stdout.write(values.json ? `${JSON.stringify(profiles, null, 2)}\n` : reportProfile(profiles));
+    return;
+  }
   const { program, ta } = await prepareBench();
   const words = [
     ...(values.quick ? ['--quick'] : []),

@@ -28,6 +28,10 @@ export class CServer {
     return parsed;
   }
 
+  get pid(): number {
+    return this.#child.pid as number;
+  }
+
   async cases(): Promise<string[]> {
     return (await this.#ask('list'))['cases'] as string[];
   }

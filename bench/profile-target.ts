@@ -1,0 +1,99 @@
+/**
+ * Runs in the guest: makes the calls of one case as one subject, for `profile.ts` to look at. On stdout a line of JSON
+ * when it begins, one when it has ended, and one with the names of functions.
+ *
+ *   node --perf-basic-prof profile-target.js C_PROGRAM CASE SUBJECT SECONDS
+ */
+import { readFileSync } from 'node:fs';
+import { TeeContext } from 'node-optee';
+import { NODE_OPTEE_TEST_TA_UUID } from '../test/support/test-ta';
+import { CASES } from './cases';
+import { callAtOnce, PARALLEL } from './parallel';
+import type { Begin, End, Names } from './profile';
+import type { Subject } from './results';
+import { CServer } from './server';
+
+/** Until V8 has compiled it, and caches are full. */
+const WARM_UP = 2000;
+/** The C side takes no more at once. */
+const MOST_CALLS = 1_000_000;
+
+interface Target {
+  /** Who runs it. */
+  readonly pid: number | 'self';
+  /** Calls until it is measured. */
+  readonly warmUp: number;
+  /** So many calls, one after the other or, of `parallel8`, eight at a time: the nanoseconds of one of them. */
+  run(calls: number): Promise<number>;
+  close(): Promise<void>;
+}
+
+async function inC(program: string, name: string, client: string): Promise<Target> {
+  const server = new CServer(program);
+  const sessions = name === PARALLEL.name ? PARALLEL.sessions : 1;
+  return {
+    pid: server.pid,
+    warmUp: WARM_UP / 10,
+    run: async (calls) => {
+      const [ns] = await server.measure(name, client, 1, Math.ceil(calls / sessions));
+      return ns;
+    },
+    close: () => server.close(),
+  };
+}
+
+async function inNode(name: string, subject: Subject): Promise<Target> {
+  const tee = TeeContext.open();
+  const close = () => tee.close();
+  const open = () => tee.openSession(NODE_OPTEE_TEST_TA_UUID);
+  if (name === PARALLEL.name && subject === 'async') {
+    const sessions = await Promise.all(Array.from({ length: PARALLEL.sessions }, open));
+    const run = (calls: number) => callAtOnce(sessions, Math.ceil(calls / sessions.length));
+    return { pid: 'self', warmUp: WARM_UP, run, close };
+  }
+  const bench = CASES.find((known) => known.name === name);
+  const prepared = bench?.prepare(tee, await open());
+  const { sync, async: awaited } = prepared ?? {};
+  if (bench === undefined || (subject === 'sync' ? sync : awaited) === undefined) {
+    await close();
+    throw new Error(`there is no case ${name} of ${subject}`);
+  }
+  const run = async (calls: number): Promise<number> => {
+    const start = performance.now();
+    if (subject === 'sync') for (let i = 0; i < calls; i++) sync?.();
+    else for (let i = 0; i < calls; i++) await awaited?.();
+    return ((performance.now() - start) * 1e6) / calls;
+  };
+  return {
+    pid: 'self',
+    warmUp: Math.ceil(WARM_UP * Math.min(bench.share, 1)),
+    run,
+    close: async () => {
+      await prepared?.close?.();
+      await close();
+    },
+  };
+}
+
+async function main(): Promise<void> {
+  const [program, name, subject, seconds] = process.argv.slice(2) as [string, string, Subject, string];
+  const isOurs = subject === 'sync' || subject === 'async';
+  const target = isOurs ? await inNode(name, subject) : await inC(program, name, subject);
+  const say = (what: Begin | End | Names): void => void process.stdout.write(`${JSON.stringify(what)}\n`);
+  try {
+    const calls = Math.ceil((Number(seconds) * 1e9) / (await target.run(target.warmUp)));
+    say({ maps: readFileSync(`/proc/${target.pid}/maps`, 'utf8') });
+    say({ ns: await target.run(Math.min(calls, MOST_CALLS)) });
+    say({
+      compiled: isOurs ? readFileSync(`/tmp/perf-${process.pid}.map`, 'utf8') : '',
+      kernel: readFileSync('/proc/kallsyms', 'utf8'),
+    });
+  } finally {
+    await target.close();
+  }
+}
+
+main().catch((error: unknown) => {
+  console.error(error);
+  process.exitCode = 1;
+});
