@@ -4,7 +4,6 @@
  * a while after each look. What another process does counts as this one's.
  */
 import { spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -167,7 +166,7 @@ async function profileOne(
   let names: Names | undefined;
   let over = false;
   const lines = createInterface({ input: target.stdout });
-  const allRead = once(lines, 'close');
+  const allRead = new Promise<void>((resolve) => void lines.once('close', resolve));
   lines.on('line', (line) => {
     const said = JSON.parse(line) as Begin | End | Names;
     if ('maps' in said) begin = said;

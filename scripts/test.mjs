@@ -3,8 +3,8 @@
 //
 //   npm test -- [--long] [--list] [NAME]...   only tasks with one of these in their names
 //
-// --long, and CI: also what takes minutes for little news. OP-TEE's own suite, races of the addon's core, the command line of the guest, interrupted
-// builds, the kernel patch on every kernel on offer, power-offs in a row.
+// --long, and CI: also what takes minutes for little news. OP-TEE's own suite, races of the addon's core, the command line
+// of the guest, interrupted builds, the kernel patch on every kernel on offer, power-offs in a row.
 import { spawn } from 'node:child_process';
 import { createReadStream, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -154,10 +154,11 @@ async function inGuest(machine, node, cpus, command, env = {}) {
   const ofBoot = complaints(guest.logs.kernel).length;
   let result;
   try {
-    const unpack = `mkdir ${GUEST_FOLDER} && cd ${GUEST_FOLDER} && tar xf - && ln -s '${ROOT}/node_modules'`;
-    const { status, stderr } = await guest.run(['sh', '-c', unpack], {
-      stdin: createReadStream(GUEST_FILES),
-    });
+    const unpack = 'mkdir "$0" && cd "$0" && tar xf - && ln -s "$1"';
+    const { status, stderr } = await guest.run(
+      ['sh', '-c', unpack, GUEST_FOLDER, join(ROOT, 'node_modules')],
+      { stdin: createReadStream(GUEST_FILES), timeout: 60_000 },
+    );
     if (status !== 0) throw new Error(`The tests are not in the guest: ${stderr}`);
     result = await guest.run(command, { cwd: GUEST_FOLDER, env, timeout: 15 * 60_000 });
   } catch (error) {

@@ -140,6 +140,7 @@ export class Guest {
     const tas = (options.tas ?? []).map(taMount);
     const user = userOf(options.user, target);
     checkEnv(options.env);
+    checkMonitor(options.monitor);
     const machine = await machineOf(options);
     options.signal?.throwIfAborted();
     const mounts = target === undefined ? tas : [shareMount(target), ...tas];
@@ -404,6 +405,10 @@ function userOf(name: string | undefined, share: string | undefined): User {
   const uid = owner?.uid || 1000;
   const gid = owner?.gid || uid;
   return { name, uid, gid, groups: [gid, VIDEO_GID, TEE_GID], home: `/home/${name}` };
+}
+
+function checkMonitor(path: unknown): void {
+  if (path !== undefined && typeof path !== 'string') throw invalidArgType('monitor', 'a string', path);
 }
 
 /** What the guest's setup script is told. */

@@ -113,6 +113,13 @@ describe("QEMU's arguments", () => {
     expect(start({ monitor: '/a,b/qmp' }).join(' ')).toContain('-qmp unix:/a,,b/qmp,server=on,wait=off');
   });
 
+  test('a monitor that is no path is refused before anything is built', async () => {
+    await expect(Guest.boot({ monitor: 5 as unknown as string })).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+      message: expect.stringContaining('monitor must be a string'),
+    });
+  });
+
   test('commas in paths are doubled where QEMU takes them for ends', () => {
     expect(start()).toContain('if=none,id=root,format=raw,snapshot=on,file=/cache/with,,comma/root.ext4');
     const mounts = [{ tag: 'ta0', path: '/a,b', readOnly: true }];
