@@ -1,7 +1,7 @@
 // Builds the native addon: node scripts/build-addon.mjs [arm64|x64], this machine's by default. arm64 is
 // cross-built on x64. The result is prebuilds/linux-<arch>/node-optee.node; nothing is done where that was
 // built from the same files. Output goes to stderr.
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   copyFileSync,
@@ -57,9 +57,9 @@ function hashOf(arch) {
 
 /**
  * @param {'arm64' | 'x64'} [arch]
- * @returns {string} the addon's path
+ * @returns {Promise<string>} the addon's path
  */
-export function buildAddon(arch = process.arch) {
+export async function buildAddon(arch = process.arch) {
   if (!ARCHITECTURES.includes(arch))
     throw new Error(`No addon for ${arch}: one of ${ARCHITECTURES.join(', ')}`);
   const folder = join(ROOT, 'prebuilds', `${process.platform}-${arch}`);
@@ -72,7 +72,7 @@ export function buildAddon(arch = process.arch) {
   // A folder of its own: node-gyp empties the folder build/ beside binding.gyp, and two builds may run at once.
   const work = mkdtempSync(join(ROOT, 'build', 'addon', `${arch}-`));
   try {
-    const built = compile(arch, work);
+    const built = await compile(arch, work);
     mkdirSync(folder, { recursive: true });
     // Written aside first: a process may have the old one loaded.
     const aside = `${addon}.${process.pid}`;
@@ -85,7 +85,7 @@ export function buildAddon(arch = process.arch) {
   return addon;
 }
 
-function compile(arch, work) {
+async function compile(arch, work) {
   const headers = join(work, 'headers', 'include', 'node');
   mkdirSync(headers, { recursive: true });
   writeFileSync(join(headers, 'common.gypi'), COMMON_GYPI);
@@ -99,12 +99,15 @@ function compile(arch, work) {
     env.CXX = `${CROSS[arch]}-g++`;
   }
   const nodeGyp = join(ROOT, 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
-  const { status, error } = spawnSync(
+  const child = spawn(
     process.execPath,
     [nodeGyp, 'rebuild', '--arch', arch, '--nodedir', join(work, 'headers'), '--jobs=max', '--loglevel=warn'],
     { cwd: work, env, stdio: ['ignore', 2, 2] },
   );
-  if (error) throw error;
+  const status = await new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', resolve);
+  });
   if (status !== 0)
     throw new Error(`The addon for ${arch} could not be built (node-gyp ended with ${status})`);
   return join(work, 'build', 'Release', 'node-optee.node');
@@ -112,6 +115,6 @@ function compile(arch, work) {
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   for (const arch of process.argv.length > 2 ? process.argv.slice(2) : [process.arch]) {
-    process.stderr.write(`${buildAddon(arch)}\n`);
+    process.stderr.write(`${await buildAddon(arch)}\n`);
   }
 }

@@ -15,7 +15,7 @@ const since = (start) => `${((performance.now() - start) / 1000).toFixed(1)} s`;
 
 try {
   const machine = await prepareMachine({ machine: values.machine });
-  buildAddon('arm64');
+  await buildAddon('arm64');
   const ta = join(ROOT, 'build', 'ta');
   await buildTa({ dir: join(ROOT, 'test', 'ta'), devKit: await prepareDevKit(), out: ta });
 

@@ -1,5 +1,5 @@
 // From a fresh clone to something that runs: Debian packages, npm's, TypeScript. No dependency: it runs first.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -19,6 +19,16 @@ export function run(program, args, options = {}) {
   });
   if (error) throw error;
   if (signal) process.kill(process.pid, signal);
+  if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed`);
+}
+
+/** The same beside other work. */
+async function runBeside(program, args) {
+  const child = spawn(program, args, { cwd: ROOT, stdio: ['ignore', 2, 2] });
+  const status = await new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', resolve);
+  });
   if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed`);
 }
 
@@ -49,11 +59,11 @@ export function digest(...paths) {
 }
 
 /** Does `work`, which makes `product`, unless the file `stamp` says that it was done for the same inputs. */
-export function once(stamp, product, inputs, work) {
+export async function once(stamp, product, inputs, work) {
   const path = join(ROOT, stamp);
   if (existsSync(join(ROOT, product)) && existsSync(path) && readFileSync(path, 'utf8') === inputs) return;
   rmSync(path, { force: true });
-  work();
+  await work();
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, inputs);
 }
@@ -64,10 +74,22 @@ export function setUpHost(extra = []) {
   if (missing.length > 0) installPackages(missing);
 }
 
-export function setUpModules() {
-  once('node_modules/.node-optee-stamp', 'node_modules', digest('package.json', 'package-lock.json'), () => {
-    run('npm', ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error']);
-  });
+export async function setUpModules() {
+  await once(
+    'node_modules/.node-optee-stamp',
+    'node_modules',
+    digest('package.json', 'package-lock.json'),
+    () => {
+      run('npm', [
+        'ci',
+        '--include=dev',
+        '--include=optional',
+        '--no-audit',
+        '--no-fund',
+        '--loglevel=error',
+      ]);
+    },
+  );
 }
 
 /** All that every script needs; two at once take turns. */
@@ -77,35 +99,33 @@ export function setUpAll() {
   run('flock', [join(ROOT, 'package.json'), process.execPath, fileURLToPath(import.meta.url)]);
 }
 
+const typescript = (folder) =>
+  runBeside(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', join(ROOT, folder)]);
+
 /** lib/ to dist/. Removed first, so that no file of an older version stays. */
-export function compile() {
-  once('build/dist.stamp', 'dist/index.js', digest('lib', 'tsconfig.json', 'package-lock.json'), () => {
+export async function compile() {
+  await once('build/dist.stamp', 'dist/index.js', digest('lib', 'tsconfig.json', 'package-lock.json'), () => {
     rmSync(join(ROOT, 'dist'), { recursive: true, force: true });
-    run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', ROOT]);
+    return typescript('.');
   });
 }
 
 /** bench/ to build/bench/. */
-export function compileBench() {
-  once(
-    'build/bench.stamp',
-    'build/bench',
-    digest('bench', 'lib', 'tsconfig.json', 'package-lock.json'),
-    () => {
-      run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', join(ROOT, 'bench')]);
-    },
-  );
+export async function compileBench() {
+  const inputs = digest('bench', 'test/support', 'lib', 'tsconfig.json', 'package-lock.json');
+  await once('build/bench.stamp', 'build/bench', inputs, () => typescript('bench'));
 }
 
 /** test/ to build/test/. */
-export function compileTests() {
-  once('build/test.stamp', 'build/test', digest('test', 'lib', 'tsconfig.json', 'package-lock.json'), () => {
+export async function compileTests() {
+  const inputs = digest('test', 'lib', 'tsconfig.json', 'package-lock.json');
+  await once('build/test.stamp', 'build/test', inputs, () => {
     rmSync(join(ROOT, 'build', 'test'), { recursive: true, force: true });
-    run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', join(ROOT, 'test')]);
+    return typescript('test');
   });
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  setUpModules();
-  compile();
+  await setUpModules();
+  await compile();
 }

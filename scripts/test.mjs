@@ -10,7 +10,8 @@ import { createReadStream, existsSync, mkdirSync, readFileSync, readdirSync, rmS
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ROOT, compile, compileBench, compileTests, run, setUpHost } from './setup.mjs';
+import { buildAddon } from './build-addon.mjs';
+import { ROOT, compileBench, compileTests, run, setUpHost } from './setup.mjs';
 
 const require = createRequire(import.meta.url);
 const REPORTS = join(ROOT, 'build', 'reports');
@@ -240,35 +241,30 @@ const cFiles = (...folders) =>
       .filter((name) => /\.(c|cc|h)$/.test(name) && !name.includes('/build/')),
   );
 
+/** Beside each other where one does not need another. */
 async function setUp() {
-  setUpHost(TEST_PACKAGES);
-  compile();
-  compileTests();
-  compileBench();
-  rmSync(REPORTS, { recursive: true, force: true });
-  mkdirSync(REPORTS, { recursive: true });
-  const { buildAddon } = await import('./build-addon.mjs');
-  await buildAddon('x64');
-  await buildAddon('arm64');
-  const { prepareMachine, prepareNodeModules } = require('../dist/qemu/index.js');
-  for (const machine of ['dynamic', 'static', 'dmabuf']) await prepareMachine({ machine });
-  for (const node of [20, 22, 26]) await prepareMachine({ node });
-  await prepareNodeModules(ROOT);
+  const code = async () => {
+    await compileTests();
+    await compileBench();
+  };
+  const addons = async () => {
+    for (const arch of ['arm64', 'x64']) await buildAddon(arch);
+  };
+  const guests = async () => {
+    const { prepareMachine, prepareNodeModules } = require('../dist/qemu/index.js');
+    for (const machine of ['dynamic', 'static', 'dmabuf']) await prepareMachine({ machine });
+    for (const node of [20, 22, 26]) await prepareMachine({ node });
+    await prepareNodeModules(ROOT);
+  };
+  await Promise.all([code(), addons(), guests()]);
   // The test TA, and the C side of the benchmark, whose quick form is a device test.
   await require('../build/bench/prepare.js').prepareBench();
   packGuestFiles();
 }
 
-/** Those that take longest first, so that all lanes end at about the same time. */
-const tasks = () => [
-  hostTests('guest tests', 'guest'),
-  deviceTests('static', 24, [...SUITES, ...CONCURRENT]),
-  deviceTests('dmabuf', 24, [...SUITES, ...CONCURRENT]),
-  deviceTests('dynamic', 24, [...SUITES, 'bench']),
-  deviceTests('dynamic', 24, CONCURRENT, 2),
-  hostTests('host tests', 'unit'),
+/** What needs no more than lib/, compiled. */
+const earlyTasks = () => [
   check('eslint', [...bin('eslint'), '.']),
-  hostTests('builder tests', 'builder'),
   check('prettier', [...bin('prettier'), '--check', '.']),
   check('clang-format', [
     'clang-format',
@@ -278,6 +274,17 @@ const tasks = () => [
   ]),
   check('types', [...bin('tsc'), '-p', 'test/types']),
   check('publint', [...bin('publint'), '--strict']),
+];
+
+/** Those that take longest first, so that all lanes end at about the same time. */
+const tasks = () => [
+  hostTests('guest tests', 'guest'),
+  deviceTests('static', 24, [...SUITES, ...CONCURRENT]),
+  deviceTests('dmabuf', 24, [...SUITES, ...CONCURRENT]),
+  deviceTests('dynamic', 24, [...SUITES, 'bench']),
+  deviceTests('dynamic', 24, CONCURRENT, 2),
+  hostTests('host tests', 'unit'),
+  hostTests('builder tests', 'builder'),
   check('arethetypeswrong', [...bin('attw'), '--pack', '.']),
   hostTests('package tests', 'package'),
   ...[20, 22, 26].map((node) => smokeTests('dynamic', node)),
@@ -285,32 +292,32 @@ const tasks = () => [
 
 const longTasks = () => [xtest('dynamic', '_10'), hostTests('long tests', 'long')];
 
-/** Four at a time, on a host of two processors: tests wait a good part of their time. */
-async function runAll(queue) {
-  const lane = async () => {
-    for (let task = queue.shift(); task && total.failed === 0; task = queue.shift()) {
-      const start = Date.now();
-      const {
-        passed = 0,
-        failed = 0,
-        skipped = 0,
-        output = '',
-      } = await task.run().catch((error) => ({
-        failed: 1,
-        output: error.stack,
-      }));
-      total.passed += passed;
-      total.failed += failed;
-      total.skipped += skipped;
-      if (failed > 0) say(output);
-      const counts = `${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`;
-      say(
-        `${failed > 0 ? 'FAILED' : 'ok'} ${task.name}: ${counts}, ${Math.round((Date.now() - start) / 1000)} s`,
-      );
-    }
-  };
-  await Promise.all([lane(), lane(), lane(), lane()]);
+/** Until one fails. */
+async function runLane(queue) {
+  for (let task = queue.shift(); task && total.failed === 0; task = queue.shift()) {
+    const start = Date.now();
+    const {
+      passed = 0,
+      failed = 0,
+      skipped = 0,
+      output = '',
+    } = await task.run().catch((error) => ({
+      failed: 1,
+      output: error.stack,
+    }));
+    total.passed += passed;
+    total.failed += failed;
+    total.skipped += skipped;
+    if (failed > 0) say(output);
+    const counts = `${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`;
+    say(
+      `${failed > 0 ? 'FAILED' : 'ok'} ${task.name}: ${counts}, ${Math.round((Date.now() - start) / 1000)} s`,
+    );
+  }
 }
+
+/** Four at a time, on a host of two processors: tests wait a good part of their time. */
+const runAll = (queue) => Promise.all(Array.from({ length: 4 }, () => runLane(queue)));
 
 const end = (status) => {
   for (const child of running) child.kill('SIGKILL');
@@ -320,18 +327,26 @@ const end = (status) => {
   process.exit(status);
 };
 
+const chosen = (tasks) =>
+  tasks.filter(({ name }) => only.length === 0 || only.some((word) => name.includes(word)));
+const early = chosen(earlyTasks());
+const late = chosen(options.long || only.length > 0 ? [...tasks(), ...longTasks()] : tasks());
+if (options.list) {
+  for (const { name } of [...early, ...late]) say(name);
+  process.exit(0);
+}
+
+rmSync(REPORTS, { recursive: true, force: true });
+mkdirSync(REPORTS, { recursive: true });
 try {
-  await setUp();
+  setUpHost(TEST_PACKAGES);
+  // Where an early one fails, the set-up, which can take minutes, is not waited for.
+  const checked = runLane(early).then(() => total.failed > 0 && end(1));
+  await Promise.all([setUp(), checked]);
 } catch (error) {
   say(`The set-up failed: ${error.stack}`);
   total.failed++;
   end(1);
 }
-const all = options.long || only.length > 0 ? [...tasks(), ...longTasks()] : tasks();
-const chosen = all.filter(({ name }) => only.length === 0 || only.some((word) => name.includes(word)));
-if (options.list) {
-  for (const { name } of chosen) say(name);
-  process.exit(0);
-}
-await runAll(chosen);
+await runAll(late);
 end(total.failed > 0 || total.passed === 0 ? 1 : 0);
