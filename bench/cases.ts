@@ -43,15 +43,17 @@ function invocation(name: string, command: number, params: () => Params): BenchC
   return { name, share: 1, handover: true, prepare };
 }
 
-function temporary(direction: 'in' | 'out' | 'inout', size: number): BenchCase {
+/** C has outputs in memory of the caller's always; here only with `into` and `inplace`, else in a new array. */
+function temporary(direction: 'in' | 'out' | 'inout' | 'into' | 'inplace', size: number): BenchCase {
   const prepare = (_: TeeContext, session: Session): Prepared => {
     const bytes = new Uint8Array(size);
-    const param =
-      direction === 'in'
-        ? () => buffer.in(bytes)
-        : direction === 'out'
-          ? () => buffer.out(size)
-          : () => buffer.inout(bytes);
+    const param = {
+      in: () => buffer.in(bytes),
+      out: () => buffer.out(size),
+      inout: () => buffer.inout(bytes),
+      into: () => buffer.into(bytes),
+      inplace: () => buffer.inPlace(bytes),
+    }[direction];
     return {
       sync: () => void session.invokeSync(TEST_TA_TOUCH, [param()]),
       async: () => session.invoke(TEST_TA_TOUCH, [param()]),
@@ -109,7 +111,7 @@ export const CASES: readonly BenchCase[] = [
     value.inout(41, 1),
     value.inout(41, 1),
   ]),
-  ...(['in', 'out', 'inout'] as const).flatMap((direction) =>
+  ...(['in', 'out', 'inout', 'into', 'inplace'] as const).flatMap((direction) =>
     SIZES.map((size) => temporary(direction, size)),
   ),
   ...SIZES.map((size) => sharedMemory(size, false)),

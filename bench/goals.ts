@@ -1,4 +1,4 @@
-import type { Run, Subject } from './results';
+import type { Memory, Run, Subject } from './results';
 import { median } from './statistics';
 
 /** What a median must not be above, as a multiple of another one. */
@@ -22,6 +22,8 @@ const GOALS: readonly Goal[] = [
 ];
 
 const READ_FILE_LIMIT = 1.2;
+/** Of the resident set, from the first tenth of the calls to their end: what a garbage collector leaves to chance. */
+const MEMORY_LIMIT = 1.03;
 
 /** How a goal was met: medians over all runs of the ratio. */
 export interface Verdict {
@@ -50,6 +52,12 @@ export function spread(runs: readonly Run[], name: string): number {
   return median(differences);
 }
 
+/** Bytes after the first tenth of the calls, and at their end. */
+export function growth({ resident }: Memory['emptyCalls']): { first: number; last: number } {
+  const tenth = Math.max(1, Math.round(resident.length / 10));
+  return { first: resident[tenth - 1], last: resident[resident.length - 1] };
+}
+
 export function verdicts(runs: readonly Run[]): Verdict[] {
   const found: Verdict[] = [];
   for (const name of Object.keys(runs[0].cases)) {
@@ -75,6 +83,16 @@ export function verdicts(runs: readonly Run[]): Verdict[] {
     const name = `fs.readFile under ${reads[0].calls} blocked calls`;
     const met = is <= READ_FILE_LIMIT;
     found.push({ name, subject: 'blocked', of: 'idle', ratio: is, limit: READ_FILE_LIMIT, spread: 0, met });
+  }
+  for (const [key, name] of [
+    ['emptyCalls', 'memory, empty command'],
+    ['buffers', 'memory, temporary buffers'],
+  ] as const) {
+    const grown = runs.flatMap(({ memory }) => (memory === undefined ? [] : [growth(memory[key])]));
+    if (grown.length === 0) continue;
+    const is = median(grown.map(({ first, last }) => last / first));
+    const met = is <= MEMORY_LIMIT;
+    found.push({ name, subject: 'end', of: 'first tenth', ratio: is, limit: MEMORY_LIMIT, spread: 0, met });
   }
   return found;
 }

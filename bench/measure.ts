@@ -68,7 +68,18 @@ function timeAsync(call: () => Promise<unknown>): Measure {
   };
 }
 
-/** All subjects in turns, in another order each round, so that whatever changes meanwhile meets all of them. */
+/** In an order of chance. */
+function shuffled<T>(of: readonly T[]): T[] {
+  return of
+    .map((thing) => ({ thing, key: Math.random() }))
+    .sort((a, b) => a.key - b.key)
+    .map(({ thing }) => thing);
+}
+
+/**
+ * All subjects in turns, in an order of chance each round: whatever changes meanwhile meets all of them, and none always
+ * comes after the same one, whose caches it would find.
+ */
 async function inTurns(subjects: [Subject, Measure][], plan: Plan): Promise<CaseResult> {
   const { rounds, times, calls, settle, warmUp, compiled } = plan;
   const all = new Map<Subject, number[]>(subjects.map(([subject]) => [subject, []]));
@@ -77,8 +88,7 @@ async function inTurns(subjects: [Subject, Measure][], plan: Plan): Promise<Case
     if (first > 0) await measure(1, first);
   }
   for (let round = 0; round < rounds; round++) {
-    for (let i = 0; i < subjects.length; i++) {
-      const [subject, measure] = subjects[(i + round) % subjects.length];
+    for (const [subject, measure] of shuffled(subjects)) {
       if (settle > 0) await measure(1, settle);
       all.get(subject)?.push(...(await measure(times, calls)));
     }

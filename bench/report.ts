@@ -1,4 +1,4 @@
-import { ratio, spread, verdicts } from './goals';
+import { growth, ratio, spread, verdicts } from './goals';
 import { PLACES, type Profile } from './profile';
 import type { Memory, Run, Subject } from './results';
 import { median } from './statistics';
@@ -62,16 +62,18 @@ function responsiveness(runs: readonly Run[]): string[] {
   });
 }
 
-/** A line of bars from 0, and how far the end is from the first tenth. */
-function graph(title: string, { calls, resident }: Memory['emptyCalls']): string {
-  const most = Math.max(...resident);
-  const bars = resident.map((bytes) => BARS[Math.round((bytes / most) * (BARS.length - 1))]).join('');
-  const first = resident[Math.floor(resident.length / 10)];
-  const last = resident[resident.length - 1];
+/** A line of bars, each an eighth of the way from the least to the most, but of 1 % at least. */
+function graph(title: string, memory: Memory['emptyCalls']): string {
+  const { calls, resident } = memory;
+  const least = Math.min(...resident);
+  const step = Math.max((Math.max(...resident) - least) / BARS.length, least / 100);
+  const bar = (bytes: number): string => BARS[Math.min(Math.floor((bytes - least) / step), BARS.length - 1)];
+  const { first, last } = growth(memory);
   const mib = (bytes: number): string => (bytes / 1048576).toFixed(1);
   return (
     `${title}, ${calls} calls: ${mib(first)} MiB after the first tenth, ${mib(last)} at the end ` +
-    `(${(((last - first) / first) * 100).toFixed(1)} %)\n${bars}`
+    `(${(((last - first) / first) * 100).toFixed(1)} %); from ${mib(least)} in steps of ${(step / 1048576).toFixed(2)} MiB:\n` +
+    resident.map(bar).join('')
   );
 }
 

@@ -14,10 +14,13 @@
  *   --profile NAME  where the time of this case goes, of each subject (ioctl, libteec, handover, sync, async) for at
  *                most so many seconds (30)
  */
+import { execFileSync } from 'node:child_process';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { Guest } from 'node-optee/qemu';
+import { Cache } from '#lib/qemu/build/cache';
 import { prepareMachine } from '#lib/qemu/build/index';
+import { readManifest } from '#lib/qemu/build/manifest';
 import { verdicts } from './goals';
 import { prepareBench, ROOT } from './prepare';
 import { profile } from './profile';
@@ -40,6 +43,15 @@ const options = {
 /** Whom `--profile` can look at. */
 const PROFILED = SUBJECTS.filter((name) => name !== 'libteec again');
 const isProfiled = (name: string): name is Subject => (PROFILED as readonly string[]).includes(name);
+
+/** What the guest is made of, by name: the versions of its packages. */
+function imageVersions(): Record<string, string> {
+  const sources = Object.entries(readManifest(new Cache())?.sources ?? {});
+  const names = ['linux', 'optee-os', 'arm-trusted-firmware', 'libteec2', 'tee-supplicant'];
+  return Object.fromEntries(
+    sources.flatMap(([name, { version }]) => (names.includes(name) ? [[name, version]] : [])),
+  );
+}
 
 async function main(): Promise<void> {
   const { values } = parseArgs({ options });
@@ -95,12 +107,20 @@ async function main(): Promise<void> {
     machine: machine.name,
     cpus: machine.cpus,
     memory: machine.memory,
+    qemu: execFileSync(machine.qemu, ['--version'], { encoding: 'utf8' }).split('\n')[0],
+    kernelArguments: machine.kernelArguments,
+    image: imageVersions(),
   };
   if (values.json) {
     process.stdout.write(`${JSON.stringify({ facts, runs, verdicts: verdicts(runs) }, null, 2)}\n`);
   } else {
     if (values.instructions) process.stdout.write('Thousands of instructions where it says microseconds.\n');
-    const lines = [`host: ${facts.host}; machine ${facts.machine}, ${facts.memory} MiB`, `on ${facts.date}`];
+    const image = Object.entries(facts.image).map((words) => words.join(' '));
+    const lines = [
+      `host: ${facts.host}; machine ${facts.machine}, ${facts.memory} MiB; ${facts.qemu}`,
+      `image: ${image.join(', ')}`,
+      `on ${facts.date}`,
+    ];
     process.stdout.write(`${report(runs, lines)}\n`);
   }
 }

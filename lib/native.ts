@@ -73,8 +73,7 @@ export const enum Param {
   /** Values: in and out, a. Shared memory: in, the offset in bytes. */
   a = 1,
   /**
-   * Values: in and out, b. Memory: in, the size in bytes (temporary in and inout: not read, the size is that
-   * of the bytes that were passed); out, the size as the TEE reported it, which can be more than was given.
+   * Values: in and out, b. Memory: in, the size in bytes (not read where bytes are passed: the size is theirs); out, the size as the TEE reported it, which can be more than was given.
    */
   b = 2,
   /**
@@ -95,7 +94,7 @@ export const enum MemoryAnswer {
   size = 11,
 }
 
-/** The low four bits are the kernel's TEE_IOCTL_PARAM_ATTR_TYPE_*. */
+/** The low three bits are the kernel's TEE_IOCTL_PARAM_ATTR_TYPE_*. */
 export const enum ParamKind {
   none = 0,
   valueIn = 1,
@@ -105,6 +104,12 @@ export const enum ParamKind {
   temporaryIn = 5,
   temporaryOut = 6,
   temporaryInout = 7,
+  /**
+   * The same with the output in the argument of the same index, which has the size: a blocking call has written it there
+   * when it returns, that of an asynchronous one is fetched by {@link Functions.takeOutput}.
+   */
+  intoOut = 0x0e,
+  inPlace = 0x0f,
   /** The NULL memref; needs capability bit TEE_GEN_CAP_MEMREF_NULL, which is not looked at here. */
   nullIn = 0x15,
   nullOut = 0x16,
@@ -247,7 +252,8 @@ export interface Functions {
    * Opens a session with the packet's handle (the context), number (the login method), flags and params.
    * @param uuid the TA's UUID, 16 bytes in the order of its text
    * @param client clnt_uuid, 16 bytes: the group id in host order in the first 4 for a group login, else zeros
-   * @param b0 the bytes of parameter 0 if it is a temporaryIn or temporaryInout; copied before it returns
+   * @param b0 the bytes of parameter 0 if it is temporaryIn, temporaryInout, intoOut or inPlace; what goes in is copied
+   *   before it returns
    * @returns the call's id, or 0 if it was refused: then the packet has the status, and there is no record
    */
   openSession(
@@ -278,6 +284,14 @@ export interface Functions {
 
   /** The same, blocking: takes its place behind the session's asynchronous calls, which need no event loop. */
   invokeSync(b0?: Uint8Array, b1?: Uint8Array, b2?: Uint8Array, b3?: Uint8Array): Outputs | undefined;
+
+  /**
+   * Copies the output of an intoOut or inPlace, as far as the TA wrote it, while its record is being settled.
+   * @param record which of the batch, from 0
+   * @param param from 0
+   * @returns false if there is none, or `into` has no room for it (any more)
+   */
+  takeOutput(record: number, param: number, into: Uint8Array): boolean;
 
   /**
    * Cancels one asynchronous open or invoke, also when its session or context is closing.
@@ -423,7 +437,8 @@ function attach(addon: Addon): Native {
       done?.(at, outputs, i * 4);
     }
   });
-  return Object.assign(functions, { packet, records, settle });
+  // In an object of its own: one that Node-API filled property by property is a hash table for V8.
+  return { ...functions, packet, records, settle };
 }
 
 /** Why a function that makes shared memory returned 0. */

@@ -43,7 +43,7 @@ export class Parameter<Output> {
   readonly a: number;
   /** @internal value b; memory: the size */
   readonly b: number;
-  /** @internal what a temporary buffer takes in */
+  /** @internal what a temporary buffer takes in, and where its output goes if that is no new array */
   readonly bytes: Uint8Array | undefined;
   /** @internal */
   readonly memory: SharedMemory | undefined;
@@ -123,6 +123,25 @@ export const buffer = {
     return Parameter.make(ParamKind.temporaryInout, 0, bytes.byteLength, bytes);
   },
   /**
+   * Bytes from the TA, into memory of the caller's: `out` without a new array for each call. It is written when the call
+   * has succeeded, as far as the size that the TA left reaches; what lies behind that, and all of it where the call fails,
+   * stays as it is. Brings back `bytes` itself, or that part of it.
+   * @throws (the call) ERR_INVALID_ARG_VALUE where the memory was transferred or made smaller in the meantime
+   */
+  into(bytes: Uint8Array): Parameter<Uint8Array> {
+    checkBytes(bytes, 'bytes');
+    return Parameter.make(ParamKind.intoOut, 0, bytes.byteLength, bytes);
+  },
+  /**
+   * Bytes that the TA may change, changed where they are: `inout` without a new array for each call. They are copied
+   * before `invoke` or `openSession` returns, and written as those of `into` are. Brings back the same.
+   * @throws as `into`
+   */
+  inPlace(bytes: Uint8Array): Parameter<Uint8Array> {
+    checkBytes(bytes, 'bytes');
+    return Parameter.make(ParamKind.inPlace, 0, bytes.byteLength, bytes);
+  },
+  /**
    * The NULL buffer: no address at all, which by custom asks a TA how much it would need (a
    * TEE_ERROR_SHORT_BUFFER then has the size in its `outputs`). Needs the capability `nullMemref`.
    */
@@ -142,14 +161,25 @@ export const NO_PARAMS: Params = Object.freeze([]);
  */
 export function copyParams(params: Params): Params {
   if (params === NO_PARAMS) return params;
+  const given = params;
   if (!Array.isArray(params)) throw invalidArgType('params', 'an array', params);
   const count = params.length;
   if (!(count >= 0 && count <= MAX_PARAMETERS)) {
     throw outOfRange('params.length', `at most ${MAX_PARAMETERS}`, count);
   }
-  const copy: (Parameter<unknown> | undefined)[] = [];
-  for (let i = 0; i < count; i++) copy.push(params[i] as Parameter<unknown> | undefined);
-  return copy;
+  // Literals: the store of an array that grows has room for many more.
+  switch (count) {
+    case 0:
+      return NO_PARAMS;
+    case 1:
+      return [given[0]];
+    case 2:
+      return [given[0], given[1]];
+    case 3:
+      return [given[0], given[1], given[2]];
+    default:
+      return [given[0], given[1], given[2], given[3]];
+  }
 }
 
 /**
@@ -180,7 +210,7 @@ export function pack(n: Native, params: Params, context: object, nullMemref: boo
     packet[at + Param.a] = param.a;
     packet[at + Param.b] = param.b;
     if (kind <= ParamKind.valueInout) continue;
-    if (kind <= ParamKind.temporaryInout) {
+    if (kind <= ParamKind.inPlace) {
       if (param.bytes !== undefined) {
         bytes = true;
         if (param.bytes.byteLength !== param.b) throw changed(i, param);
@@ -240,6 +270,11 @@ export function unpack(
         found[i] = outputBytes(n, numbers, p, param, outputs?.[first + i]);
         if (found[i] === undefined) throw noMemory(`an output of ${param.b} bytes of a call that succeeded`);
         break;
+      case ParamKind.intoOut:
+      case ParamKind.inPlace:
+        found[i] = ownBytes(n, numbers, at, i, param);
+        if (found[i] === undefined) throw changed(i, param);
+        break;
       case ParamKind.sharedOut:
       case ParamKind.sharedInout:
         // A TA can claim more than it was given room for.
@@ -267,6 +302,22 @@ function outputBytes(
   return n.bytes.slice(from, (from + (size < param.b ? size : param.b)) | 0);
 }
 
+/** The caller's own bytes, with the output in them, as far as there is one; undefined where they have no room for it. */
+function ownBytes(
+  n: Native,
+  numbers: Float64Array,
+  at: number,
+  i: number,
+  param: Parameter<unknown>,
+): Uint8Array | undefined {
+  const bytes = param.bytes as Uint8Array;
+  // A blocking call has written it already.
+  if (numbers === n.records && !n.takeOutput(at / Packet.length, i, bytes)) return undefined;
+  // A TA can claim more than it was given room for.
+  const size = numbers[at + Packet.params + i * Param.stride + Param.b] as number;
+  return size < param.b ? bytes.subarray(0, size) : bytes;
+}
+
 /** What a call that failed brought back: sizes as the TA left them. Arguments as for {@link unpack}. */
 export function unpackFailed(
   n: Native,
@@ -288,6 +339,9 @@ export function unpackFailed(
         const data = outputBytes(n, numbers, p, param, outputs?.[first + i]);
         return data === undefined ? { size } : { size, data };
       }
+      // The caller's own bytes are as they were.
+      case ParamKind.intoOut:
+      case ParamKind.inPlace:
       case ParamKind.nullOut:
       case ParamKind.nullInout:
       case ParamKind.sharedOut:
@@ -307,6 +361,8 @@ const NAMES: Record<ParamKind, string> = {
   [ParamKind.temporaryIn]: 'buffer.in',
   [ParamKind.temporaryOut]: 'buffer.out',
   [ParamKind.temporaryInout]: 'buffer.inout',
+  [ParamKind.intoOut]: 'buffer.into',
+  [ParamKind.inPlace]: 'buffer.inPlace',
   [ParamKind.nullIn]: "buffer.null('in')",
   [ParamKind.nullOut]: "buffer.null('out')",
   [ParamKind.nullInout]: "buffer.null('inout')",
@@ -325,7 +381,7 @@ export function describeParam(param: Parameter<unknown> | undefined): string {
   if (param === undefined) return 'none';
   const name = NAMES[param.kind];
   if (param.kind <= ParamKind.valueInout) return name;
-  if (param.kind <= ParamKind.temporaryInout) return `${name} of ${param.b} bytes`;
+  if (param.kind <= ParamKind.inPlace) return `${name} of ${param.b} bytes`;
   if (param.kind >= ParamKind.sharedIn) return `${name} of ${param.b} bytes at ${param.a}`;
   return name;
 }

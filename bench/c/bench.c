@@ -13,9 +13,9 @@
  * Clients: `ioctl` (the bare ioctls), `libteec`, and `handover`: the bare ioctl, handed by the main thread to
  * another one and awaited on an eventfd through epoll, which is the least that an asynchronous client does.
  *
- * Cases (sizes in bytes): empty, value, values4; tmp-in-N, tmp-out-N, tmp-inout-N, shm-whole-N, shm-part-N,
- * shm-alloc-N with N of 16, 4096, 65536, 1048576; dmabuf-register, session, parallel8.
- * The bare ioctl's tmp cases copy into and out of memory that stays registered.
+ * Cases (sizes in bytes): empty, value, values4; tmp-in-N, tmp-out-N, tmp-inout-N, tmp-into-N,
+ * tmp-inplace-N, shm-whole-N, shm-part-N, shm-alloc-N with N of 16, 4096, 65536, 1048576; dmabuf-register,
+ * session, parallel8. The bare ioctl's tmp cases copy into and out of memory that stays registered.
  *
  * Whatever a case needs is made before the clock starts, and one call is made unmeasured.
  */

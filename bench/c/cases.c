@@ -25,7 +25,10 @@ void make_cases(void) {
     const char *name;
     bool in;
     bool out;
-  } directions[] = {{"in", true, false}, {"out", false, true}, {"inout", true, true}};
+  } directions[] = {
+      {"in", true, false},   {"out", false, true},    {"inout", true, true},
+      {"into", false, true}, {"inplace", true, true}, /* not new for C, but for JavaScript */
+  };
 
   add((struct bench_case){.kind = KIND_INVOKE}, "empty");
   add((struct bench_case){.kind = KIND_INVOKE, .values = 1}, "value");

@@ -13,8 +13,10 @@ using core::Parameter;
 
 namespace {
 
-// ParamKind in lib/native.ts: the kernel's attribute in the low four bits, where the memory is above.
+// ParamKind in lib/native.ts: the kernel's attribute in the low three bits, where the memory is above.
+constexpr uint64_t kAttribute = 0x07;
 constexpr uint64_t kTemporary = 0x00;
+constexpr uint64_t kOwn = 0x08;
 constexpr uint64_t kNull = 0x10;
 constexpr uint64_t kShared = 0x20;
 
@@ -40,7 +42,7 @@ bool readParam(napi_env env, Client& client, const double* numbers, uint32_t ind
   uint64_t kind;
   if (!toUint(numbers[at + packet::kKind], 0xff, kind)) return refuse(call, core::status::kArgument, at);
   if (kind == uapi::kParamNone) return true;
-  param.attr = kind & 0xf;
+  param.attr = kind & kAttribute;
   if (kind >= uapi::kParamValueInput && kind <= uapi::kParamValueInout) {
     if (kind == uapi::kParamValueOutput) return true;
     uint32_t a, b;
@@ -51,7 +53,11 @@ bool readParam(napi_env env, Client& client, const double* numbers, uint32_t ind
     return true;
   }
   if (!isMemref(param.attr)) return refuse(call, core::status::kArgument, at);
-  switch (kind & ~uint64_t{0xf}) {
+  switch (kind & ~kAttribute) {
+    case kOwn:
+      if (param.attr == uapi::kParamMemrefInput) return refuse(call, core::status::kArgument, at);
+      param.own = true;
+      [[fallthrough]];
     case kTemporary:
       param.memory = Parameter::Memory::temporary;
       if (kind == uapi::kParamMemrefOutput) {
@@ -87,8 +93,10 @@ bool readParam(napi_env env, Client& client, const double* numbers, uint32_t ind
   return true;
 }
 
-// Reads the packet and copies what temporary buffers hold. False: the call has the status that says why.
-bool readCall(napi_env env, Client& client, const double* numbers, const napi_value* arguments, Call& call) {
+// Reads the packet and copies what temporary buffers hold. bytes: of those; they are valid until JavaScript
+// runs again. False: the call has the status that says why.
+bool readCall(napi_env env, Client& client, const double* numbers, const napi_value* arguments, Call& call,
+              Bytes* bytes) {
   uint32_t flags;
   if (!toUint32(numbers[packet::kNumber], call.number)) {
     return refuse(call, core::status::kArgument, packet::kNumber);
@@ -102,7 +110,6 @@ bool readCall(napi_env env, Client& client, const double* numbers, const napi_va
     return refuse(call, core::status::kArgument, packet::kCount);
   }
   call.count = count;
-  Bytes bytes[core::kMaxParams];
   uint64_t size = 0;
   bool tooLarge = false;
   for (uint32_t i = 0; i < call.count; i++) {
@@ -153,15 +160,20 @@ void writeAnswer(double* record, const Call& call, double session) {
   }
 }
 
-// Small ones into the client's bytes, the others as arrays. What is to be wiped is copied once only.
+// Small ones into the client's bytes, the others as arrays. What is to be wiped is copied once only. own:
+// where the caller's own bytes are; null while they cannot be relied on.
 void collectOutputs(napi_env env, Client& client, const Call& call, double* record, napi_value* outputs,
-                    uint32_t first) {
+                    uint32_t first, const Bytes* own) {
   if (!call.slot || call.answer.status != core::status::kAnswered) return;
   for (uint32_t i = 0; i < call.count; i++) {
     const Parameter& param = call.params[i];
     if (param.memory != Parameter::Memory::temporary || param.attr == uapi::kParamMemrefInput) continue;
     const uint8_t* data = call.slot->data() + param.a;
     const uint64_t length = std::min(param.b, param.given);
+    if (param.own) {
+      if (own != nullptr && call.answer.result == 0 && length != 0) memcpy(own[i].data, data, length);
+      continue;
+    }
     double& at = record[packet::kParams + i * packet::kStride + packet::kMemory];
     if (!call.wipe && client.putBytes(data, length, at)) continue;
     if (*outputs == nullptr && napi_create_array(env, outputs) != napi_ok) return;
@@ -201,11 +213,11 @@ napi_value startCall(napi_env env, Client& client, double* numbers, std::unique_
   return number(env, static_cast<double>(id));
 }
 
-napi_value runCall(napi_env env, Client& client, double* numbers, Call& call, bool read) {
+napi_value runCall(napi_env env, Client& client, double* numbers, Call& call, bool read, const Bytes* own) {
   if (read) call.context->runSync(call);
   client.forgetBytes();
   napi_value outputs = nullptr;
-  writeRecord(env, client, call, numbers, &outputs, 0);
+  writeRecord(env, client, call, numbers, &outputs, 0, own);
   return outputs;
 }
 
@@ -221,8 +233,9 @@ napi_value openSession(napi_env env, napi_callback_info info) {
   }
   auto call = std::make_unique<Call>(Call::Kind::open, context);
   call->sessionKey = context->newSessionKey();
-  const bool read =
-      readUuids(env, arguments.values, *call) && readCall(env, client, numbers, arguments.values + 2, *call);
+  Bytes bytes[core::kMaxParams];
+  const bool read = readUuids(env, arguments.values, *call) &&
+                    readCall(env, client, numbers, arguments.values + 2, *call, bytes);
   return startCall(env, client, numbers, std::move(call), read);
 }
 
@@ -238,9 +251,10 @@ napi_value openSessionSync(napi_env env, napi_callback_info info) {
   }
   Call call(Call::Kind::open, context);
   call.sessionKey = context->newSessionKey();
-  const bool read =
-      readUuids(env, arguments.values, call) && readCall(env, client, numbers, arguments.values + 2, call);
-  return runCall(env, client, numbers, call, read);
+  Bytes bytes[core::kMaxParams];
+  const bool read = readUuids(env, arguments.values, call) &&
+                    readCall(env, client, numbers, arguments.values + 2, call, bytes);
+  return runCall(env, client, numbers, call, read, bytes);
 }
 
 napi_value invoke(napi_env env, napi_callback_info info) {
@@ -256,7 +270,8 @@ napi_value invoke(napi_env env, napi_callback_info info) {
   auto call = std::make_unique<Call>(Call::Kind::invoke, session->context);
   call->sessionKey = session->key;
   call->session = std::move(session);
-  const bool read = readCall(env, client, numbers, arguments.values, *call);
+  Bytes bytes[core::kMaxParams];
+  const bool read = readCall(env, client, numbers, arguments.values, *call, bytes);
   return startCall(env, client, numbers, std::move(call), read);
 }
 
@@ -273,8 +288,30 @@ napi_value invokeSync(napi_env env, napi_callback_info info) {
   Call call(Call::Kind::invoke, session->context);
   call.sessionKey = session->key;
   call.session = std::move(session);
-  const bool read = readCall(env, client, numbers, arguments.values, call);
-  return runCall(env, client, numbers, call, read);
+  Bytes bytes[core::kMaxParams];
+  const bool read = readCall(env, client, numbers, arguments.values, call, bytes);
+  return runCall(env, client, numbers, call, read, bytes);
+}
+
+napi_value takeOutput(napi_env env, napi_callback_info info) {
+  const Arguments<3> arguments(env, info);
+  bool taken = false;
+  uint64_t record, index;
+  Bytes into;
+  if (arguments.client != nullptr && readUint(env, arguments.values[0], kMaxSafe, record) &&
+      readUint(env, arguments.values[1], core::kMaxParams - 1, index) &&
+      readBytes(env, arguments.values[2], into)) {
+    const Call* call = arguments.client->delivered(record);
+    if (call != nullptr && call->slot && call->answer.status == core::status::kAnswered) {
+      const Parameter& param = call->params[index];
+      const uint64_t length = std::min(param.b, param.given);
+      taken = param.own && length <= into.length;
+      if (taken && length != 0) memcpy(into.data, call->slot->data() + param.a, length);
+    }
+  }
+  napi_value answer = nullptr;
+  napi_get_boolean(env, taken, &answer);
+  return answer;
 }
 
 napi_value cancel(napi_env env, napi_callback_info info) {
@@ -325,7 +362,7 @@ napi_value makeBytes(napi_env env, const uint8_t* data, size_t length) {
 }
 
 void writeRecord(napi_env env, Client& client, Call& call, double* record, napi_value* outputs,
-                 uint32_t first) {
+                 uint32_t first, const Bytes* own) {
   double session = 0;
   if (call.kind == Call::Kind::open && call.session) {
     if (call.context->closing()) {
@@ -342,13 +379,13 @@ void writeRecord(napi_env env, Client& client, Call& call, double* record, napi_
   }
   record[packet::kCall] = static_cast<double>(call.id);
   writeAnswer(record, call, session);
-  collectOutputs(env, client, call, record, outputs, first);
+  collectOutputs(env, client, call, record, outputs, first, own);
 }
 
-const NamedFunction kCallFunctions[6] = {
-    {"openSession", openSession}, {"openSessionSync", openSessionSync},
-    {"invoke", invoke},           {"invokeSync", invokeSync},
-    {"cancel", cancel},           {"closeSession", closeSession},
+const NamedFunction kCallFunctions[7] = {
+    {"openSession", openSession},   {"openSessionSync", openSessionSync}, {"invoke", invoke},
+    {"invokeSync", invokeSync},     {"takeOutput", takeOutput},           {"cancel", cancel},
+    {"closeSession", closeSession},
 };
 
 }  // namespace binding

@@ -225,11 +225,11 @@ void Client::deliver(napi_env env) {
       napi_value outputs = nullptr;
       forgetBytes();
       delivering_ = true;
+      first_ = from;
       for (size_t i = 0; i < count; i++) {
         writeRecord(env, *this, *ended_[from + i], records_.data() + i * packet::kLength, &outputs,
-                    static_cast<uint32_t>(i * core::kMaxParams));
+                    static_cast<uint32_t>(i * core::kMaxParams), nullptr);
       }
-      for (size_t i = 0; i < count; i++) ended_[from + i].reset();
       callsEnded(env, count);
       if (outputs != nullptr) arguments[1] = outputs;
       if (napi_call_function(env, global, function, 2, arguments, nullptr) == napi_pending_exception) {
@@ -237,6 +237,7 @@ void Client::deliver(napi_env env) {
         if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
       }
       delivering_ = false;
+      for (size_t i = 0; i < count; i++) ended_[from + i].reset();
     }
     napi_close_handle_scope(env, scope);
   }

@@ -14,6 +14,7 @@
 #include "../core/mapping.h"
 #include "../core/threads.h"
 #include "handles.h"
+#include "numbers.h"
 #include "shared_numbers.h"
 
 namespace binding {
@@ -57,6 +58,10 @@ class Client {
   // What was put there before has been taken, but for records that are being delivered.
   void forgetBytes() {
     if (!delivering_) used_ = 0;
+  }
+  // A call whose record JavaScript is being told of; null if there is none.
+  const core::Call* delivered(uint64_t record) const {
+    return delivering_ && record < ended_.size() - first_ ? ended_[first_ + record].get() : nullptr;
   }
   const std::shared_ptr<core::Completions>& completions() const { return completions_; }
   uint64_t newCall() { return ++calls_; }
@@ -110,6 +115,7 @@ class Client {
   std::shared_ptr<uint8_t> bytes_;
   size_t used_ = 0;  // of bytes_
   bool delivering_ = false;
+  size_t first_ = 0;  // of ended_: the one that has the first record
   napi_ref deliver_ = nullptr;
   napi_threadsafe_function wake_ = nullptr;
   std::shared_ptr<core::Completions> completions_;
@@ -120,9 +126,10 @@ class Client {
   size_t pending_ = 0;
 };
 
-// Writes a call's record; its outputs into `outputs` (made if it is null and there are any) from `first` on.
+// Writes a call's record; its outputs into `outputs` (made if it is null and there are any) from `first` on,
+// or, while the caller waits, into `own`, its own bytes.
 void writeRecord(napi_env env, Client& client, core::Call& call, double* record, napi_value* outputs,
-                 uint32_t first);
+                 uint32_t first, const Bytes* own);
 
 // A function's client and its arguments; those that were not given are undefined.
 template <size_t count>
@@ -149,7 +156,7 @@ struct NamedFunction {
   const char* name;
   Function function;
 };
-extern const NamedFunction kCallFunctions[6];
+extern const NamedFunction kCallFunctions[7];
 extern const NamedFunction kMemoryFunctions[12];
 extern const NamedFunction kDeviceFunctions[5];
 

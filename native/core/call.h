@@ -43,6 +43,7 @@ struct Parameter {
   uint64_t a = 0;
   uint64_t b = 0;
   uint64_t given = 0;  // a memref's size as it was asked
+  bool own = false;    // a temporary buffer: its output goes into bytes of the caller's own
   std::shared_ptr<SharedMemory> shared;
 };
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { buffer, TeeError, value, type Parameter, type Session } from 'node-optee';
-import { rejection, TEST_TA, useTee, withSession } from '../support/device.js';
+import { rejection, statistics, TEST_TA, useTee, withSession } from '../support/device.js';
 import * as TA from '../support/test-ta.js';
 
 const guest = useTee();
@@ -269,11 +269,28 @@ describe("memory of other calls' buffers", () => {
         value.in(0, 4096),
       ]);
       expect(small).toEqual(new Uint8Array(16).fill(0x77));
-      for (let i = 0; i < 4; i++) {
-        // Room for much, nothing written by this call's TA command: what it says that it wrote is zeros.
-        const [, out] = await session.invoke(TA.TEST_TA_RESULT, [value.in(0, 4096), buffer.out(4096)]);
-        expect(out).toEqual(new Uint8Array(4096));
+    }));
+
+  test('does not reach JavaScript where a TA says that it wrote and did not', () =>
+    withSession(guest.tee, async (session) => {
+      // The same page of temporary memory: one slot of that size is enough for calls one after the other.
+      const { temporaryRegistrations } = statistics(guest.tee) ?? {};
+      const soil = (): Promise<unknown> => session.invoke(TA.TEST_TA_TRANSFORM, [buffer.inout(secret)]);
+      await soil();
+      const claim = value.in(0, 4096);
+      const zeros = new Uint8Array(4096);
+      for (let i = 0; i < 2; i++) {
+        await soil();
+        expect((await session.invoke(TA.TEST_TA_RESULT, [claim, buffer.out(4096)]))[1]).toEqual(zeros);
+        await soil();
+        expect(session.invokeSync(TA.TEST_TA_RESULT, [claim, buffer.out(4096)])[1]).toEqual(zeros);
+        await soil();
+        const into = buffer.into(new Uint8Array(4096).fill(1));
+        expect(session.invokeSync(TA.TEST_TA_RESULT, [claim, into])[1]).toEqual(zeros);
       }
+      expect(statistics(guest.tee)?.temporaryRegistrations).toBeLessThanOrEqual(
+        (temporaryRegistrations ?? NaN) + 1,
+      );
     }));
 });
 

@@ -36,6 +36,8 @@ expectType<Parameter<Value>>().of(value.inout(1, 2));
 expectType<Parameter<undefined>>().of(buffer.in(new Uint8Array(1)));
 expectType<Parameter<Uint8Array>>().of(buffer.out(1));
 expectType<Parameter<Uint8Array>>().of(buffer.inout(Buffer.alloc(1)));
+expectType<Parameter<Uint8Array>>().of(buffer.into(new Uint8Array(1)));
+expectType<Parameter<Uint8Array>>().of(buffer.inPlace(Buffer.alloc(1)));
 expectType<Parameter<undefined>>().of(buffer.null('inout'));
 expectType<Parameter<undefined>>().of(shm.in());
 expectType<Parameter<number>>().of(shm.out({ offset: 0, size: 16 }));

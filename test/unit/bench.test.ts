@@ -94,6 +94,18 @@ describe('goals', () => {
     const [verdict] = verdicts([{ guest, cases: {}, responsiveness }]);
     expect(verdict).toMatchObject({ ratio: 1.3, met: false });
   });
+
+  test('memory: the end against the first tenth', () => {
+    const grown = (last: number) => ({
+      calls: 40,
+      resident: [50, 60, 70, 100, ...Array<number>(35).fill(90), last],
+    });
+    const memory = { emptyCalls: grown(100), buffers: grown(110) };
+    expect(verdicts([{ guest, cases: {}, memory }])).toMatchObject([
+      { name: 'memory, empty command', ratio: 1, met: true },
+      { name: 'memory, temporary buffers', ratio: 1.1, met: false },
+    ]);
+  });
 });
 
 test('the report has a line for each case and each goal', () => {

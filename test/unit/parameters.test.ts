@@ -54,6 +54,9 @@ describe('packing', () => {
       ParamKind.nullIn,
       ParamKind.nullOut,
     ]);
+    const own = packed([buffer.into(new Uint8Array(7)), buffer.inPlace(new Uint8Array(8))]);
+    expect(own.bytes).toBe(true);
+    expect(kinds(own.packet)).toEqual([ParamKind.intoOut, ParamKind.inPlace]);
     expect(packed([buffer.out(5)]).bytes).toBe(false);
     expect(packed([buffer.out(5)]).packet[Packet.params + Param.b]).toBe(5);
   });
@@ -90,9 +93,11 @@ describe('packing', () => {
 
   test('an array that was transferred after the parameter was made', () => {
     const bytes = new Uint8Array(8);
-    const param = buffer.in(bytes);
+    const params = [buffer.in(bytes), buffer.into(bytes), buffer.inPlace(bytes)];
     structuredClone(bytes.buffer, { transfer: [bytes.buffer] });
-    expect(() => packed([param])).toThrow(/params\[0\] has 0 bytes now, but had 8/);
+    for (const param of params) {
+      expect(() => packed([param])).toThrow(/params\[0\] has 0 bytes now, but had 8/);
+    }
   });
 });
 
@@ -110,6 +115,8 @@ describe('making parameters', () => {
     expect(() => buffer.in(new ArrayBuffer(1) as never)).toThrow(
       'bytes must be a Uint8Array, not ArrayBuffer',
     );
+    expect(() => buffer.into(5 as never)).toThrow('bytes must be a Uint8Array, not number 5');
+    expect(() => buffer.inPlace([1] as never)).toThrow(/^bytes must be a Uint8Array, not /);
     expect(() => buffer.null('toString' as never)).toThrow("direction must be 'in', 'out' or 'inout'");
   });
 

@@ -74,7 +74,7 @@ const VALUES: (() => unknown)[] = [
   detached,
 ];
 
-const KINDS = [0, 0, 0, 1, 2, 3, 5, 6, 7, 0x15, 0x16, 0x17, 0x25, 0x26, 0x27];
+const KINDS = [0, 0, 0, 1, 2, 3, 5, 6, 7, 0xd, 0xe, 0xf, 0x15, 0x16, 0x17, 0x1e, 0x25, 0x26, 0x27];
 
 /** A packet that may be a good one. */
 function fillPacket(handle: number): void {
@@ -148,6 +148,8 @@ function once(): void {
     note(name);
     n.settle.set(result, (at) => {
       if (name === 'openSession' && (n.records[at + 1] ?? 0) > 0) keep({ session: n.records[at + 1] });
+      n.takeOutput(pick(NUMBERS), pick(NUMBERS), pick(VALUES)() as Uint8Array);
+      n.takeOutput(at / Packet.length, pick([0, 1, 2, 3]), new Uint8Array(5000));
     });
   }
   if (name === 'invokeSync' && n.packet[4] === 0) note(name);
