@@ -35,7 +35,7 @@ interface Plan {
   readonly compiled: number;
 }
 
-const FULL: Plan = { rounds: 24, times: 1, calls: 20, settle: 8, warmUp: 100, compiled: 1000 };
+const FULL: Plan = { rounds: 24, times: 1, calls: 20, settle: 8, warmUp: 100, compiled: 2000 };
 const QUICK: Plan = { rounds: 1, times: 3, calls: 1, settle: 0, warmUp: 0, compiled: 0 };
 
 const note = (text: string): void => void process.stderr.write(`${text}\n`);
