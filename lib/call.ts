@@ -30,6 +30,8 @@ export interface CallOptions {
 export interface Caller {
   readonly uuid: string;
   readonly path: string;
+  /** Does the device speak GlobalPlatform? */
+  readonly globalPlatform: boolean;
   /** Only where a session is being opened. */
   readonly login?: Login;
 }
@@ -86,7 +88,13 @@ export function failure(
       operation,
       path: caller.path,
       asked: asked(caller, command, params),
-      hint: callHint(describeErrno(status).code, operation, caller.login?.name, memoryOf(params)),
+      hint: callHint(
+        describeErrno(status).code,
+        operation,
+        caller.globalPlatform,
+        caller.login?.name,
+        memoryOf(params),
+      ),
     });
   }
   switch (status) {

@@ -25,7 +25,10 @@ const debug = debuglog('node-optee');
 
 /** How a device is opened. */
 export interface TeeContextOptions {
-  /** The device, like `/dev/tee0`; without it the first that speaks GlobalPlatform. */
+  /**
+   * The device, like `/dev/tee0`; without it the first that speaks GlobalPlatform. One that is named is opened also
+   * where it does not, for its `version`; its calls fail.
+   */
   path?: string | undefined;
   /**
    * How many calls can be in the TEE at the same time, 1 to 256, each on a thread of its own that exists while it
@@ -227,9 +230,11 @@ export class TeeContext {
     if (!(login instanceof Login)) throw invalidArgType('options.login', 'a Login', login);
     const params = copyParams(given);
     const early = signal?.aborted === true; // last of what can be code of somebody's own
-    const caller: Caller = { uuid: formatUuid(bytes), path: this.version.path, login };
+    const { path, capabilities } = this.version;
+    const { globalPlatform, nullMemref } = capabilities;
+    const caller: Caller = { uuid: formatUuid(bytes), path, globalPlatform, login };
     const n = this.#n;
-    const temporary = pack(n, params, this, this.version.capabilities.nullMemref);
+    const temporary = pack(n, params, this, nullMemref);
     if (signal !== undefined && early) throw aborted(signal, caller, undefined, params);
     n.packet[Packet.handle] = handle;
     n.packet[Packet.number] = login.method;

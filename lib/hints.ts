@@ -97,15 +97,22 @@ export const NO_DRIVER =
 
 /**
  * Why the system refused an open or an invoke.
+ * @param globalPlatform does the device speak it
  * @param login the name of the login, of an open
  * @param bytes all the memory that was passed
  */
 export function callHint(
   code: string,
   operation: string,
+  globalPlatform: boolean,
   login: string | undefined,
   bytes: number,
 ): string | undefined {
+  // The driver of another protocol does not have them, or reads their arguments in its own way.
+  const isCall = operation === 'TEE_IOC_OPEN_SESSION' || operation === 'TEE_IOC_INVOKE';
+  if (!globalPlatform && isCall && code === 'EINVAL') {
+    return 'this device does not speak GlobalPlatform; "node-optee list" tells which one does';
+  }
   if (operation === 'TEE_IOC_OPEN_SESSION') {
     if (code === 'EPERM' && login?.startsWith('group')) {
       return 'this process is not in that group, so the kernel does not vouch for it';

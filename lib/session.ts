@@ -51,7 +51,7 @@ export class Session<P extends Params = Params> {
     this.outputs = outputs as Outputs<P>;
     this.#n = n;
     this.#context = context;
-    this.#caller = { uuid: caller.uuid, path: caller.path };
+    this.#caller = { uuid: caller.uuid, path: caller.path, globalPlatform: caller.globalPlatform };
     this.#nullMemref = context.version.capabilities.nullMemref;
     this.#handle = handle;
     watch(

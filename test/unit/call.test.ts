@@ -5,7 +5,7 @@ import { failure } from '#lib/call';
 import { AnswerFlags, Packet, Status } from '#lib/native';
 import type { Native } from '#lib/native';
 
-const CALLER = { uuid: '8aaaf200-2450-11e4-abe2-0002a5d5c51b', path: '/dev/tee0' };
+const CALLER = { uuid: '8aaaf200-2450-11e4-abe2-0002a5d5c51b', path: '/dev/tee0', globalPlatform: true };
 const n = { operations: [{ operation: 'TEE_IOC_INVOKE', syscall: 'ioctl' }] } as unknown as Native;
 
 function errorOf(record: Partial<Record<Packet, number>>, command: number | undefined = 7): Error {

@@ -2,7 +2,8 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { DmaHeap, TeeContext } from 'node-optee';
-import { devicePaths } from '#lib/devices';
+import { canBeUsed, deviceLine } from '#lib/commands/list';
+import { devicePaths, openError, versionOf } from '#lib/devices';
 
 const CLI = join(__dirname, '../../../dist/cli.js');
 const TA = '346e01a1-3d71-4feb-894b-ae252d064bde';
@@ -48,6 +49,33 @@ test('node-optee list says where there is no TEE, and why that can be', async ()
   if (devices.length > 0) return;
   expect(status).toBe(1);
   expect(stderr).toMatch(/^there is no such TEE device: .*CONFIG_OPTEE/);
+});
+
+describe('a device in node-optee list', () => {
+  const tee = (implementationId: number, generalCapabilities: number) => {
+    const data = {
+      context: 1 as never,
+      implementationId,
+      implementationCapabilities: 0,
+      generalCapabilities,
+    };
+    return { path: '/dev/tee1', version: versionOf('/dev/tee1', data) };
+  };
+  const error = openError('/dev/tee1', { operation: 'open', syscall: 'open', errno: 24 });
+
+  test.each([
+    ['OP-TEE', tee(1, 0xd), true, '/dev/tee1: optee, globalPlatform registeredMemory nullMemref'],
+    [
+      'one of another protocol',
+      tee(4, 0x10),
+      false,
+      '/dev/tee1: qtee, objects; it cannot be used: it does not speak GlobalPlatform',
+    ],
+    ['one that is refused', { path: '/dev/tee1', error }, false, `/dev/tee1: ${error.message}`],
+  ])('%s', (_, device, usable, line) => {
+    expect(canBeUsed(device)).toBe(usable);
+    expect(deviceLine(device)).toBe(line);
+  });
 });
 
 test('node-optee list --json', async () => {

@@ -115,11 +115,22 @@ describe('hints', () => {
   });
 
   test('logins', () => {
-    expect(callHint('EPERM', 'TEE_IOC_OPEN_SESSION', 'group(5)', 0)).toContain('not in that group');
-    expect(callHint('EINVAL', 'TEE_IOC_OPEN_SESSION', 'application', 0)).toContain('no application identity');
-    expect(callHint('EINVAL', 'TEE_IOC_INVOKE', undefined, 0)).toBeUndefined();
-    expect(callHint('EINVAL', 'TEE_IOC_SHM_REGISTER', undefined, 4096)).toContain('close what is not needed');
-    expect(callHint('EINVAL', 'TEE_IOC_SHM_REGISTER', undefined, 1 << 25)).toContain('in smaller parts');
+    const hint = (code: string, operation: string, login?: string, bytes = 0) =>
+      callHint(code, operation, true, login, bytes);
+    expect(hint('EPERM', 'TEE_IOC_OPEN_SESSION', 'group(5)')).toContain('not in that group');
+    expect(hint('EINVAL', 'TEE_IOC_OPEN_SESSION', 'application')).toContain('no application identity');
+    expect(hint('EINVAL', 'TEE_IOC_INVOKE')).toBeUndefined();
+    expect(hint('EINVAL', 'TEE_IOC_SHM_REGISTER', undefined, 4096)).toContain('close what is not needed');
+    expect(hint('EINVAL', 'TEE_IOC_SHM_REGISTER', undefined, 1 << 25)).toContain('in smaller parts');
+  });
+
+  test('a device of another protocol', () => {
+    const hint = (code: string, operation: string) => callHint(code, operation, false, 'application', 0);
+    for (const operation of ['TEE_IOC_OPEN_SESSION', 'TEE_IOC_INVOKE']) {
+      expect(hint('EINVAL', operation)).toContain('does not speak GlobalPlatform');
+    }
+    expect(hint('EINTR', 'TEE_IOC_INVOKE')).toContain('a signal interrupted it');
+    expect(hint('EINVAL', 'TEE_IOC_SHM_REGISTER')).toContain('close what is not needed');
   });
 
   const none = (): undefined => undefined;
