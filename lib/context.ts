@@ -296,8 +296,9 @@ export class TeeContext {
     if (this.#closing === undefined) {
       const id = this.#handle === 0 ? 0 : this.#n.closeContext(this.#handle);
       this.#handle = 0;
+      const { path } = this.version;
       this.#closing =
-        id === 0 ? Promise.resolve() : ended(this.#n, id, 'TEE_IOC_CLOSE_SESSION', this.version);
+        id === 0 ? Promise.resolve() : ended(this.#n, id, path, `closing the TeeContext of ${path}`);
     }
     return this.#closing;
   }

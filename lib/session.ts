@@ -186,8 +186,8 @@ export class Session<P extends Params = Params> {
     if (this.#closing === undefined) {
       const id = this.#handle === 0 ? 0 : this.#n.closeSession(this.#handle);
       this.#handle = 0;
-      if (id !== 0) this.#closing = ended(this.#n, id, 'TEE_IOC_CLOSE_SESSION', this.#caller);
-      else this.#closing = this.#context.closed ? this.#context.close() : Promise.resolve();
+      if (id === 0) this.#closing = this.#context.closed ? this.#context.close() : Promise.resolve();
+      else this.#closing = ended(this.#n, id, this.#caller.path, `closing the session with TA ${this.uuid}`);
     }
     return this.#closing;
   }
@@ -232,8 +232,10 @@ function checkWipe(options: CallOptions): void {
 /**
  * Waits for a close.
  * @param id the call's
+ * @param path the device's
+ * @param asked what is being closed: 'closing the session with TA …'
  */
-export function ended(n: Native, id: number, operation: string, caller: { path: string }): Promise<void> {
+export function ended(n: Native, id: number, path: string, asked: string): Promise<void> {
   return new Promise((resolve, reject) => {
     n.settle.set(id, (at) => {
       const status = n.records[at + Packet.status] as number;
@@ -245,8 +247,9 @@ export function ended(n: Native, id: number, operation: string, caller: { path: 
           new TeeSystemError({
             errno: status,
             syscall: failed?.syscall ?? 'ioctl',
-            operation: failed?.operation ?? operation,
-            path: caller.path,
+            operation: failed?.operation ?? 'TEE_IOC_CLOSE_SESSION',
+            path,
+            asked,
           }),
         );
       }

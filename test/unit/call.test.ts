@@ -1,9 +1,10 @@
-/** How a call's record becomes an error. */
+/** How a record becomes an error: of a call, and of a close. */
 import { describe, expect, test } from '@jest/globals';
 import { TeeError, TeeSystemError, value } from 'node-optee';
 import { failure } from '#lib/call';
 import { AnswerFlags, Packet, Status } from '#lib/native';
-import type { Native } from '#lib/native';
+import type { Native, Settle } from '#lib/native';
+import { ended } from '#lib/session';
 
 const CALLER = { uuid: '8aaaf200-2450-11e4-abe2-0002a5d5c51b', path: '/dev/tee0', globalPlatform: true };
 const n = { operations: [{ operation: 'TEE_IOC_INVOKE', syscall: 'ioctl' }] } as unknown as Native;
@@ -46,4 +47,31 @@ test.each([
 ])('status %d', (status, code, message) => {
   const error = errorOf({ [Packet.status]: status, [Packet.detail]: 0 });
   expect(error).toMatchObject({ code, message: expect.stringMatching(message) });
+});
+
+describe('a close', () => {
+  const close = (status: number): Promise<void> => {
+    const settle = new Map<number, Settle>();
+    const records = new Float64Array(Packet.length);
+    records[Packet.status] = status;
+    const operations = [{ operation: 'TEE_IOC_CLOSE_SESSION', syscall: 'ioctl' }];
+    const asked = `closing the session with TA ${CALLER.uuid}`;
+    const closed = ended({ settle, records, operations } as unknown as Native, 3, CALLER.path, asked);
+    settle.get(3)?.(0, undefined, 0);
+    return closed;
+  };
+
+  test('that fails says of what', async () => {
+    await expect(close(5)).rejects.toMatchObject({
+      name: 'TeeSystemError',
+      code: 'EIO',
+      operation: 'TEE_IOC_CLOSE_SESSION',
+      message: `EIO: i/o error, ioctl TEE_IOC_CLOSE_SESSION '/dev/tee0' for closing the session with TA ${CALLER.uuid}`,
+    });
+  });
+
+  test('of what was closed already is done', async () => {
+    await expect(close(Status.closed)).resolves.toBeUndefined();
+    await expect(close(Status.answered)).resolves.toBeUndefined();
+  });
 });
