@@ -3,6 +3,7 @@ import { closeSync, openSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { buffer, DmaBuf, DmaHeap, value, type SharedMemory } from 'node-optee';
+import { native } from '#lib/native';
 import { machine, PROTECTED_HEAP, rejection, useTee, withSession } from '../support/device.js';
 import * as TA from '../support/test-ta.js';
 
@@ -83,6 +84,14 @@ describe('heaps', () => {
 });
 
 describe('registering', () => {
+  test('the kernel has the call, and the addon sees that without making it', () => {
+    const n = native();
+    const opened = n.openContext('/dev/tee0', 1, 0, true);
+    if ('errno' in opened) throw new Error(opened.operation);
+    expect(n.hasRegisterDmaBuf(opened.context)).toBe(true);
+    expect(n.closeContext(opened.context)).toBeGreaterThan(0);
+  });
+
   test('a DmaBuf, which may be closed right after', async () => {
     const dma = alloc();
     const shm = guest.tee.registerDmaBuf(dma);
