@@ -40,6 +40,7 @@
           ],
         }, {
           'include_dirs': ['<(napi_headers)', '<(napi_cpp_headers)'],
+          'xcode_settings': { 'CLANG_CXX_LANGUAGE_STANDARD': 'c++17' },
         }],
       ],
     },

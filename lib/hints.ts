@@ -85,6 +85,8 @@ export function openHint(path: string, operation: string, code: string): string 
     case 'ENOTTY':
     case 'EINVAL':
       return operation === 'TEE_IOC_VERSION' ? 'this is not a TEE device' : undefined;
+    case 'ENOSYS': // what the addon says on any other system
+      return 'only Linux has TEE devices and dma-heaps';
     default:
       return undefined;
   }

@@ -485,7 +485,7 @@ function loadAddon(): Addon {
     new Error(
       `node-optee has no native addon for ${target} (looked for ${tried.join(' and ')} in ${root}). ` +
         'The package has those for linux-arm64 and linux-x64, with glibc. In a clone of its repository, ' +
-        '"node scripts/build-addon.mjs arm64" (or x64) builds them; there are none for other machines.',
+        '"node scripts/build-addon.mjs" builds it for this machine.',
     ),
     { code: 'ERR_TEE_ADDON_MISSING' },
   );

@@ -1,6 +1,6 @@
-// Builds the native addon: node scripts/build-addon.mjs [arm64|x64], this machine's by default. arm64 is
-// cross-built on x64. The result is prebuilds/linux-<arch>/node-optee.node; nothing is done where that was
-// built from the same files. Output goes to stderr.
+// Builds the native addon: node scripts/build-addon.mjs [ARCH]..., this machine's by default, whatever that is. On Linux
+// arm64 and x64 are cross-built, too. The result is prebuilds/<platform>-<arch>/node-optee.node; nothing is done where
+// that was built from the same files. Output goes to stderr.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -19,7 +19,6 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
-const ARCHITECTURES = ['arm64', 'x64'];
 const CROSS = { arm64: 'aarch64-linux-gnu', x64: 'x86_64-linux-gnu' };
 
 // All of Node's own build settings that an addon needs. N-API's headers come from node-api-headers, so the
@@ -56,12 +55,16 @@ function hashOf(arch) {
 }
 
 /**
- * @param {'arm64' | 'x64'} [arch]
+ * @param {string} [arch] as Node names it
  * @returns {Promise<string>} the addon's path
  */
 export async function buildAddon(arch = process.arch) {
-  if (!ARCHITECTURES.includes(arch))
-    throw new Error(`No addon for ${arch}: one of ${ARCHITECTURES.join(', ')}`);
+  if (arch !== process.arch && (process.platform !== 'linux' || !Object.hasOwn(CROSS, arch))) {
+    throw new Error(
+      `No addon for ${arch}: ${process.platform}-${process.arch} builds its own, and Linux cross-builds those for ` +
+        Object.keys(CROSS).join(' and '),
+    );
+  }
   const folder = join(ROOT, 'prebuilds', `${process.platform}-${arch}`);
   const addon = join(folder, 'node-optee.node');
   const stamp = join(ROOT, 'build', 'addon', `${arch}.built-from`);

@@ -1,6 +1,8 @@
-// The built addon, as a file: what it needs of a system, and what it shows to it.
-import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
+// The built addon, as a file: what it needs of a system, and what it shows to it. And where it can be built.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 
 const ROOT = join(require.resolve('node-optee/package.json'), '..');
@@ -34,4 +36,64 @@ describe.each(['arm64', 'x64'])('prebuilds/linux-%s', (arch) => {
     );
     expect(shown.sort()).toEqual(['napi_register_module_v1', 'node_api_module_get_api_version_v1']);
   });
+});
+
+test('is built for this machine or cross-built, and for no other', () => {
+  const build = ['scripts/build-addon.mjs', 'mips'];
+  const { status, stderr } = spawnSync(process.execPath, build, { cwd: ROOT, encoding: 'utf8' });
+  expect(status).toBe(1);
+  expect(stderr).toContain(
+    `No addon for mips: ${process.platform}-${process.arch} builds its own, and Linux cross-builds those for arm64 and x64`,
+  );
+});
+
+test('where there is no Linux it loads and says that there is no TEE', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'node-optee-addon-'));
+  try {
+    cpSync(join(ROOT, 'dist'), join(folder, 'dist'), { recursive: true });
+    const addon = join(folder, 'prebuilds', `${process.platform}-${process.arch}`, 'node-optee.node');
+    mkdirSync(dirname(addon), { recursive: true });
+    const headers = ['node-api-headers/include', 'node-addon-api'].flatMap((name) => [
+      '-isystem',
+      join(ROOT, 'node_modules', name),
+    ]);
+    const defines = [
+      'NODE_GYP_MODULE_NAME=node_optee',
+      'NAPI_VERSION=9',
+      'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS',
+    ];
+    const flags = ['-std=c++17', '-shared', '-fPIC', '-Wall', '-Wextra', '-Werror', '-U__linux__'];
+    execFileSync(
+      'g++',
+      [...flags, ...defines.map((define) => `-D${define}`), ...headers, 'native/addon.cc', '-o', addon],
+      { cwd: ROOT },
+    );
+    const code = `
+      const { DmaBuf, DmaHeap, TeeContext } = require(${JSON.stringify(join(folder, 'dist'))});
+      const error = (refused) => {
+        try { refused(); } catch ({ code, message }) { return { code, message }; }
+      };
+      console.log(JSON.stringify({
+        versions: TeeContext.list().map(({ version }) => version),
+        first: error(() => TeeContext.open()),
+        named: error(() => TeeContext.open('/dev/tee0')),
+        heap: error(() => DmaHeap.open('system')),
+        buf: error(() => DmaBuf.fromFd(0)),
+      }));`;
+    const found = JSON.parse(execFileSync(process.execPath, ['-e', code], { encoding: 'utf8' })) as {
+      versions: unknown[];
+      first: object;
+    };
+    const message = expect.stringContaining('only Linux has TEE devices and dma-heaps');
+    expect(found.versions.filter((version) => version != null)).toEqual([]);
+    // Of the devices of this host, if it has any.
+    expect(found.first).toMatchObject({ message: expect.stringContaining('TEE device') });
+    expect(found).toMatchObject({
+      named: { code: 'ENOSYS', message },
+      heap: { code: 'ENOSYS', message },
+      buf: { code: 'ENOSYS' },
+    });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
