@@ -10,7 +10,8 @@
       'sources': ['native/addon.cc'],
       'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED'],
       'conditions': [
-        ['OS=="linux"', {
+        # As addon.cc decides.
+        ['OS=="linux" and target_arch not in "arm ia32 mips mipsel ppc"', {
           'sources': [
             'native/binding/calls.cc',
             'native/binding/client.cc',

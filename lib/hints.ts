@@ -86,7 +86,7 @@ export function openHint(path: string, operation: string, code: string): string 
     case 'EINVAL':
       return operation === 'TEE_IOC_VERSION' ? 'this is not a TEE device' : undefined;
     case 'ENOSYS': // what the addon says on any other system
-      return 'only Linux has TEE devices and dma-heaps';
+      return 'TEE devices and dma-heaps can be used on 64-bit Linux only';
     default:
       return undefined;
   }

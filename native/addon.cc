@@ -1,5 +1,5 @@
 // The module's entry.
-#ifdef __linux__
+#if defined(__linux__) && defined(__LP64__)
 
 #include "binding/client.h"
 
@@ -18,7 +18,8 @@ napi_value init(napi_env env, napi_value exports) {
 
 #else
 
-// Where there is no Linux there is no /dev/tee: every function answers so.
+// Where there is no Linux there is no /dev/tee, and sizes of 32 bits are not provided for: every function
+// answers so.
 #include <napi.h>
 
 #include <cerrno>
