@@ -9,10 +9,14 @@ import { ended } from '#lib/session';
 const CALLER = { uuid: '8aaaf200-2450-11e4-abe2-0002a5d5c51b', path: '/dev/tee0', globalPlatform: true };
 const n = { operations: [{ operation: 'TEE_IOC_INVOKE', syscall: 'ioctl' }] } as unknown as Native;
 
-function errorOf(record: Partial<Record<Packet, number>>, command: number | undefined = 7): Error {
+function errorOf(
+  record: Partial<Record<Packet, number>>,
+  command: number | undefined = 7,
+  caller = CALLER,
+): Error {
   const numbers = new Float64Array(Packet.length);
   for (const [index, number] of Object.entries(record)) numbers[Number(index)] = number;
-  return failure(n, numbers, 0, undefined, 0, CALLER, command, [value.in(1)]);
+  return failure(n, numbers, 0, undefined, 0, caller, command, [value.in(1)]);
 }
 
 const CANCEL = { [Packet.status]: Status.answered, [Packet.result]: 0xffff0002, [Packet.origin]: 4 };
@@ -37,6 +41,14 @@ test('the system refused', () => {
   expect(error).toBeInstanceOf(TeeSystemError);
   expect(error).toMatchObject({ code: 'EINTR', errno: -4, syscall: 'ioctl', operation: 'TEE_IOC_INVOKE' });
   expect(error.message).toContain('was not repeated');
+});
+
+test('the system refused a call to a device of another protocol', () => {
+  const refused = { [Packet.status]: 22, [Packet.detail]: 0 };
+  expect(errorOf(refused, 7, { ...CALLER, globalPlatform: false }).message).toContain(
+    'this device does not speak GlobalPlatform',
+  );
+  expect(errorOf(refused).message).not.toContain('GlobalPlatform');
 });
 
 test.each([
