@@ -3,7 +3,7 @@ import { execFile, execFileSync, spawn } from 'node:child_process';
 import { openSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { TeeContext, value } from 'node-optee';
 import {
   child,
@@ -25,6 +25,20 @@ async function stillWorks(): Promise<void> {
   await withSession(guest.tee, async (session) => {
     expect(await session.invoke(TA.TEST_TA_VALUES, [value.inout(1)])).toEqual([{ a: 2, b: 2 }]);
   });
+}
+
+/** A program of `children` that the test does something to while it runs. */
+function startChild(name: string, args: readonly string[]) {
+  const path = require.resolve(`./children/${name}.js`);
+  const running = spawn(process.execPath, [path, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let stdout = '';
+  running.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+  return {
+    /** Its status and signal. */
+    ended: new Promise((resolve) => running.on('exit', (...how) => resolve(how))),
+    stdout: () => stdout,
+    kill: (signal: NodeJS.Signals) => running.kill(signal),
+  };
 }
 
 test('handles that the garbage collector took are closed, each with one warning', async () => {
@@ -111,15 +125,11 @@ describe('a process that ends in the middle of a call', () => {
   });
 
   test.each(['SIGTERM', 'SIGKILL'] as const)('%s', async (signal) => {
-    const path = require.resolve('./children/exit.js');
-    const running = spawn(process.execPath, [path, 'return'], { stdio: ['ignore', 'pipe', 'ignore'] });
-    const ended = new Promise((resolve) => running.on('exit', (...how) => resolve(how)));
-    let stdout = '';
-    running.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-    await until(() => stdout.includes('\n'));
+    const running = startChild('exit', ['return']);
+    await until(() => running.stdout().includes('\n'));
     running.kill(signal);
-    expect(await ended).toEqual([null, signal]);
-    expect(sinceBegun(stdout)).toBeGreaterThan(LEAST);
+    expect(await running.ended).toEqual([null, signal]);
+    expect(sinceBegun(running.stdout())).toBeGreaterThan(LEAST);
     await stillWorks();
   });
 });
@@ -182,7 +192,7 @@ describe('devices that are none', () => {
   });
 });
 
-describe('tee-supplicant stopped', () => {
+describe('tee-supplicant', () => {
   const pidof = async (): Promise<number | undefined> => {
     const { stdout } = await promisify(execFile)('pidof', ['tee-supplicant']).catch(() => ({ stdout: '' }));
     return Number(stdout.trim()) || undefined;
@@ -190,50 +200,63 @@ describe('tee-supplicant stopped', () => {
   const start = async (): Promise<void> => {
     const log = openSync('/dev/null', 'w');
     spawn('/usr/sbin/tee-supplicant', [], { detached: true, stdio: ['ignore', log, log] }).unref();
-    for (let i = 0; i < 50 && (await pidof()) === undefined; i++) await delay(100);
+    await until(async () => (await pidof()) !== undefined);
   };
-
-  beforeAll(async () => {
-    const pid = await pidof();
-    expect(pid).toBeDefined();
-    process.kill(pid as number);
-    for (let i = 0; i < 50 && (await pidof()) !== undefined; i++) await delay(100);
-  });
-  afterAll(async () => {
+  const stop = async (signal?: NodeJS.Signals): Promise<void> => {
+    process.kill((await pidof()) as number, signal);
+    await until(async () => (await pidof()) === undefined);
+  };
+  afterEach(async () => {
     if ((await pidof()) === undefined) await start();
     await stillWorks();
   });
 
-  test('an open waits without holding up anything, can be given up, and goes on when it is back', async () => {
-    const tee = TeeContext.open();
-    let ticks = 0;
-    const ticking = setInterval(() => ticks++, 10);
-    try {
-      const waiting = tee.openSession(OS_TEST);
-      const controller = new AbortController();
-      const given = tee.openSession(OS_TEST, { signal: controller.signal });
-      await delay(500);
-      controller.abort();
-      expect(await rejectedAtOnce(given)).toMatchObject({
-        name: 'AbortError',
-        message: expect.stringContaining('was given up'),
-      });
-      // What was given up holds nobody up: not the end of its context either.
-      const other = TeeContext.open();
-      const alone = new AbortController();
-      const last = other.openSession(OS_TEST, { signal: alone.signal });
-      await delay(100);
-      alone.abort();
-      await rejectedAtOnce(last);
-      await other.close();
-      expect(ticks).toBeGreaterThan(10);
-      expect(await Promise.race([waiting, delay(500, 'still waiting')])).toBe('still waiting');
+  describe('stopped', () => {
+    beforeEach(() => stop());
+
+    test('an open waits without holding up anything, can be given up, and goes on when it is back', async () => {
+      const tee = TeeContext.open();
+      let ticks = 0;
+      const ticking = setInterval(() => ticks++, 10);
+      try {
+        const waiting = tee.openSession(OS_TEST);
+        const controller = new AbortController();
+        const given = tee.openSession(OS_TEST, { signal: controller.signal });
+        await delay(500);
+        controller.abort();
+        expect(await rejectedAtOnce(given)).toMatchObject({
+          name: 'AbortError',
+          message: expect.stringContaining('was given up'),
+        });
+        // What was given up holds nobody up: not the end of its context either.
+        const other = TeeContext.open();
+        const alone = new AbortController();
+        const last = other.openSession(OS_TEST, { signal: alone.signal });
+        await delay(100);
+        alone.abort();
+        await rejectedAtOnce(last);
+        await other.close();
+        expect(ticks).toBeGreaterThan(10);
+        expect(await Promise.race([waiting, delay(500, 'still waiting')])).toBe('still waiting');
+        await start();
+        const session = await waiting;
+        await session.invoke(9, [value.in(1)]);
+      } finally {
+        clearInterval(ticking);
+        await tee.close();
+      }
+    });
+
+    test('a process ends in spite of an opening that was given up', async () => {
+      expect(await child('given-up')).toMatchObject({ status: 0, stdout: 'given up\n' });
+    });
+
+    test("but waits where the TEE may still write into JavaScript's memory", async () => {
+      const running = startChild('given-up', ['memory']);
+      await until(() => running.stdout() === 'given up\n');
+      expect(await Promise.race([running.ended, delay(500, 'still there')])).toBe('still there');
       await start();
-      const session = await waiting;
-      await session.invoke(9, [value.in(1)]);
-    } finally {
-      clearInterval(ticking);
-      await tee.close();
-    }
+      expect(await running.ended).toEqual([0, null]);
+    });
   });
 });
