@@ -4,12 +4,16 @@ import { openSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { TeeContext, value } from 'node-optee';
+import { TeeContext, value, type TeeError } from 'node-optee';
 import {
+  census,
   child,
+  expectNothingLeft,
+  inTee,
   lastLine,
   OS_TEST,
   rejectedAtOnce,
+  rejection,
   TEST_TA,
   until,
   useTee,
@@ -258,5 +262,19 @@ describe('tee-supplicant', () => {
       await start();
       expect(await running.ended).toEqual([0, null]);
     });
+  });
+
+  test('killed with a request that it has not taken: the open goes on with another, and fails', async () => {
+    const before = census();
+    process.kill((await pidof()) as number, 'SIGSTOP');
+    const waiting = rejection<TeeError>(guest.open(OS_TEST));
+    await inTee();
+    await stop('SIGKILL');
+    expect(await Promise.race([waiting, delay(500, 'still waiting')])).toBe('still waiting');
+    await start();
+    // Nobody will answer that request, so OP-TEE did not get the memory that it was for.
+    expect(await waiting).toMatchObject({ code: 'TEE_ERROR_OUT_OF_MEMORY', origin: 'tee' });
+    await withSession(guest.tee, (session) => session.invoke(9, [value.in(1)]), OS_TEST);
+    await expectNothingLeft(before);
   });
 });
