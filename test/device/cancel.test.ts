@@ -19,6 +19,8 @@ import * as TA from '../support/test-ta.js';
 
 const guest = useTee();
 const wait = (ms: number) => [value.in(ms)] as const;
+/** How many calls OP-TEE takes at a time. */
+const THREADS = machine === 'dynamic' ? 8 : 2;
 const CANCELLED = { result: 0xffff0002, code: 'TEE_ERROR_CANCEL', origin: 'trusted-app' };
 
 describe('in the TEE', () => {
@@ -192,18 +194,19 @@ test('one signal for many calls', () =>
   }));
 
 test("CANCEL waits while all of the TEE's threads are busy, but nothing of ours waits with it", async () => {
-  const count = machine === 'dynamic' ? 8 : 2;
   const tee = TeeContext.open({ threads: 16 });
-  const sessions = await Promise.all(Array.from({ length: count + 1 }, () => tee.openSession(OS_TEST)));
+  const sessions = await Promise.all(Array.from({ length: THREADS + 1 }, () => tee.openSession(OS_TEST)));
   let ticks = 0;
   const ticking = setInterval(() => ticks++, 10);
   try {
     const controller = new AbortController();
     // os_test waits in one TEE_Wait, so each holds a thread of OP-TEE for all of its time.
-    const busy = sessions.slice(0, count).map((session) => session.invoke(9, wait(3000)));
-    await inTee(count);
-    const last = rejection<AbortError>(sessions[count].invoke(9, wait(1000), { signal: controller.signal }));
-    await inTee(count + 1);
+    const busy = sessions.slice(0, THREADS).map((session) => session.invoke(9, wait(3000)));
+    await inTee(THREADS);
+    const last = rejection<AbortError>(
+      sessions[THREADS].invoke(9, wait(1000), { signal: controller.signal }),
+    );
+    await inTee(THREADS + 1);
     const before = ticks;
     controller.abort();
     await delay(500);
@@ -212,6 +215,30 @@ test("CANCEL waits while all of the TEE's threads are busy, but nothing of ours 
     expect(await last).toMatchObject({ name: 'AbortError' });
   } finally {
     clearInterval(ticking);
+    await tee.close();
+  }
+});
+
+test('a CANCEL that no thread of the TEE takes before the end of its call hits the next one', async () => {
+  // One of the TEE's threads is the call's, all others are busy for longer.
+  const others = THREADS - 1;
+  const tee = TeeContext.open({ threads: 16 });
+  try {
+    const session = await tee.openSession(TEST_TA);
+    const sessions = await Promise.all(Array.from({ length: others }, () => tee.openSession(OS_TEST)));
+    const busy = sessions.map((other) => other.invoke(9, wait(5000)));
+    await inTee(others);
+    const controller = new AbortController();
+    const masked = session.invoke(TA.TEST_TA_WAIT_MASKED, wait(1000), { signal: controller.signal });
+    await inTee(THREADS);
+    controller.abort();
+    expect(await masked).toEqual([undefined]);
+    const error = await rejection<TeeError>(session.invoke(TA.TEST_TA_WAIT, wait(20)));
+    expect(error).toMatchObject({ ...CANCELLED, staleCancel: true });
+    expect(error.message).toContain('the cancel of the call before');
+    await session.invoke(TA.TEST_TA_WAIT, wait(20));
+    await Promise.all(busy);
+  } finally {
     await tee.close();
   }
 });
