@@ -200,10 +200,12 @@ const deviceTests = (machine, node, suites, cpus = 1) => ({
     const report = join(REPORTS, `device-${machine}-${node}-${cpus}.json`);
     const args = ['--json', `--outputFile=${report}`, '--runInBand', 'build/test/all/device'];
     const env = { NODE_OPTEE_SUITES: suites.join(' ') };
-    const { status, stderr } = await inGuest(machine, node, cpus, ['node', ...V8_FLAGS, JEST, ...args], env);
+    const program = ['node', ...V8_FLAGS, JEST, ...args];
+    const { status, stdout, stderr } = await inGuest(machine, node, cpus, program, env);
     const result = readReport(report, machine);
     if (status !== 0 && !result.failed) return { failed: 1, output: stderr.toString() };
-    return { ...result, output: result.failed > 0 ? `${stderr}\n${result.output ?? ''}` : '' };
+    const figures = stdout.toString().match(/^\[cancel\].*$/gm) ?? [];
+    return { ...result, figures, output: result.failed > 0 ? `${stderr}\n${result.output ?? ''}` : '' };
   },
 });
 
@@ -301,6 +303,7 @@ async function runLane(queue) {
       failed = 0,
       skipped = 0,
       output = '',
+      figures = [],
     } = await task.run().catch((error) => ({
       failed: 1,
       output: error.stack,
@@ -313,6 +316,7 @@ async function runLane(queue) {
     say(
       `${failed > 0 ? 'FAILED' : 'ok'} ${task.name}: ${counts}, ${Math.round((Date.now() - start) / 1000)} s`,
     );
+    for (const line of figures) say(`  ${line}`);
   }
 }
 
