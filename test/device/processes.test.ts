@@ -1,6 +1,6 @@
 /** What needs a process of its own: ends of processes and threads, the garbage collector, users, tee-supplicant. */
 import { execFile, execFileSync, spawn } from 'node:child_process';
-import { openSync } from 'node:fs';
+import { openSync, readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -266,7 +266,11 @@ describe('tee-supplicant', () => {
 
   test('killed with a request that it has not taken: the open goes on with another, and fails', async () => {
     const before = census();
-    process.kill((await pidof()) as number, 'SIGSTOP');
+    const pid = (await pidof()) as number;
+    process.kill(pid, 'SIGSTOP');
+    const stopped = (thread: string): boolean =>
+      /^State:\s+T/m.test(readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8'));
+    await until(() => readdirSync(`/proc/${pid}/task`).every(stopped));
     const waiting = rejection<TeeError>(guest.open(OS_TEST));
     await inTee();
     await stop('SIGKILL');
