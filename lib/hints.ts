@@ -181,7 +181,11 @@ export function resultHint(
         : undefined;
     case TEE_RESULTS.TEE_ERROR_OUT_OF_MEMORY: {
       const bytes = memoryOf(params);
-      if (bytes < LARGE) return undefined;
+      if (bytes < LARGE) {
+        return opening && origin === 'tee'
+          ? 'the TEE is out of memory, or tee-supplicant ended while the TA was being loaded: try again'
+          : undefined;
+      }
       return (
         `it was given ${bytes} bytes of memory, and how much OP-TEE can map into a TA at once is limited by its ` +
         'configuration (by default, 4 MiB in and 4 MiB out work); pass less at a time'

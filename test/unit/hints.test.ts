@@ -142,6 +142,7 @@ describe('hints', () => {
     ): string | undefined => resultHint(result, 'tee', opening, false, params, none);
     expect(hint(TEE_RESULTS.TEE_ERROR_TARGET_DEAD)).toContain('panicked');
     expect(hint(TEE_RESULTS.TEE_ERROR_OUT_OF_MEMORY)).toBeUndefined();
+    expect(hint(TEE_RESULTS.TEE_ERROR_OUT_OF_MEMORY, [] as never, true)).toContain('tee-supplicant ended');
     expect(
       hint(TEE_RESULTS.TEE_ERROR_OUT_OF_MEMORY, [buffer.out(8 << 20), buffer.out(8 << 20)] as never),
     ).toMatch(/^it was given 16777216 bytes/);
