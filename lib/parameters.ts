@@ -125,8 +125,9 @@ export const buffer = {
   /**
    * Bytes from the TA, into memory of the caller's: `out` without a new array for each call. It is written when the call
    * has succeeded, as far as the size that the TA left reaches; what lies behind that, and all of it where the call fails,
-   * stays as it is. Brings back `bytes` itself, or that part of it.
-   * @throws (the call) ERR_INVALID_ARG_VALUE where the memory was transferred or made smaller in the meantime
+   * stays as it is. Brings back `bytes` itself, or a Uint8Array over that part of it.
+   * @throws (the call) ERR_INVALID_ARG_VALUE where the memory was transferred, closed or made smaller in the meantime; the
+   *   TA has succeeded then, and other outputs of the same call may have been written
    */
   into(bytes: Uint8Array): Parameter<Uint8Array> {
     checkBytes(bytes, 'bytes');
@@ -273,7 +274,7 @@ export function unpack(
       case ParamKind.intoOut:
       case ParamKind.inPlace:
         found[i] = ownBytes(n, numbers, at, i, param);
-        if (found[i] === undefined) throw changed(i, param);
+        if (found[i] === undefined) throw lost(i, param);
         break;
       case ParamKind.sharedOut:
       case ParamKind.sharedInout:
@@ -313,9 +314,19 @@ function ownBytes(
   const bytes = param.bytes as Uint8Array;
   // A blocking call has written it already.
   if (numbers === n.records && !n.takeOutput(at / Packet.length, i, bytes)) return undefined;
-  // A TA can claim more than it was given room for.
-  const size = numbers[at + Packet.params + i * Param.stride + Param.b] as number;
-  return size < param.b ? bytes.subarray(0, size) : bytes;
+  // A TA can claim more than it was given room for, and the memory can have grown.
+  const wrote = Math.min(numbers[at + Packet.params + i * Param.stride + Param.b] as number, param.b);
+  // Not subarray(), which can be code of somebody's own.
+  return wrote < bytes.byteLength ? new Uint8Array(bytes.buffer, bytes.byteOffset, wrote) : bytes;
+}
+
+function lost(i: number, param: Parameter<unknown>): Error {
+  return invalidArgValue(
+    `params[${i}]`,
+    undefined,
+    `has no room any more for the ${param.b} bytes that it was given for: its memory was transferred, closed or made ` +
+      'smaller during the call, which itself has succeeded',
+  );
 }
 
 /** What a call that failed brought back: sizes as the TA left them. Arguments as for {@link unpack}. */

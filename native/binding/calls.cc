@@ -305,7 +305,7 @@ napi_value takeOutput(napi_env env, napi_callback_info info) {
     if (call != nullptr && call->slot && call->answer.status == core::status::kAnswered) {
       const Parameter& param = call->params[index];
       const uint64_t length = std::min(param.b, param.given);
-      taken = param.own && length <= into.length;
+      taken = param.own && param.given <= into.length;
       if (taken && length != 0) memcpy(into.data, call->slot->data() + param.a, length);
     }
   }

@@ -210,7 +210,19 @@ void Client::onFinalize(napi_env, void* self, void*) {
   delete static_cast<Client*>(self);
 }
 
+// Code that is called from there can have run the event loop itself.
 void Client::deliver(napi_env env) {
+  again_ = true;
+  if (inDeliver_) return;
+  inDeliver_ = true;
+  while (again_) {
+    again_ = false;
+    deliverEnded(env);
+  }
+  inDeliver_ = false;
+}
+
+void Client::deliverEnded(napi_env env) {
   sweepViews(env);
   completions_->take(ended_);
   const size_t batch = records_.length() / packet::kLength;

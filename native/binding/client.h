@@ -106,6 +106,7 @@ class Client {
   napi_value makeSharedBytes();
   void detach();
   void deliver(napi_env env);
+  void deliverEnded(napi_env env);
   void sweepViews(napi_env env);
 
   const napi_env env_;
@@ -114,6 +115,8 @@ class Client {
   // JavaScript reads it through an ArrayBuffer, and shares it, should somebody have transferred that.
   std::shared_ptr<uint8_t> bytes_;
   size_t used_ = 0;  // of bytes_
+  bool inDeliver_ = false;
+  bool again_ = false;
   bool delivering_ = false;
   size_t first_ = 0;  // of ended_: the one that has the first record
   napi_ref deliver_ = nullptr;

@@ -226,10 +226,11 @@ test('a CANCEL that no thread of the TEE takes before the end of its call hits t
   try {
     const session = await tee.openSession(TEST_TA);
     const sessions = await Promise.all(Array.from({ length: others }, () => tee.openSession(OS_TEST)));
-    const busy = sessions.map((other) => other.invoke(9, wait(5000)));
+    // Long waits: on a busy host the abort must come within the second one, and the others outlast it.
+    const busy = sessions.map((other) => other.invoke(9, wait(9000)));
     await inTee(others);
     const controller = new AbortController();
-    const masked = session.invoke(TA.TEST_TA_WAIT_MASKED, wait(1000), { signal: controller.signal });
+    const masked = session.invoke(TA.TEST_TA_WAIT_MASKED, wait(4000), { signal: controller.signal });
     await inTee(THREADS);
     controller.abort();
     expect(await masked).toEqual([undefined]);

@@ -1,7 +1,7 @@
 /** Outputs of temporary buffers in memory of the caller's own: `buffer.into` and `buffer.inPlace`. */
 import { describe, expect, test } from '@jest/globals';
 import { buffer, TeeError, value, type Params, type Session } from 'node-optee';
-import { rejection, TEST_TA, useTee, withSession } from '../support/device.js';
+import { rejection, statistics, TEST_TA, until, useTee, withSession } from '../support/device.js';
 import * as TA from '../support/test-ta.js';
 
 const guest = useTee();
@@ -74,17 +74,32 @@ describe.each(Object.entries(WAYS))('%s', (_, call) => {
         call(session, TA.TEST_TA_RESULT, [value.in(5, 4), buffer.into(into)]),
       );
       expect(failed).toMatchObject({ result: 5, outputs: [undefined, { size: 4 }] });
-      await rejection<TeeError>(call(session, 0xffff, [buffer.inPlace(into)]));
       expect(equal(into, new Uint8Array(10).fill(9))).toBe(true);
     }));
 
   test('two of them, beside others', () =>
     withSession(guest.tee, async (session) => {
-      const bytes = written(5000);
-      const into = new Uint8Array(5000);
-      const found = await call(session, TA.TEST_TA_COPY, [buffer.in(bytes), buffer.into(into)]);
-      expect(found).toEqual([undefined, into]);
-      expect(equal(into, bytes)).toBe(true);
+      const first = new Uint8Array(16).fill(7);
+      const second = new Uint8Array(100).fill(9);
+      const found = await call(session, TA.TEST_TA_PEEK, [
+        buffer.inPlace(first),
+        buffer.into(second),
+        value.in(0, 100),
+      ]);
+      expect(found).toEqual([first, second, undefined]);
+      expect([...first]).toEqual(Array(16).fill(7));
+      expect([...second]).toEqual([...Array<number>(16).fill(7), ...Array<number>(84).fill(0)]);
+    }));
+
+  test('memory that grows while the call is under way', () =>
+    withSession(guest.tee, async (session) => {
+      const memory = resizable(100, 9000);
+      const done = call(session, TA.TEST_TA_WRITE, [buffer.into(new Uint8Array(memory)), value.in(100)]);
+      memory.resize(9000);
+      const [out] = (await done) as Uint8Array[];
+      // What is brought back is what the TA wrote, also where the array itself is longer now.
+      expect(equal(out.subarray(0, 100), written(100))).toBe(true);
+      if (call === WAYS.invoke) expect(out).toHaveLength(100);
     }));
 });
 
@@ -94,6 +109,8 @@ test('calls at the same time, each into its own', () =>
       const into = new Uint8Array(100 + i);
       return { into, done: session.invoke(TA.TEST_TA_TRANSFORM, [buffer.inPlace(into.fill(i))]) };
     });
+    // Behind all of them, so that they are told of together, in two batches.
+    session.invokeSync(TA.TEST_TA_NOTHING);
     for (const [i, { into, done }] of calls.entries()) {
       expect((await done)[0]).toBe(into);
       expect(equal(into, new Uint8Array(100 + i).fill(i ^ 0xa5))).toBe(true);
@@ -111,6 +128,17 @@ test('what goes in is copied before invoke returns', () =>
         written(64).map((byte) => byte ^ 0xa5),
       ),
     ).toBe(true);
+  }));
+
+test('bytes that are changed in place are as they were if the call fails', () =>
+  withSession(guest.tee, async (session) => {
+    const bytes = new Uint8Array(10).fill(9);
+    const failing = rejection<TeeError>(
+      session.invoke(TA.TEST_TA_RESULT, [value.in(5, 4), buffer.inPlace(bytes)]),
+    );
+    bytes.fill(8); // what went in was copied, so a copy back would be seen
+    expect(await failing).toMatchObject({ result: 5, outputs: [undefined, { size: 4 }] });
+    expect(equal(bytes, new Uint8Array(10).fill(8))).toBe(true);
   }));
 
 test('with wipe', () =>
@@ -167,7 +195,7 @@ describe('memory that is no longer there when the call has ended', () => {
       expect(await done).toMatchObject({
         code: 'ERR_INVALID_ARG_VALUE',
         message: expect.stringMatching(
-          /^params\[0\] has 0 bytes now, but had 5000 when the parameter was made/,
+          /^params\[0\] has no room any more for the 5000 bytes.* which itself has succeeded$/,
         ),
       });
       // The session is as good as before.
@@ -176,11 +204,14 @@ describe('memory that is no longer there when the call has ended', () => {
   );
 
   test('a session that arrives without its output is closed', async () => {
+    const sessions = (): number | undefined => statistics(guest.tee)?.sessions;
+    const before = sessions();
     const into = new Uint8Array(100);
     const opening = rejection(
       guest.open(TEST_TA, { params: [undefined, undefined, buffer.in(written(100)), buffer.into(into)] }),
     );
     structuredClone(into, { transfer: [into.buffer] });
     expect(await opening).toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });
+    await until(() => sessions() === before);
   });
 });

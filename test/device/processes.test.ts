@@ -1,6 +1,6 @@
 /** What needs a process of its own: ends of processes and threads, the garbage collector, users, tee-supplicant. */
 import { execFile, execFileSync, spawn } from 'node:child_process';
-import { openSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -31,18 +31,22 @@ async function stillWorks(): Promise<void> {
   });
 }
 
+const started: { kill(signal: NodeJS.Signals): boolean }[] = [];
+
 /** A program of `children` that the test does something to while it runs. */
 function startChild(name: string, args: readonly string[]) {
   const path = require.resolve(`./children/${name}.js`);
   const running = spawn(process.execPath, [path, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   let stdout = '';
   running.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-  return {
+  const program = {
     /** Its status and signal. */
     ended: new Promise((resolve) => running.on('exit', (...how) => resolve(how))),
     stdout: () => stdout,
     kill: (signal: NodeJS.Signals) => running.kill(signal),
   };
+  started.push(program);
+  return program;
 }
 
 test('handles that the garbage collector took are closed, each with one warning', async () => {
@@ -211,6 +215,7 @@ describe('tee-supplicant', () => {
     await until(async () => (await pidof()) === undefined);
   };
   afterEach(async () => {
+    for (const program of started.splice(0)) program.kill('SIGKILL'); // one that has ended does not mind
     if ((await pidof()) === undefined) await start();
     await stillWorks();
   });
@@ -268,12 +273,18 @@ describe('tee-supplicant', () => {
     const before = census();
     const pid = (await pidof()) as number;
     process.kill(pid, 'SIGSTOP');
-    const stopped = (thread: string): boolean =>
-      /^State:\s+T/m.test(readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8'));
-    await until(() => readdirSync(`/proc/${pid}/task`).every(stopped));
-    const waiting = rejection<TeeError>(guest.open(OS_TEST));
-    await inTee();
-    await stop('SIGKILL');
+    const stopped = (thread: string): boolean => {
+      const status = `/proc/${pid}/task/${thread}/status`;
+      return !existsSync(status) || /^State:\s+T/m.test(readFileSync(status, 'utf8'));
+    };
+    let waiting: Promise<TeeError>;
+    try {
+      await until(() => readdirSync(`/proc/${pid}/task`).every(stopped));
+      waiting = rejection<TeeError>(guest.open(OS_TEST));
+      await inTee();
+    } finally {
+      await stop('SIGKILL'); // whatever happens: stopped, it would hold up all that follows
+    }
     expect(await Promise.race([waiting, delay(500, 'still waiting')])).toBe('still waiting');
     await start();
     // Nobody will answer that request, so OP-TEE did not get the memory that it was for.
