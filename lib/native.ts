@@ -73,7 +73,8 @@ export const enum Param {
   /** Values: in and out, a. Shared memory: in, the offset in bytes. */
   a = 1,
   /**
-   * Values: in and out, b. Memory: in, the size in bytes (not read where bytes are passed: the size is theirs); out, the size as the TEE reported it, which can be more than was given.
+   * Values: in and out, b. Memory: in, the size in bytes (not read where bytes are passed: the size is theirs); out,
+   * the size as the TEE reported it, which can be more than was given.
    */
   b = 2,
   /**
