@@ -8,8 +8,8 @@ import { parseArgs } from 'node:util';
 import { TeeContext, type Session } from 'node-optee';
 import { NODE_OPTEE_TEST_TA_UUID } from '../test/support/test-ta';
 import { CASES, type BenchCase } from './cases';
+import { callAtOnce, DEEP } from './deep';
 import { measureMemory } from './memory';
-import { callAtOnce, PARALLEL } from './parallel';
 import { measureResponsiveness } from './responsiveness';
 import type { CaseResult, Run, Subject } from './results';
 import { CServer } from './server';
@@ -40,30 +40,38 @@ const QUICK: Plan = { rounds: 1, times: 3, calls: 1, settle: 0, warmUp: 0, compi
 
 const note = (text: string): void => void process.stderr.write(`${text}\n`);
 
-function fromC(server: CServer, name: string, client: string): Measure {
-  return (times, calls) => server.measure(name, client, times, calls);
+/** Whose turn it is in a case. */
+interface Turn {
+  readonly subject: Subject;
+  readonly measure: Measure;
+  /** Calls before the first round, and before each. */
+  readonly warmUp: number;
+  readonly settle: number;
 }
 
-function timeSync(call: () => void): Measure {
-  return (times, calls) => {
-    const ns: number[] = [];
-    for (let i = 0; i < times; i++) {
-      const start = performance.now();
-      for (let j = 0; j < calls; j++) call();
-      ns.push(((performance.now() - start) * 1e6) / calls);
-    }
-    return Promise.resolve(ns);
-  };
+function fromC(server: CServer, name: string, client: string, threads = 1): Measure {
+  return (times, calls) => server.measure(name, client, threads, times, calls);
 }
 
-function timeAsync(call: () => Promise<unknown>): Measure {
+function timeSync(call: () => Promise<void> | void): Measure {
   return async (times, calls) => {
     const ns: number[] = [];
     for (let i = 0; i < times; i++) {
       const start = performance.now();
-      for (let j = 0; j < calls; j++) await call();
+      for (let j = 0; j < calls; j++) {
+        const more = call();
+        if (more !== undefined) await more;
+      }
       ns.push(((performance.now() - start) * 1e6) / calls);
     }
+    return ns;
+  };
+}
+
+function timeAsync(each: readonly (() => Promise<unknown>)[]): Measure {
+  return async (times, calls) => {
+    const ns: number[] = [];
+    for (let i = 0; i < times; i++) ns.push(await callAtOnce(each, calls));
     return ns;
   };
 }
@@ -80,17 +88,13 @@ function shuffled<T>(of: readonly T[]): T[] {
  * All subjects in turns, in an order of chance each round: whatever changes meanwhile meets all of them, and none always
  * comes after the same one, whose caches it would find.
  */
-async function inTurns(subjects: [Subject, Measure][], plan: Plan): Promise<CaseResult> {
-  const { rounds, times, calls, settle, warmUp, compiled } = plan;
-  const all = new Map<Subject, number[]>(subjects.map(([subject]) => [subject, []]));
-  for (const [subject, measure] of subjects) {
-    const first = subject === 'sync' || subject === 'async' ? compiled : warmUp;
-    if (first > 0) await measure(1, first);
-  }
-  for (let round = 0; round < rounds; round++) {
-    for (const [subject, measure] of shuffled(subjects)) {
+async function inTurns(turns: readonly Turn[], plan: Plan): Promise<CaseResult> {
+  const all = new Map<Subject, number[]>(turns.map(({ subject }) => [subject, []]));
+  for (const { measure, warmUp } of turns) if (warmUp > 0) await measure(1, warmUp);
+  for (let round = 0; round < plan.rounds; round++) {
+    for (const { subject, measure, settle } of shuffled(turns)) {
       if (settle > 0) await measure(1, settle);
-      all.get(subject)?.push(...(await measure(times, calls)));
+      all.get(subject)?.push(...(await measure(plan.times, plan.calls)));
     }
   }
   return Object.fromEntries([...all].map(([subject, ns]) => [subject, summarize(ns)]));
@@ -100,59 +104,40 @@ async function measureCase(
   bench: BenchCase,
   plan: Plan,
   tee: TeeContext,
-  session: Session,
+  sessions: readonly Session[],
   server: CServer,
 ): Promise<CaseResult> {
-  const prepared = bench.prepare(tee, session);
-  const subjects: [Subject, Measure][] = [
-    ['ioctl', fromC(server, bench.name, 'ioctl')],
-    ['libteec', fromC(server, bench.name, 'libteec')],
+  const { name, share } = bench;
+  const prepared = sessions.map((session) => bench.prepare(tee, session));
+  const sync = prepared.flatMap((each) => each.sync ?? []);
+  const awaited = prepared.flatMap((each) => each.async ?? []);
+  const settle = Math.round(plan.settle * share);
+  const warmUp = Math.ceil(plan.warmUp * share);
+  // A call as long as the opening of a session does not depend on it.
+  const compiled = share < 0.1 ? 0 : plan.compiled * Math.min(share, 1);
+  const turn = (subject: Subject, measure: Measure, first: number): Turn => {
+    // Each call of these is 8.
+    const deep = subject.endsWith('8') ? DEEP : 1;
+    return { subject, measure, settle: Math.round(settle / deep), warmUp: Math.ceil(first / deep) };
+  };
+  const turns = [
+    turn('ioctl', fromC(server, name, 'ioctl'), warmUp),
+    turn('libteec', fromC(server, name, 'libteec'), warmUp),
+    turn('libteec again', fromC(server, name, 'libteec'), warmUp),
+    turn('sync', timeSync(sync[0]), compiled),
   ];
-  if (bench.handover) subjects.push(['handover', fromC(server, bench.name, 'handover')]);
-  if (prepared.sync) subjects.push(['sync', timeSync(prepared.sync)]);
-  subjects.push(['libteec again', fromC(server, bench.name, 'libteec')]);
-  if (prepared.async) subjects.push(['async', timeAsync(prepared.async)]);
-  try {
-    const share = (calls: number): number => Math.max(1, Math.round(calls * bench.share));
-    return await inTurns(subjects, {
-      ...plan,
-      calls: share(plan.calls),
-      settle: Math.round(plan.settle * bench.share),
-      warmUp: Math.ceil(plan.warmUp * bench.share),
-      // A call as long as the opening of a session does not depend on it.
-      compiled: bench.share < 0.1 ? 0 : plan.compiled * Math.min(bench.share, 1),
-    });
-  } finally {
-    await prepared.close?.();
-  }
-}
-
-/** Calls on 8 sessions, one under way on each at any time: nanoseconds per call, over all of them. */
-async function measureParallel(plan: Plan, tee: TeeContext, server: CServer): Promise<CaseResult> {
-  const { name } = PARALLEL;
-  const opening = Array.from({ length: PARALLEL.sessions }, () => tee.openSession(NODE_OPTEE_TEST_TA_UUID));
-  const sessions = await Promise.all(opening);
-  const eightDeep: Measure = async (times, calls) => [await callAtOnce(sessions, times * calls)];
-  try {
-    return await inTurns(
-      [
-        ['ioctl', fromC(server, name, 'ioctl')],
-        ['libteec', fromC(server, name, 'libteec')],
-        ['libteec again', fromC(server, name, 'libteec')],
-        ['async', eightDeep],
-      ],
-      // The C side's threads and sessions are new each turn, so their warm-up is in the turn.
-      {
-        rounds: Math.ceil(plan.rounds / 2),
-        times: plan.times,
-        calls: plan.calls * 2,
-        settle: 0,
-        warmUp: plan.warmUp,
-        compiled: plan.compiled / 4,
-      },
+  if (bench.awaited) {
+    turns.push(
+      turn('handover', fromC(server, name, 'handover'), warmUp),
+      turn('async', timeAsync(awaited.slice(0, 1)), compiled),
+      turn('libteec8', fromC(server, name, 'libteec', DEEP), warmUp),
+      turn('async8', timeAsync(awaited), compiled),
     );
+  }
+  try {
+    return await inTurns(turns, { ...plan, calls: Math.max(1, Math.round(plan.calls * share)) });
   } finally {
-    await Promise.all(sessions.map((session) => session.close()));
+    await Promise.all(prepared.map((each) => each.close?.()));
   }
 }
 
@@ -174,20 +159,17 @@ async function main(): Promise<void> {
   const wanted = (name: string): boolean => values.case?.some((start) => name.startsWith(start)) ?? true;
 
   const server = new CServer(program);
-  const names = [...CASES.map((bench) => bench.name), PARALLEL.name];
+  const names = CASES.map((bench) => bench.name);
   const theirs = await server.cases();
   if (names.join() !== theirs.join()) throw new Error(`the C side has other cases: ${theirs.join()}`);
 
   const tee = TeeContext.open();
-  const session = await tee.openSession(NODE_OPTEE_TEST_TA_UUID);
+  const opening = Array.from({ length: DEEP }, () => tee.openSession(NODE_OPTEE_TEST_TA_UUID));
+  const sessions = await Promise.all(opening);
   const cases: Record<string, CaseResult> = {};
   for (const bench of CASES.filter(({ name }) => wanted(name))) {
     note(bench.name);
-    cases[bench.name] = await measureCase(bench, plan, tee, session, server);
-  }
-  if (wanted(PARALLEL.name)) {
-    note(PARALLEL.name);
-    cases[PARALLEL.name] = await measureParallel(plan, tee, server);
+    cases[bench.name] = await measureCase(bench, plan, tee, sessions, server);
   }
   // Nothing else may hold instances of the TA now: the rest needs many.
   await server.close();

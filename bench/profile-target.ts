@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { TeeContext } from 'node-optee';
 import { NODE_OPTEE_TEST_TA_UUID } from '../test/support/test-ta';
 import { CASES } from './cases';
-import { callAtOnce, PARALLEL } from './parallel';
+import { callAtOnce, DEEP } from './deep';
 import type { Begin, End, Names } from './profile';
 import type { Subject } from './results';
 import { CServer } from './server';
@@ -23,19 +23,23 @@ interface Target {
   readonly pid: number | 'self';
   /** Calls until it is measured. */
   readonly warmUp: number;
-  /** So many calls, one after the other or, of `parallel8`, eight at a time: the nanoseconds of one of them. */
+  /** So many calls, one after the other or eight at a time: the nanoseconds of one of them. */
   run(calls: number): Promise<number>;
   close(): Promise<void>;
 }
 
-async function inC(program: string, name: string, client: string): Promise<Target> {
+/** Calls that a subject has under way at a time. */
+const depth = (subject: Subject): number => (subject.endsWith('8') ? DEEP : 1);
+
+async function inC(program: string, name: string, subject: Subject): Promise<Target> {
   const server = new CServer(program);
-  const sessions = name === PARALLEL.name ? PARALLEL.sessions : 1;
+  const threads = depth(subject);
+  const client = subject.replace('8', '');
   return {
     pid: server.pid,
     warmUp: WARM_UP / 10,
     run: async (calls) => {
-      const [ns] = await server.measure(name, client, 1, Math.ceil(calls / sessions));
+      const [ns] = await server.measure(name, client, threads, 1, Math.ceil(calls / threads));
       return ns;
     },
     close: () => server.close(),
@@ -46,22 +50,22 @@ async function inNode(name: string, subject: Subject): Promise<Target> {
   const tee = TeeContext.open();
   const close = () => tee.close();
   const open = () => tee.openSession(NODE_OPTEE_TEST_TA_UUID);
-  if (name === PARALLEL.name && subject === 'async') {
-    const sessions = await Promise.all(Array.from({ length: PARALLEL.sessions }, open));
-    const run = (calls: number) => callAtOnce(sessions, Math.ceil(calls / sessions.length));
-    return { pid: 'self', warmUp: WARM_UP, run, close };
-  }
   const bench = CASES.find((known) => known.name === name);
-  const prepared = bench?.prepare(tee, await open());
-  const { sync, async: awaited } = prepared ?? {};
-  if (bench === undefined || (subject === 'sync' ? sync : awaited) === undefined) {
+  const sessions = await Promise.all(Array.from({ length: depth(subject) }, open));
+  const prepared = sessions.flatMap((session) => bench?.prepare(tee, session) ?? []);
+  const sync = subject === 'sync' ? prepared[0]?.sync : undefined;
+  const awaited = subject === 'sync' ? [] : prepared.flatMap((each) => each.async ?? []);
+  if (bench === undefined || (sync === undefined && awaited.length === 0)) {
     await close();
     throw new Error(`there is no case ${name} of ${subject}`);
   }
   const run = async (calls: number): Promise<number> => {
+    if (sync === undefined) return callAtOnce(awaited, Math.ceil(calls / awaited.length));
     const start = performance.now();
-    if (subject === 'sync') for (let i = 0; i < calls; i++) sync?.();
-    else for (let i = 0; i < calls; i++) await awaited?.();
+    for (let i = 0; i < calls; i++) {
+      const more = sync();
+      if (more !== undefined) await more;
+    }
     return ((performance.now() - start) * 1e6) / calls;
   };
   return {
@@ -69,7 +73,7 @@ async function inNode(name: string, subject: Subject): Promise<Target> {
     warmUp: Math.ceil(WARM_UP * Math.min(bench.share, 1)),
     run,
     close: async () => {
-      await prepared?.close?.();
+      await Promise.all(prepared.map((each) => each.close?.()));
       await close();
     },
   };
@@ -77,7 +81,7 @@ async function inNode(name: string, subject: Subject): Promise<Target> {
 
 async function main(): Promise<void> {
   const [program, name, subject, seconds] = process.argv.slice(2) as [string, string, Subject, string];
-  const isOurs = subject === 'sync' || subject === 'async';
+  const isOurs = ['sync', 'async', 'async8'].includes(subject);
   const target = isOurs ? await inNode(name, subject) : await inC(program, name, subject);
   const say = (what: Begin | End | Names): void => void process.stdout.write(`${JSON.stringify(what)}\n`);
   try {

@@ -3,7 +3,7 @@ import { PLACES, type Profile } from './profile';
 import type { Memory, Run, Subject } from './results';
 import { median } from './statistics';
 
-const COLUMNS: readonly Subject[] = ['ioctl', 'libteec', 'handover', 'sync', 'async'];
+const COLUMNS: readonly Subject[] = ['ioctl', 'libteec', 'handover', 'sync', 'async', 'libteec8', 'async8'];
 const BARS = '▁▂▃▄▅▆▇█';
 
 function table(rows: readonly (readonly string[])[]): string {
@@ -18,7 +18,8 @@ const times = (number: number): string => (Number.isNaN(number) ? '' : number.to
 
 /** Medians of all runs, half the distance of the quartiles, and the ratios that count. */
 function cases(runs: readonly Run[]): string {
-  const head = ['case', ...COLUMNS, 'sync/libteec', 'sync/ioctl', 'async/handover', 'libteec/itself'];
+  const ratios = ['sync/libteec', 'sync/ioctl', 'async/handover', 'async8/libteec8', 'libteec/itself'];
+  const head = ['case', ...COLUMNS, ...ratios];
   const rows = Object.keys(runs[0].cases).map((name) => {
     const cell = (subject: Subject): string => {
       const summaries = runs.flatMap((run) => run.cases[name]?.[subject] ?? []);
@@ -31,7 +32,8 @@ function cases(runs: readonly Run[]): string {
       ...COLUMNS.map(cell),
       times(ratio(runs, name, 'sync', 'libteec')),
       times(ratio(runs, name, 'sync', 'ioctl')),
-      times(ratio(runs, name, 'async', name === 'parallel8' ? 'libteec' : 'handover')),
+      times(ratio(runs, name, 'async', 'handover')),
+      times(ratio(runs, name, 'async8', 'libteec8')),
       `±${times(spread(runs, name))}`,
     ];
   });
@@ -84,7 +86,8 @@ export function report(runs: readonly Run[], facts: readonly string[]): string {
     ...facts,
     `guest: Node.js ${guest.node}, Linux ${guest.kernel}, ${guest.cpus} CPUs; ${runs.length} run(s), medians of them`,
     '',
-    'Microseconds per call: the median, and ± half the distance of the quartiles. parallel8: over all 8 sessions.',
+    'Microseconds per call: the median, and ± half the distance of the quartiles.',
+    'libteec8, async8: calls 8 deep over 8 sessions, their time together by all of them.',
     cases(runs),
     '',
     goals(runs),

@@ -1,7 +1,20 @@
 import type { Summary } from './statistics';
 
-/** Who makes the calls. `libteec again` is the same as `libteec`: how far the two differ is the error of it all. */
-export const SUBJECTS = ['ioctl', 'libteec', 'libteec again', 'handover', 'sync', 'async'] as const;
+/**
+ * Who makes the calls. `libteec again` is the same as `libteec`: how far the two differ is the error of it all.
+ * `libteec8` has 8 threads and `async8` has 8 calls under way, each on a session of its own: their time is that of all
+ * calls together, divided by all of them.
+ */
+export const SUBJECTS = [
+  'ioctl',
+  'libteec',
+  'libteec again',
+  'handover',
+  'sync',
+  'async',
+  'libteec8',
+  'async8',
+] as const;
 export type Subject = (typeof SUBJECTS)[number];
 
 export type CaseResult = Partial<Record<Subject, Summary>>;

@@ -36,9 +36,15 @@ export class CServer {
     return (await this.#ask('list'))['cases'] as string[];
   }
 
-  /** So many times so many calls: the nanoseconds of one of them, each time. */
-  async measure(name: string, client: string, times: number, calls: number): Promise<number[]> {
-    return (await this.#ask(`${name} ${client} ${times} ${calls}`))['ns'] as number[];
+  /** So many times so many calls, on each of so many threads: the nanoseconds of one of all of them, each time. */
+  async measure(
+    name: string,
+    client: string,
+    threads: number,
+    times: number,
+    calls: number,
+  ): Promise<number[]> {
+    return (await this.#ask(`${name} ${client} ${threads} ${times} ${calls}`))['ns'] as number[];
   }
 
   async close(): Promise<void> {

@@ -5,9 +5,9 @@
  * A request is one line on stdin, its answer one line of JSON on stdout; the end of stdin ends the program.
  *
  * - list: {"cases":[names],"clients":[names]}
- * - CASE CLIENT TIMES CALLS: {"case":..., "client":..., "ns":[...]}: TIMES times the time of CALLS calls,
- * divided by CALLS. Of parallel8 one number: TIMES * CALLS calls on each of 8 threads, their time divided by
- * all of them.
+ * - CASE CLIENT THREADS TIMES CALLS: {"case":..., "client":..., "ns":[...]}: TIMES times the time of CALLS
+ * calls, divided by CALLS. Where THREADS (1 to 8) is not 1: TIMES times the time of CALLS calls on each of so
+ * many threads, each with a session of its own, divided by all of them.
  * - anything that fails: {"error":"..."}
  *
  * Clients: `ioctl` (the bare ioctls), `libteec`, and `handover`: the bare ioctl, handed by the main thread to
@@ -15,7 +15,7 @@
  *
  * Cases (sizes in bytes): empty, value, values4; tmp-in-N, tmp-out-N, tmp-inout-N, tmp-into-N,
  * tmp-inplace-N, shm-whole-N, shm-part-N, shm-alloc-N with N of 16, 4096, 65536, 1048576; dmabuf-register,
- * session, parallel8. The bare ioctl's tmp cases copy into and out of memory that stays registered.
+ * session. The bare ioctl's tmp cases copy into and out of memory that stays registered.
  *
  * Whatever a case needs is made before the clock starts, and one call is made unmeasured.
  */
@@ -84,7 +84,7 @@ int alloc_protected(size_t size, int *fd) {
 static int measure(const struct client *client, const struct bench_case *bench_case, unsigned int times,
                    unsigned int calls, uint64_t *ns) {
   void *state = NULL;
-  int result = client->setup(bench_case, false, &state);
+  int result = client->setup(bench_case, 0, &state);
 
   if (result) return result;
   result = client->call(state);
@@ -118,7 +118,8 @@ static void answer_list(void) {
   printf("]}\n");
 }
 
-static int run(const char *case_name, const char *client_name, unsigned int times, unsigned int calls) {
+static int run(const char *case_name, const char *client_name, unsigned int threads, unsigned int times,
+               unsigned int calls) {
   const struct bench_case *bench_case = find_case(case_name);
   const struct client *client = NULL;
 
@@ -127,21 +128,23 @@ static int run(const char *case_name, const char *client_name, unsigned int time
   }
   if (!bench_case) return fail("no case '%s'", case_name);
   if (!client) return fail("no client '%s'", client_name);
+  if (threads < 1 || threads > THREADS_MAX) return fail("threads must be 1 to %d", THREADS_MAX);
   if (times < 1 || calls < 1 || times > CALLS_MAX / calls)
     return fail("times and calls must be 1 and up, together at most %d", CALLS_MAX);
 
-  const bool parallel = bench_case->kind == KIND_PARALLEL;
-  const unsigned int count = parallel ? 1 : times;
-  uint64_t *ns = calloc(count, sizeof(*ns));
+  uint64_t *ns = calloc(times, sizeof(*ns));
+  int result = 0;
 
   if (!ns) return fail("out of memory");
-
-  const int result = parallel ? measure_parallel(client, bench_case, times * calls, ns)
-                              : measure(client, bench_case, times, calls, ns);
-
+  if (threads == 1) {
+    result = measure(client, bench_case, times, calls, ns);
+  } else {
+    for (unsigned int i = 0; i < times && !result; i++)
+      result = measure_parallel(client, bench_case, threads, calls, ns + i);
+  }
   if (!result) {
     printf("{\"case\":\"%s\",\"client\":\"%s\",\"ns\":[", case_name, client_name);
-    for (unsigned int i = 0; i < count; i++) printf("%s%" PRIu64, i ? "," : "", ns[i]);
+    for (unsigned int i = 0; i < times; i++) printf("%s%" PRIu64, i ? "," : "", ns[i]);
     printf("]}\n");
   }
   free(ns);
@@ -155,15 +158,16 @@ int main(void) {
   while (fgets(line, sizeof(line), stdin)) {
     char case_name[32] = "";
     char client_name[32] = "";
+    unsigned int threads = 0;
     unsigned int times = 0;
     unsigned int calls = 0;
 
     if (!strcmp(line, "list\n"))
       answer_list();
-    else if (sscanf(line, "%31s %31s %u %u", case_name, client_name, &times, &calls) != 4) {
-      fail("a request is: CASE CLIENT TIMES CALLS");
+    else if (sscanf(line, "%31s %31s %u %u %u", case_name, client_name, &threads, &times, &calls) != 5) {
+      fail("a request is: CASE CLIENT THREADS TIMES CALLS");
       answer_failure();
-    } else if (run(case_name, client_name, times, calls))
+    } else if (run(case_name, client_name, threads, times, calls))
       answer_failure();
     fflush(stdout);
   }

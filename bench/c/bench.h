@@ -15,10 +15,9 @@ enum kind {
   KIND_SHM_ALLOC, /* allocate and close a shared memory */
   KIND_DMABUF,    /* register and close a protected dma-buf */
   KIND_SESSION,   /* open and close a session */
-  KIND_PARALLEL,  /* the empty command on PARALLEL sessions, each on a thread of its own */
 };
 
-#define PARALLEL 8
+#define THREADS_MAX 8
 /* Of KIND_SHM_PART: what lies before and behind the part. */
 #define PART_MARGIN 4096
 
@@ -38,11 +37,12 @@ const struct bench_case *find_case(const char *name);
 
 /*
  * A way to reach the TA. setup() and call() return 0, or -1 after fail(). setup() makes all that a case
- * needs ready (own_session: with a session that no other state shares), call() is what is measured.
+ * needs ready, with the session of the calls' thread (below THREADS_MAX), which is opened once and stays.
+ * call() is what is measured.
  */
 struct client {
   const char *name;
-  int (*setup)(const struct bench_case *bench_case, bool own_session, void **state);
+  int (*setup)(const struct bench_case *bench_case, unsigned int thread, void **state);
   int (*call)(void *state);
   void (*teardown)(void *state);
 };
@@ -55,9 +55,9 @@ extern const struct client client_handover;
 int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 uint64_t now_ns(void);
 
-/* parallel.c: `rounds` calls on each of PARALLEL threads; their time together, divided by all calls. */
-int measure_parallel(const struct client *client, const struct bench_case *bench_case, unsigned int rounds,
-                     uint64_t *ns_per_call);
+/* parallel.c: `rounds` calls on each of so many threads; their time together, divided by all calls. */
+int measure_parallel(const struct client *client, const struct bench_case *bench_case, unsigned int threads,
+                     unsigned int rounds, uint64_t *ns_per_call);
 
 /* A dma-buf's descriptor of `size` bytes, from the machine's heap of protected memory. */
 int alloc_protected(size_t size, int *fd);

@@ -49,7 +49,6 @@ void make_cases(void) {
     add((struct bench_case){.kind = KIND_SHM_ALLOC, .size = sizes[s]}, "shm-alloc-%zu", sizes[s]);
   add((struct bench_case){.kind = KIND_DMABUF, .size = 65536}, "dmabuf-register");
   add((struct bench_case){.kind = KIND_SESSION}, "session");
-  add((struct bench_case){.kind = KIND_PARALLEL}, "parallel8");
 }
 
 const struct bench_case *find_case(const char *name) {

@@ -66,12 +66,12 @@ static void close_descriptors(struct state *state) {
   if (state->epoll >= 0) close(state->epoll);
 }
 
-static int setup(const struct bench_case *bench_case, bool own_session, void **result) {
+static int setup(const struct bench_case *bench_case, unsigned int thread, void **result) {
   struct state *state = calloc(1, sizeof(*state));
   struct epoll_event event = {.events = EPOLLIN};
 
   if (!state) return fail("out of memory");
-  if (client_ioctl.setup(bench_case, own_session, &state->inner)) {
+  if (client_ioctl.setup(bench_case, thread, &state->inner)) {
     free(state);
     return -1;
   }

@@ -45,15 +45,14 @@ struct memory {
 struct state {
   const struct bench_case *bench_case;
   uint32_t session;
-  bool own_session;
   struct memory memory;
   uint8_t *buffer; /* of the tmp cases: the caller's */
   int dma_buf;
 };
 
 static int tee = -1;
-static uint32_t shared_session;
-static bool has_shared_session;
+static uint32_t sessions[THREADS_MAX];
+static bool has_session[THREADS_MAX];
 
 static int open_session(uint32_t *session) {
   /* The UUID travels as 16 bytes, big-endian. */
@@ -113,21 +112,20 @@ static int allocate(struct memory *memory, size_t size) {
 static void teardown(void *argument) {
   struct state *state = argument;
 
-  if (state->own_session) close_session(state->session);
   release(&state->memory);
   if (state->dma_buf >= 0) close(state->dma_buf);
   free(state->buffer);
   free(state);
 }
 
-static int setup(const struct bench_case *bench_case, bool own_session, void **result) {
+static int setup(const struct bench_case *bench_case, unsigned int thread, void **result) {
   if (tee < 0) {
     tee = open("/dev/tee0", O_RDWR | O_CLOEXEC);
     if (tee < 0) return fail("open /dev/tee0: %s", strerror(errno));
   }
-  if (!own_session && !has_shared_session) {
-    if (open_session(&shared_session)) return -1;
-    has_shared_session = true;
+  if (!has_session[thread]) {
+    if (open_session(sessions + thread)) return -1;
+    has_session[thread] = true;
   }
 
   struct state *state = calloc(1, sizeof(*state));
@@ -135,14 +133,10 @@ static int setup(const struct bench_case *bench_case, bool own_session, void **r
 
   if (!state) return fail("out of memory");
   state->bench_case = bench_case;
-  state->session = shared_session;
+  state->session = sessions[thread];
   state->memory.fd = -1;
   state->dma_buf = -1;
-  if (own_session) {
-    failed = open_session(&state->session);
-    state->own_session = !failed;
-  }
-  if (!failed && bench_case->kind == KIND_TMP) {
+  if (bench_case->kind == KIND_TMP) {
     state->buffer = malloc(bench_case->size);
     failed = state->buffer ? 0 : fail("out of memory");
     if (!failed) memset(state->buffer, 0, bench_case->size);
@@ -225,7 +219,6 @@ static int call(void *argument) {
 
   switch (state->bench_case->kind) {
     case KIND_INVOKE:
-    case KIND_PARALLEL:
       return invoke_values(state);
     case KIND_TMP:
       return invoke_tmp(state);

@@ -12,8 +12,6 @@
 struct state {
   const struct bench_case *bench_case;
   TEEC_Session *session;
-  TEEC_Session own;
-  bool has_own;
   TEEC_SharedMemory memory;
   bool has_memory;
   uint8_t *buffer;
@@ -23,8 +21,8 @@ struct state {
 static const TEEC_UUID uuid = NODE_OPTEE_TEST_TA_UUID;
 static TEEC_Context context;
 static bool has_context;
-static TEEC_Session shared_session;
-static bool has_shared_session;
+static TEEC_Session sessions[THREADS_MAX];
+static bool has_session[THREADS_MAX];
 
 static int check(const char *function, TEEC_Result result) {
   return result ? fail("%s: %#x", function, result) : 0;
@@ -45,21 +43,20 @@ static int allocate(TEEC_SharedMemory *memory, size_t size) {
 static void teardown(void *argument) {
   struct state *state = argument;
 
-  if (state->has_own) TEEC_CloseSession(&state->own);
   if (state->has_memory) TEEC_ReleaseSharedMemory(&state->memory);
   if (state->dma_buf >= 0) close(state->dma_buf);
   free(state->buffer);
   free(state);
 }
 
-static int setup(const struct bench_case *bench_case, bool own_session, void **result) {
+static int setup(const struct bench_case *bench_case, unsigned int thread, void **result) {
   if (!has_context) {
     if (check("TEEC_InitializeContext", TEEC_InitializeContext(NULL, &context))) return -1;
     has_context = true;
   }
-  if (!own_session && !has_shared_session) {
-    if (open_session(&shared_session)) return -1;
-    has_shared_session = true;
+  if (!has_session[thread]) {
+    if (open_session(sessions + thread)) return -1;
+    has_session[thread] = true;
   }
 
   struct state *state = calloc(1, sizeof(*state));
@@ -67,14 +64,9 @@ static int setup(const struct bench_case *bench_case, bool own_session, void **r
 
   if (!state) return fail("out of memory");
   state->bench_case = bench_case;
-  state->session = &shared_session;
+  state->session = sessions + thread;
   state->dma_buf = -1;
-  if (own_session) {
-    failed = open_session(&state->own);
-    state->has_own = !failed;
-    state->session = &state->own;
-  }
-  if (!failed && bench_case->kind == KIND_TMP) {
+  if (bench_case->kind == KIND_TMP) {
     state->buffer = malloc(bench_case->size);
     failed = state->buffer ? 0 : fail("out of memory");
     if (!failed) memset(state->buffer, 0, bench_case->size);
@@ -167,7 +159,6 @@ static int call(void *argument) {
 
   switch (state->bench_case->kind) {
     case KIND_INVOKE:
-    case KIND_PARALLEL:
       return invoke_values(state);
     case KIND_TMP:
       return invoke_tmp(state);

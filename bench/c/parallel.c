@@ -26,27 +26,27 @@ static void *work(void *argument) {
   return NULL;
 }
 
-int measure_parallel(const struct client *client, const struct bench_case *bench_case, unsigned int rounds,
-                     uint64_t *ns_per_call) {
-  struct worker workers[PARALLEL] = {};
+int measure_parallel(const struct client *client, const struct bench_case *bench_case, unsigned int threads,
+                     unsigned int rounds, uint64_t *ns_per_call) {
+  struct worker workers[THREADS_MAX] = {};
   pthread_barrier_t start;
   int result = 0;
   unsigned int ready = 0;
   unsigned int started = 0;
 
-  for (; ready < PARALLEL && !result; ready++) {
+  for (; ready < threads && !result; ready++) {
     struct worker *worker = workers + ready;
 
     worker->client = client;
     worker->rounds = rounds;
     worker->start = &start;
-    result = client->setup(bench_case, true, &worker->state);
+    result = client->setup(bench_case, ready, &worker->state);
   }
   if (result) {
     ready--; /* the one that failed left nothing */
   } else {
-    pthread_barrier_init(&start, NULL, PARALLEL + 1);
-    for (; started < PARALLEL; started++) {
+    pthread_barrier_init(&start, NULL, threads + 1);
+    for (; started < threads; started++) {
       const int error = pthread_create(&workers[started].thread, NULL, work, workers + started);
 
       if (error) {
@@ -60,11 +60,11 @@ int measure_parallel(const struct client *client, const struct bench_case *bench
     const uint64_t begin = now_ns();
 
     pthread_barrier_wait(&start);
-    for (unsigned int i = 0; i < PARALLEL; i++) {
+    for (unsigned int i = 0; i < threads; i++) {
       pthread_join(workers[i].thread, NULL);
       if (workers[i].result) result = workers[i].result;
     }
-    *ns_per_call = (now_ns() - begin) / ((uint64_t)PARALLEL * rounds);
+    *ns_per_call = (now_ns() - begin) / ((uint64_t)threads * rounds);
     pthread_barrier_destroy(&start);
   }
   for (unsigned int i = 0; i < ready; i++) client->teardown(workers[i].state);
