@@ -1,7 +1,6 @@
 // Builds the native addon: node scripts/build-addon.mjs [ARCH]..., this machine's by default, whatever that is. On Linux
 // arm64 and x64 are cross-built, too. The result is prebuilds/<platform>-<arch>/node-optee.node; nothing is done where
 // that was built from the same files. Output goes to stderr.
-import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   copyFileSync,
@@ -16,9 +15,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
+import { ROOT, runBeside } from './setup.mjs';
 
-const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const CROSS = { arm64: 'aarch64-linux-gnu', x64: 'x86_64-linux-gnu' };
 
 // All of Node's own build settings that an addon needs. N-API's headers come from node-api-headers, so the
@@ -102,17 +101,11 @@ async function compile(arch, work) {
     env.CXX = `${CROSS[arch]}-g++`;
   }
   const nodeGyp = join(ROOT, 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
-  const child = spawn(
+  await runBeside(
     process.execPath,
     [nodeGyp, 'rebuild', '--arch', arch, '--nodedir', join(work, 'headers'), '--jobs=max', '--loglevel=warn'],
-    { cwd: work, env, stdio: ['ignore', 2, 2] },
+    { cwd: work, env },
   );
-  const status = await new Promise((resolve, reject) => {
-    child.on('error', reject);
-    child.on('close', resolve);
-  });
-  if (status !== 0)
-    throw new Error(`The addon for ${arch} could not be built (node-gyp ended with ${status})`);
   return join(work, 'build', 'Release', 'node-optee.node');
 }
 

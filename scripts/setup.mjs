@@ -23,8 +23,8 @@ export function run(program, args, options = {}) {
 }
 
 /** The same beside other work. */
-async function runBeside(program, args) {
-  const child = spawn(program, args, { cwd: ROOT, stdio: ['ignore', 2, 2] });
+export async function runBeside(program, args, options = {}) {
+  const child = spawn(program, args, { cwd: ROOT, stdio: ['ignore', 2, 2], ...options });
   const status = await new Promise((resolve, reject) => {
     child.on('error', reject);
     child.on('close', resolve);
