@@ -137,7 +137,7 @@ async function measureCase(
   try {
     return await inTurns(turns, { ...plan, calls: Math.max(1, Math.round(plan.calls * share)) });
   } finally {
-    await Promise.all(prepared.map((each) => each.close?.()));
+    for (const each of prepared) await each.close?.();
   }
 }
 

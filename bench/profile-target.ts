@@ -73,7 +73,7 @@ async function inNode(name: string, subject: Subject): Promise<Target> {
     warmUp: Math.ceil(WARM_UP * Math.min(bench.share, 1)),
     run,
     close: async () => {
-      await Promise.all(prepared.map((each) => each.close?.()));
+      for (const each of prepared) await each.close?.();
       await close();
     },
   };
