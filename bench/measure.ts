@@ -47,6 +47,8 @@ interface Turn {
   /** Calls before the first round, and before each. */
   readonly warmUp: number;
   readonly settle: number;
+  /** How often in a round. */
+  readonly times: number;
 }
 
 function fromC(server: CServer, name: string, client: string, threads = 1): Measure {
@@ -88,13 +90,13 @@ function shuffled<T>(of: readonly T[]): T[] {
  * All subjects in turns, in an order of chance each round: whatever changes meanwhile meets all of them, and none always
  * comes after the same one, whose caches it would find.
  */
-async function inTurns(turns: readonly Turn[], plan: Plan): Promise<CaseResult> {
+async function inTurns(turns: readonly Turn[], rounds: number, calls: number): Promise<CaseResult> {
   const all = new Map<Subject, number[]>(turns.map(({ subject }) => [subject, []]));
   for (const { measure, warmUp } of turns) if (warmUp > 0) await measure(1, warmUp);
-  for (let round = 0; round < plan.rounds; round++) {
-    for (const { subject, measure, settle } of shuffled(turns)) {
+  for (let round = 0; round < rounds; round++) {
+    for (const { subject, measure, settle, times } of shuffled(turns)) {
       if (settle > 0) await measure(1, settle);
-      all.get(subject)?.push(...(await measure(plan.times, plan.calls)));
+      all.get(subject)?.push(...(await measure(times, calls)));
     }
   }
   return Object.fromEntries([...all].map(([subject, ns]) => [subject, summarize(ns)]));
@@ -118,7 +120,13 @@ async function measureCase(
   const turn = (subject: Subject, measure: Measure, first: number): Turn => {
     // Each call of these is 8.
     const deep = subject.endsWith('8') ? DEEP : 1;
-    return { subject, measure, settle: Math.round(settle / deep), warmUp: Math.ceil(first / deep) };
+    return {
+      subject,
+      measure,
+      warmUp: Math.ceil(first / deep),
+      settle: Math.round(settle / deep),
+      times: Math.ceil(plan.times / deep),
+    };
   };
   const turns = [
     turn('ioctl', fromC(server, name, 'ioctl'), warmUp),
@@ -135,7 +143,7 @@ async function measureCase(
     );
   }
   try {
-    return await inTurns(turns, { ...plan, calls: Math.max(1, Math.round(plan.calls * share)) });
+    return await inTurns(turns, plan.rounds, Math.max(1, Math.round(plan.calls * share)));
   } finally {
     for (const each of prepared) await each.close?.();
   }
