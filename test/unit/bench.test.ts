@@ -86,6 +86,7 @@ describe('goals', () => {
       ['libteec', true],
       ['ioctl', true],
       ['handover', false],
+      ['libteec8', false],
     ]);
   });
 
@@ -110,11 +111,19 @@ describe('goals', () => {
 
 test('the report has a line for each case and each goal', () => {
   const text = report(
-    [run('empty', { ioctl: 500e3, libteec: 600e3, 'libteec again': 606e3, sync: 570e3 })],
+    [
+      run('empty', {
+        ...{ ioctl: 500e3, libteec: 600e3, 'libteec again': 606e3, sync: 570e3 },
+        ...{ libteec8: 300e3, async8: 450e3 },
+      }),
+    ],
     ['fact'],
   );
   expect(text).toMatch(/^fact\n/);
-  expect(text).toMatch(/^empty +500 ±0\.0 +600 ±0\.0 +570 ±0\.0 +0\.95 +1\.14 +±0\.01$/m);
+  expect(text).toMatch(
+    /^empty +500 ±0\.0 +600 ±0\.0 +570 ±0\.0 +300 ±0\.0 +450 ±0\.0 +0\.95 +1\.14 +1\.50 +±0\.01$/m,
+  );
+  expect(text).toMatch(/^empty: async8 \/ libteec8 +1\.50 +at most 1\.05 +NOT MET$/m);
   expect(text).toMatch(/^empty: sync \/ libteec +0\.95 +at most 1\.05 +met$/m);
   expect(text).toMatch(/^empty: async \/ handover +at most 1\.20 +NOT MET$/m);
 });
