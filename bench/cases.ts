@@ -16,8 +16,8 @@ const HEAPS = ['protected,secure-video', 'sdp@7e000000'];
 /** What a case does once, ready to be measured. */
 export interface Prepared {
   /** One call that blocks; of what it returns, a promise is awaited. */
-  sync?: () => Promise<void> | void;
-  /** One call that is awaited. */
+  sync: () => Promise<void> | void;
+  /** One call that is awaited, where the library has that. */
   async?: () => Promise<unknown>;
   /** Releases what was prepared. */
   close?: () => Promise<void> | void;
@@ -28,8 +28,6 @@ export interface BenchCase {
   readonly name: string;
   /** How many calls a round makes, of those that it makes where a call takes half a millisecond. */
   readonly share: number;
-  /** Has the library an asynchronous form of it? */
-  readonly awaited: boolean;
   prepare(tee: TeeContext, session: Session): Prepared;
 }
 
@@ -41,7 +39,7 @@ function invocation(name: string, command: number, params: () => Params): BenchC
       async: () => session.invoke(command, params()),
     };
   };
-  return { name, share: 1, awaited: true, prepare };
+  return { name, share: 1, prepare };
 }
 
 /** C has outputs in memory of the caller's always; here only with `into` and `inplace`, else in a new array. */
@@ -60,7 +58,7 @@ function temporary(direction: 'in' | 'out' | 'inout' | 'into' | 'inplace', size:
       async: () => session.invoke(TEST_TA_TOUCH, [param()]),
     };
   };
-  return { name: `tmp-${direction}-${size}`, share: size > 65536 ? 0.5 : 1, awaited: true, prepare };
+  return { name: `tmp-${direction}-${size}`, share: size > 65536 ? 0.5 : 1, prepare };
 }
 
 function sharedMemory(size: number, part: boolean): BenchCase {
@@ -73,18 +71,17 @@ function sharedMemory(size: number, part: boolean): BenchCase {
       close: () => shm.close(),
     };
   };
-  return { name: `shm-${part ? 'part' : 'whole'}-${size}`, share: 1, awaited: true, prepare };
+  return { name: `shm-${part ? 'part' : 'whole'}-${size}`, share: 1, prepare };
 }
 
 function allocation(size: number): BenchCase {
   const prepare = (tee: TeeContext): Prepared => ({ sync: () => tee.allocSharedMemory(size).close() });
-  return { name: `shm-alloc-${size}`, share: 1, awaited: false, prepare };
+  return { name: `shm-alloc-${size}`, share: 1, prepare };
 }
 
 const dmaBuf: BenchCase = {
   name: 'dmabuf-register',
   share: 5,
-  awaited: false,
   prepare(tee) {
     const heap = DmaHeap.open(HEAPS.find((name) => DmaHeap.list().includes(name)) ?? HEAPS[0]);
     const dma = heap.alloc(DMA_BUF_SIZE);
@@ -96,7 +93,6 @@ const dmaBuf: BenchCase = {
 const openAndClose: BenchCase = {
   name: 'session',
   share: 0.05,
-  awaited: true,
   prepare: (tee) => ({
     // There is no close that blocks.
     sync: () => tee.openSessionSync(NODE_OPTEE_TEST_TA_UUID).close(),

@@ -7,8 +7,8 @@ import { cpus, release } from 'node:os';
 import { parseArgs } from 'node:util';
 import { TeeContext, type Session } from 'node-optee';
 import { NODE_OPTEE_TEST_TA_UUID } from '../test/support/test-ta';
+import { callAtOnce, callInTurn, DEEP, depth } from './calls';
 import { CASES, type BenchCase } from './cases';
-import { callAtOnce, DEEP } from './deep';
 import { measureMemory } from './memory';
 import { measureResponsiveness } from './responsiveness';
 import type { CaseResult, Run, Subject } from './results';
@@ -51,29 +51,15 @@ interface Turn {
   readonly times: number;
 }
 
-function fromC(server: CServer, name: string, client: string, threads = 1): Measure {
+function fromC(server: CServer, name: string, client: string, threads: number): Measure {
   return (times, calls) => server.measure(name, client, threads, times, calls);
 }
 
-function timeSync(call: () => Promise<void> | void): Measure {
+/** `once` makes so many calls and tells the nanoseconds of one of them. */
+function repeated(once: (calls: number) => Promise<number>): Measure {
   return async (times, calls) => {
     const ns: number[] = [];
-    for (let i = 0; i < times; i++) {
-      const start = performance.now();
-      for (let j = 0; j < calls; j++) {
-        const more = call();
-        if (more !== undefined) await more;
-      }
-      ns.push(((performance.now() - start) * 1e6) / calls);
-    }
-    return ns;
-  };
-}
-
-function timeAsync(each: readonly (() => Promise<unknown>)[]): Measure {
-  return async (times, calls) => {
-    const ns: number[] = [];
-    for (let i = 0; i < times; i++) ns.push(await callAtOnce(each, calls));
+    for (let i = 0; i < times; i++) ns.push(await once(calls));
     return ns;
   };
 }
@@ -110,36 +96,41 @@ async function measureCase(
   server: CServer,
 ): Promise<CaseResult> {
   const { name, share } = bench;
-  const prepared = sessions.map((session) => bench.prepare(tee, session));
-  const sync = prepared.flatMap((each) => each.sync ?? []);
+  const first = bench.prepare(tee, sessions[0]);
+  // What has no asynchronous form is not needed more than once.
+  const others = first.async === undefined ? [] : sessions.slice(1);
+  const prepared = [first, ...others.map((session) => bench.prepare(tee, session))];
   const awaited = prepared.flatMap((each) => each.async ?? []);
   const settle = Math.round(plan.settle * share);
   const warmUp = Math.ceil(plan.warmUp * share);
   // A call as long as the opening of a session does not depend on it.
   const compiled = share < 0.1 ? 0 : plan.compiled * Math.min(share, 1);
-  const turn = (subject: Subject, measure: Measure, first: number): Turn => {
-    // Each call of these is 8.
-    const deep = subject.endsWith('8') ? DEEP : 1;
+  const turn = (subject: Subject, measure: Measure, calls: number): Turn => {
+    const deep = depth(subject); // so many calls in each of theirs
     return {
       subject,
       measure,
-      warmUp: Math.ceil(first / deep),
+      warmUp: Math.ceil(calls / deep),
       settle: Math.round(settle / deep),
       times: Math.ceil(plan.times / deep),
     };
   };
+  const inC = (subject: Subject, client: string): Turn =>
+    turn(subject, fromC(server, name, client, depth(subject)), warmUp);
+  const ours = (subject: Subject, once: (calls: number) => Promise<number>): Turn =>
+    turn(subject, repeated(once), compiled);
   const turns = [
-    turn('ioctl', fromC(server, name, 'ioctl'), warmUp),
-    turn('libteec', fromC(server, name, 'libteec'), warmUp),
-    turn('libteec again', fromC(server, name, 'libteec'), warmUp),
-    turn('sync', timeSync(sync[0]), compiled),
+    inC('ioctl', 'ioctl'),
+    inC('libteec', 'libteec'),
+    inC('libteec again', 'libteec'),
+    ours('sync', (calls) => callInTurn(first.sync, calls)),
   ];
-  if (bench.awaited) {
+  if (awaited.length > 0) {
     turns.push(
-      turn('handover', fromC(server, name, 'handover'), warmUp),
-      turn('async', timeAsync(awaited.slice(0, 1)), compiled),
-      turn('libteec8', fromC(server, name, 'libteec', DEEP), warmUp),
-      turn('async8', timeAsync(awaited), compiled),
+      inC('handover', 'handover'),
+      ours('async', (calls) => callAtOnce(awaited.slice(0, 1), calls)),
+      inC('libteec8', 'libteec'),
+      ours('async8', (calls) => callAtOnce(awaited, calls)),
     );
   }
   try {

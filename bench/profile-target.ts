@@ -7,8 +7,8 @@
 import { readFileSync } from 'node:fs';
 import { TeeContext } from 'node-optee';
 import { NODE_OPTEE_TEST_TA_UUID } from '../test/support/test-ta';
+import { callAtOnce, callInTurn, depth } from './calls';
 import { CASES } from './cases';
-import { callAtOnce, DEEP } from './deep';
 import type { Begin, End, Names } from './profile';
 import type { Subject } from './results';
 import { CServer } from './server';
@@ -27,9 +27,6 @@ interface Target {
   run(calls: number): Promise<number>;
   close(): Promise<void>;
 }
-
-/** Calls that a subject has under way at a time. */
-const depth = (subject: Subject): number => (subject.endsWith('8') ? DEEP : 1);
 
 async function inC(program: string, name: string, subject: Subject): Promise<Target> {
   const server = new CServer(program);
@@ -59,15 +56,8 @@ async function inNode(name: string, subject: Subject): Promise<Target> {
     await close();
     throw new Error(`there is no case ${name} of ${subject}`);
   }
-  const run = async (calls: number): Promise<number> => {
-    if (sync === undefined) return callAtOnce(awaited, Math.ceil(calls / awaited.length));
-    const start = performance.now();
-    for (let i = 0; i < calls; i++) {
-      const more = sync();
-      if (more !== undefined) await more;
-    }
-    return ((performance.now() - start) * 1e6) / calls;
-  };
+  const run = (calls: number): Promise<number> =>
+    sync === undefined ? callAtOnce(awaited, Math.ceil(calls / awaited.length)) : callInTurn(sync, calls);
   return {
     pid: 'self',
     warmUp: Math.ceil(WARM_UP * Math.min(bench.share, 1)),

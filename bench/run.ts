@@ -11,9 +11,8 @@
  *   --rounds N   turns of all clients in each case
  *   --no-extras  cases only: no file reads and timers under load, no memory
  *   --instructions  counts instructions of both worlds instead of nanoseconds; implies --no-extras
- *   --profile NAME  where the time of this case goes, of each subject (ioctl, libteec, handover, sync,
- *                async, libteec8, async8) for at
- *                most so many seconds (30)
+ *   --profile NAME  where the time of this case goes, of each subject (ioctl, libteec, handover, sync, async,
+ *                libteec8, async8) for at most so many seconds (30)
  */
 import { execFileSync } from 'node:child_process';
 import { cpus } from 'node:os';
