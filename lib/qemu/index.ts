@@ -16,6 +16,7 @@ export {
   prepareNodeModules,
 } from './build/index.js';
 export { buildTa } from './build/ta.js';
+export type { TaBuildOptions } from './build/ta.js';
 export { silentProgress, streamProgress } from './build/progress.js';
 export type { Progress } from './build/progress.js';
 export type { PrepareOptions } from './build/index.js';
