@@ -1,7 +1,7 @@
 /**
  * Runs in the guest: measures every case with all subjects in turns, and prints a `Run` as JSON on stdout.
  *
- *   node measure.js C_PROGRAM [--quick] [--case NAME]... [--rounds N] [--no-extras]
+ *   node measure.js C_PROGRAM [--quick] [--case NAME]... [--rounds N] [--no-extras] [--not-deep]
  */
 import { cpus, release } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -129,6 +129,10 @@ async function measureCase(
     turns.push(
       inC('handover', 'handover'),
       ours('async', (calls) => callAtOnce(awaited.slice(0, 1), calls)),
+    );
+  }
+  if (awaited.length === DEEP) {
+    turns.push(
       inC('libteec8', 'libteec'),
       ours('async8', (calls) => callAtOnce(awaited, calls)),
     );
@@ -148,6 +152,7 @@ async function main(): Promise<void> {
       case: { type: 'string', multiple: true },
       rounds: { type: 'string' },
       'no-extras': { type: 'boolean', default: false },
+      'not-deep': { type: 'boolean', default: false },
     },
   });
   const [program] = positionals;
@@ -163,7 +168,7 @@ async function main(): Promise<void> {
   if (names.join() !== theirs.join()) throw new Error(`the C side has other cases: ${theirs.join()}`);
 
   const tee = TeeContext.open();
-  const opening = Array.from({ length: DEEP }, () => tee.openSession(NODE_OPTEE_TEST_TA_UUID));
+  const opening = Array.from({ length: values['not-deep'] ? 1 : DEEP }, () => tee.openSession(NODE_OPTEE_TEST_TA_UUID));
   const sessions = await Promise.all(opening);
   const cases: Record<string, CaseResult> = {};
   for (const bench of CASES.filter(({ name }) => wanted(name))) {

@@ -10,7 +10,8 @@
  *   --case NAME  only cases whose names begin so
  *   --rounds N   turns of all clients in each case
  *   --no-extras  cases only: no file reads and timers under load, no memory
- *   --instructions  counts instructions of both worlds instead of nanoseconds; implies --no-extras
+ *   --instructions  counts instructions of both worlds instead of nanoseconds, of one call at a time; implies
+ *                --no-extras
  *   --profile NAME  where the time of this case goes, of each subject (ioctl, libteec, handover, sync, async,
  *                libteec8, async8) for at most so many seconds (30)
  */
@@ -78,6 +79,8 @@ async function main(): Promise<void> {
     ...(values.case ?? []).flatMap((name) => ['--case', name]),
     ...(values.rounds === undefined ? [] : ['--rounds', values.rounds]),
     ...(values['no-extras'] || values.instructions ? ['--no-extras'] : []),
+    // With -icount QEMU runs one processor at a time, and calls that run side by side do not get on.
+    ...(values.instructions ? ['--not-deep'] : []),
   ];
   const runs: Run[] = [];
   for (let i = 0; i < count; i++) {
