@@ -168,7 +168,9 @@ async function main(): Promise<void> {
   if (names.join() !== theirs.join()) throw new Error(`the C side has other cases: ${theirs.join()}`);
 
   const tee = TeeContext.open();
-  const opening = Array.from({ length: values['not-deep'] ? 1 : DEEP }, () => tee.openSession(NODE_OPTEE_TEST_TA_UUID));
+  const opening = Array.from({ length: values['not-deep'] ? 1 : DEEP }, () =>
+    tee.openSession(NODE_OPTEE_TEST_TA_UUID),
+  );
   const sessions = await Promise.all(opening);
   const cases: Record<string, CaseResult> = {};
   for (const bench of CASES.filter(({ name }) => wanted(name))) {

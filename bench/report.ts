@@ -1,4 +1,4 @@
-import { growth, ratio, spread, verdicts } from './goals';
+import { growth, ratio, spread, verdicts, type Verdict } from './goals';
 import { PLACES, type Profile } from './profile';
 import type { Memory, Run, Subject } from './results';
 import { median } from './statistics';
@@ -40,12 +40,18 @@ function cases(runs: readonly Run[]): string {
   return table([head, ...rows]);
 }
 
+function decision({ ratio: is, limit, met }: Verdict): string {
+  if (Number.isNaN(is)) return 'not measured';
+  if (!met) return 'NOT MET';
+  return is <= limit ? 'met' : 'equal within the spread';
+}
+
 function goals(runs: readonly Run[]): string {
   const rows = verdicts(runs).map((verdict) => [
     `${verdict.name}: ${verdict.subject} / ${verdict.of}`,
     times(verdict.ratio),
     `at most ${times(verdict.limit)}`,
-    verdict.met ? (verdict.ratio <= verdict.limit ? 'met' : 'equal within the spread') : 'NOT MET',
+    decision(verdict),
   ]);
   return rows.length === 0 ? 'none of the goals was measured' : table([['goal', 'is', 'limit', ''], ...rows]);
 }
