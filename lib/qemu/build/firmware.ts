@@ -17,6 +17,10 @@ const FLAGS = [
   'QEMU_USE_GIC_DRIVER=QEMU_GICV3',
   'ARM_LINUX_KERNEL_AS_BL33=1',
   'CROSS_COMPILE=aarch64-linux-gnu-',
+  // Against side channels of real processors: the MMU is turned off and on at each exception, which QEMU answers by
+  // forgetting all that it has translated.
+  'WORKAROUND_CVE_2017_5715=0',
+  'WORKAROUND_CVE_2022_23960=0',
 ];
 
 /** TF-A with OP-TEE and the kernel in it: the whole firmware in one file, no U-Boot, no UEFI. */

@@ -26,6 +26,10 @@ const COMMON_FLAGS = [
   'CFG_TEE_BENCHMARK=n',
   // Its own TAs would not be used.
   'CFG_BUILD_IN_TREE_TA=n',
+  // Against side channels of real processors, at each exception from Linux and from TAs.
+  'CFG_CORE_WORKAROUND_NSITR_CACHE_PRIME=n',
+  'CFG_CORE_WORKAROUND_SPECTRE_BP=n',
+  'CFG_CORE_UNMAP_CORE_AT_EL0=n',
   'DEBUG=0',
 ];
 
