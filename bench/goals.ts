@@ -46,6 +46,14 @@ export function ratio(runs: readonly Run[], name: string, subject: Subject, of: 
   return median(ratios);
 }
 
+/** The ratios that count. */
+export const RATIOS: readonly (readonly [subject: Subject, of: Subject])[] = [
+  ['sync', 'libteec'],
+  ['sync', 'ioctl'],
+  ['async', 'handover'],
+  ['async8', 'libteec8'],
+];
+
 /** How far libteec is from itself in a case. */
 export function spread(runs: readonly Run[], name: string): number {
   const differences = runs.map((run) => Math.abs(ratio([run], name, 'libteec again', 'libteec') - 1));

@@ -144,6 +144,32 @@ async function measureCase(
   }
 }
 
+async function measureCases(
+  chosen: readonly BenchCase[],
+  plan: Plan,
+  tee: TeeContext,
+  deep: number,
+  program: string,
+): Promise<Record<string, CaseResult>> {
+  const server = new CServer(program);
+  try {
+    const names = CASES.map((bench) => bench.name);
+    const theirs = await server.cases();
+    if (names.join() !== theirs.join()) throw new Error(`the C side has other cases: ${theirs.join()}`);
+    const opening = Array.from({ length: deep }, () => tee.openSession(NODE_OPTEE_TEST_TA_UUID));
+    const sessions = await Promise.all(opening);
+    const cases: Record<string, CaseResult> = {};
+    for (const bench of chosen) {
+      note(bench.name);
+      cases[bench.name] = await measureCase(bench, plan, tee, sessions, server);
+    }
+    return cases;
+  } finally {
+    // It waits for requests, and this process for it.
+    await server.close();
+  }
+}
+
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -162,24 +188,15 @@ async function main(): Promise<void> {
   if (values.rounds !== undefined) plan.rounds = Number(values.rounds);
   const wanted = (name: string): boolean => values.case?.some((start) => name.startsWith(start)) ?? true;
 
-  const server = new CServer(program);
-  const names = CASES.map((bench) => bench.name);
-  const theirs = await server.cases();
-  if (names.join() !== theirs.join()) throw new Error(`the C side has other cases: ${theirs.join()}`);
-
   const tee = TeeContext.open();
-  const opening = Array.from({ length: values['not-deep'] ? 1 : DEEP }, () =>
-    tee.openSession(NODE_OPTEE_TEST_TA_UUID),
-  );
-  const sessions = await Promise.all(opening);
-  const cases: Record<string, CaseResult> = {};
-  for (const bench of CASES.filter(({ name }) => wanted(name))) {
-    note(bench.name);
-    cases[bench.name] = await measureCase(bench, plan, tee, sessions, server);
+  const chosen = CASES.filter(({ name }) => wanted(name));
+  let cases;
+  try {
+    cases = await measureCases(chosen, plan, tee, values['not-deep'] ? 1 : DEEP, program);
+  } finally {
+    // Nothing else may hold instances of the TA now: the rest needs many.
+    await tee.close();
   }
-  // Nothing else may hold instances of the TA now: the rest needs many.
-  await server.close();
-  await tee.close();
   const extras = values['no-extras']
     ? {}
     : { responsiveness: await measureResponsiveness(quick, note), memory: await measureMemory(quick, note) };

@@ -22,10 +22,11 @@ import { Guest } from 'node-optee/qemu';
 import { Cache } from '#lib/qemu/build/cache';
 import { prepareMachine } from '#lib/qemu/build/index';
 import { readManifest } from '#lib/qemu/build/manifest';
+import { KERNEL_ARGUMENTS } from '#lib/qemu/qemu';
 import { verdicts } from './goals';
 import { prepareBench, ROOT } from './prepare';
 import { profile } from './profile';
-import { report, reportProfile } from './report';
+import { ratios, report, reportProfile } from './report';
 import { SUBJECTS, type Run, type Subject } from './results';
 
 const options = {
@@ -111,17 +112,20 @@ async function main(): Promise<void> {
     cpus: machine.cpus,
     memory: machine.memory,
     qemu: execFileSync(machine.qemu, ['--version'], { encoding: 'utf8' }).split('\n')[0],
-    kernelArguments: machine.kernelArguments,
+    kernelArguments: KERNEL_ARGUMENTS.concat(machine.kernelArguments),
     image: imageVersions(),
   };
   if (values.json) {
-    process.stdout.write(`${JSON.stringify({ facts, runs, verdicts: verdicts(runs) }, null, 2)}\n`);
+    process.stdout.write(
+      `${JSON.stringify({ facts, runs, ratios: ratios(runs), verdicts: verdicts(runs) }, null, 2)}\n`,
+    );
   } else {
     if (values.instructions) process.stdout.write('Thousands of instructions where it says microseconds.\n');
     const image = Object.entries(facts.image).map((words) => words.join(' '));
     const lines = [
       `host: ${facts.host}; machine ${facts.machine}, ${facts.memory} MiB; ${facts.qemu}`,
       `image: ${image.join(', ')}`,
+      `kernel: ${facts.kernelArguments.join(' ')}`,
       `on ${facts.date}`,
     ];
     process.stdout.write(`${report(runs, lines)}\n`);

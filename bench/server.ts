@@ -17,6 +17,8 @@ export class CServer {
     });
     // Only a request that is under way needs to know.
     this.#ended.catch(() => {});
+    // The end of the other side is told by its exit.
+    this.#child.stdin.on('error', () => {});
   }
 
   async #ask(request: string): Promise<Record<string, unknown>> {

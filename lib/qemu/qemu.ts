@@ -88,17 +88,22 @@ export class Qemu {
   }
 }
 
+/** Of every machine. */
+export const KERNEL_ARGUMENTS: readonly string[] = [
+  ...['console=ttyAMA0', 'root=/dev/vda', 'rw', 'init=/usr/lib/node-optee/agent'],
+  // With -no-reboot a panic ends QEMU.
+  ...['panic=-1', 'oops=panic'],
+  // QEMU keeps what it translated by its address: programs that come to lie where others were start faster.
+  'norandmaps',
+  // There is nothing to be guessed from an emulated processor, and each entry into the kernel costs less.
+  'mitigations=off',
+];
+
 /** What comes after the name of the program. */
 export function qemuArguments(options: Omit<QemuOptions, 'onLine'>): string[] {
   const { machine, mounts, modules, verbose, monitor, instructions = false } = options;
   const kernelArguments = [
-    ...['console=ttyAMA0', 'root=/dev/vda', 'rw', 'init=/usr/lib/node-optee/agent'],
-    // With -no-reboot a panic ends QEMU.
-    ...['panic=-1', 'oops=panic'],
-    // QEMU keeps what it translated by its address: programs that come to lie where others were start faster.
-    'norandmaps',
-    // There is nothing to be guessed from an emulated processor, and each entry into the kernel costs less.
-    'mitigations=off',
+    ...KERNEL_ARGUMENTS,
     verbose ? 'ignore_loglevel' : 'loglevel=5',
     ...machine.kernelArguments,
   ];

@@ -22,19 +22,28 @@ Left& left() {
   return *left;
 }
 
-void letGo(Remains& remains) {
+void end(Remains& remains) {
   remains.fd.reset();
   remains.pages.reset();
   remains.keeper.reset();
 }
 
-void run(void* what) {
-  auto* remains = static_cast<Remains*>(what);
-  letGo(*remains);
-  delete remains;
+void oneMore() {
+  std::lock_guard<std::mutex> lock(left().mutex);
+  left().count++;
+}
+
+void oneLess() {
   std::lock_guard<std::mutex> lock(left().mutex);
   left().count--;
   left().less.notify_all();
+}
+
+void run(void* what) {
+  auto* remains = static_cast<Remains*>(what);
+  end(*remains);
+  delete remains;
+  oneLess();
 }
 
 }  // namespace
@@ -42,15 +51,18 @@ void run(void* what) {
 void Remains::leaveTo(Threads& threads, Remains remains) {
   if (!remains.keeper && !remains.pages && !remains.fd.valid()) return;
   if (!InTee::any()) {
-    letGo(remains);
+    end(remains);
     return;
   }
-  {
-    std::lock_guard<std::mutex> lock(left().mutex);
-    left().count++;
-  }
+  oneMore();
   auto* later = new Remains(std::move(remains));
   if (threads.post({core::run, later}) != 0) core::run(later);
+}
+
+void Remains::letGo(Remains remains) {
+  oneMore();
+  end(remains);
+  oneLess();
 }
 
 bool Remains::settle(std::chrono::milliseconds most) {

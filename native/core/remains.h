@@ -21,9 +21,20 @@ struct Remains {
   // Lets go of it here and now where that cannot take long, else on that thread. (Here, too, if there is no
   // thread to be had.)
   static void leaveTo(Threads& threads, Remains remains);
-  // Waits until threads have let go of all that was left to them, at most so long. False if nothing is left.
+  // Lets go of it here and now, however long that takes.
+  static void letGo(Remains remains);
+  // Waits until all is let go of that was left to threads or is under way, at most so long. False if there is
+  // nothing.
   static bool settle(std::chrono::milliseconds most);
 };
+
+// EINVAL is what the kernel makes of a TEE that is out of memory.
+template <typename Answer>
+bool lacksRoom(const Answer& answer) {
+  if (answer.ok()) return false;
+  const int error = answer.failure().error;
+  return error == EINVAL || error == ENOMEM;
+}
 
 // A request for memory that may fail only because what was closed before is not let go of yet. It waits for
 // that, well under a second in all.
@@ -37,13 +48,18 @@ auto withRoom(Request request) {
   std::chrono::milliseconds wait(20);
   bool waited = Remains::settle(wait);
   auto answer = request();
-  while (waited && !answer.ok() && wait < std::chrono::milliseconds(320)) {
-    const int error = answer.failure().error;
-    // EINVAL is what the kernel makes of a TEE that is out of memory.
-    if (error != EINVAL && error != ENOMEM) break;
+  while (waited && lacksRoom(answer) && wait < std::chrono::milliseconds(320)) {
     waited = Remains::settle(wait *= 2);
     answer = request();
   }
+  return answer;
+}
+
+// The same of a request of the TEE, whose room may be taken by temporary memory that no call uses.
+template <typename Memory, typename Request>
+auto withRoom(Memory& temporary, Request request) {
+  auto answer = withRoom(request);
+  if (lacksRoom(answer) && temporary.releaseIdle()) answer = withRoom(request);
   return answer;
 }
 

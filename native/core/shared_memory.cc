@@ -29,12 +29,12 @@ Result<std::shared_ptr<SharedMemory>> allocSharedMemory(const std::shared_ptr<Co
     Result<Mapping> own = Mapping::ownPages(size);
     if (!own.ok()) return own.failure();
     pages = std::make_shared<Mapping>(std::move(own.value()));
-    Result<TeeShm> registered =
-        withRoom([&] { return shmRegister(context->fd(), pages->data(), pages->size()); });
+    Result<TeeShm> registered = withRoom(
+        context->temporary(), [&] { return shmRegister(context->fd(), pages->data(), pages->size()); });
     if (!registered.ok()) return registered.failure();
     shm = std::move(registered.value());
   } else {
-    Result<TeeShm> allocated = withRoom([&] { return shmAlloc(context->fd(), size); });
+    Result<TeeShm> allocated = withRoom(context->temporary(), [&] { return shmAlloc(context->fd(), size); });
     if (!allocated.ok()) return allocated.failure();
     shm = std::move(allocated.value());
     Result<Mapping> mapped = Mapping::ofFile(shm.fd.get(), shm.size);
@@ -49,7 +49,7 @@ Result<std::shared_ptr<SharedMemory>> allocSharedMemory(const std::shared_ptr<Co
 Result<std::shared_ptr<SharedMemory>> registerSharedMemory(const std::shared_ptr<Context>& context,
                                                            uint8_t* data, uint64_t size,
                                                            std::shared_ptr<void> keeper) {
-  Result<TeeShm> shm = withRoom([&] { return shmRegister(context->fd(), data, size); });
+  Result<TeeShm> shm = withRoom(context->temporary(), [&] { return shmRegister(context->fd(), data, size); });
   if (!shm.ok()) return shm.failure();
   const uint64_t usable = std::min(size, shm.value().size);
   return std::make_shared<SharedMemory>(context, std::move(shm.value()), usable, nullptr, data,
@@ -57,7 +57,7 @@ Result<std::shared_ptr<SharedMemory>> registerSharedMemory(const std::shared_ptr
 }
 
 Result<std::shared_ptr<SharedMemory>> registerDmaBuf(const std::shared_ptr<Context>& context, int dmaBuf) {
-  Result<TeeShm> shm = withRoom([&] { return shmRegisterFd(context->fd(), dmaBuf); });
+  Result<TeeShm> shm = withRoom(context->temporary(), [&] { return shmRegisterFd(context->fd(), dmaBuf); });
   if (!shm.ok()) return shm.failure();
   const uint64_t size = shm.value().size;
   return std::make_shared<SharedMemory>(context, std::move(shm.value()), size, nullptr, nullptr, nullptr);

@@ -22,8 +22,15 @@ size_t TemporaryMemory::classOf(size_t bytes) {
   return size;
 }
 
-Result<std::unique_ptr<Slot>> TemporaryMemory::take(size_t bytes, uint64_t session) {
+// Of a slot that is kept: its class, or the whole bound where only the class is more than that.
+size_t TemporaryMemory::sizeFor(size_t bytes) const {
   const size_t size = classOf(bytes);
+  const uint64_t most = bound_ - bound_ % pageSize();
+  return size > most && bytes <= most ? static_cast<size_t>(most) : size;
+}
+
+Result<std::unique_ptr<Slot>> TemporaryMemory::take(size_t bytes, uint64_t session) {
+  const size_t size = sizeFor(bytes);
   std::unique_ptr<Slot> slot;
   Slots dropped;
   bool keep = false;
@@ -43,8 +50,7 @@ Result<std::unique_ptr<Slot>> TemporaryMemory::take(size_t bytes, uint64_t sessi
       slot = std::move(idle_[found]);
       idle_.erase(idle_.begin() + static_cast<ptrdiff_t>(found));
     } else if (!cleared_ && size <= bound_) {
-      makeRoom(size, dropped);
-      keep = keptBytes_ + size <= bound_;
+      keep = makeRoom(size, dropped);
       if (keep) {
         keptBytes_ += size;
         keptSlots_++;
@@ -90,12 +96,13 @@ Failure TemporaryMemory::prepare(Slot& slot, int device) {
     std::lock_guard<std::mutex> lock(mutex_);
     registrations_++;
   }
-  Result<TeeShm> shm = withRoom([&] {
+  Result<TeeShm> shm = withRoom(*this, [&] {
     return registration_ ? shmRegister(device, slot.mapping_.data(), slot.size_)
                          : shmAlloc(device, slot.size_);
   });
   if (!shm.ok()) return shm.failure();
-  if (shm.value().size < slot.used_) {
+  // A later call may use all of it.
+  if (shm.value().size < slot.size_) {
     return {registration_ ? Operation::shmRegister : Operation::shmAlloc, ENOMEM};
   }
   if (!registration_) {
@@ -139,22 +146,44 @@ void TemporaryMemory::give(std::unique_ptr<Slot> slot, bool wipe) {
   drop(std::move(dropped));
 }
 
-void TemporaryMemory::makeRoom(size_t bytes, Slots& dropped) {
-  while (keptBytes_ + bytes > bound_ && !idle_.empty()) {
+// Drops nothing where that would not be enough.
+bool TemporaryMemory::makeRoom(size_t bytes, Slots& dropped) {
+  uint64_t idle = 0;
+  for (const std::unique_ptr<Slot>& slot : idle_) idle += slot->size_;
+  if (keptBytes_ - idle + bytes > bound_) return false;
+  while (keptBytes_ + bytes > bound_) {
     keptBytes_ -= idle_.front()->size_;
     keptSlots_--;
     dropped.push_back(std::move(idle_.front()));
     idle_.erase(idle_.begin());
   }
+  return true;
+}
+
+TemporaryMemory::Slots TemporaryMemory::takeIdle() {
+  Slots taken;
+  taken.swap(idle_);
+  for (const std::unique_ptr<Slot>& slot : taken) {
+    keptBytes_ -= slot->size_;
+    keptSlots_--;
+  }
+  return taken;
+}
+
+// The last reference to memory of the TEE's own can be its mapping.
+Remains TemporaryMemory::remainsOf(Slot& slot) {
+  return {nullptr, std::make_shared<Mapping>(std::move(slot.mapping_)), std::move(slot.shm_.fd)};
 }
 
 void TemporaryMemory::drop(Slots dropped) {
   for (std::unique_ptr<Slot>& slot : dropped) {
-    // The last reference to memory of the TEE's own can be its mapping.
     if (!slot->shm_.fd.valid() && registration_) continue;
-    Remains::leaveTo(
-        *closer_, {nullptr, std::make_shared<Mapping>(std::move(slot->mapping_)), std::move(slot->shm_.fd)});
+    Remains::leaveTo(*closer_, remainsOf(*slot));
   }
+}
+
+void TemporaryMemory::endHere(Slots dropped) {
+  for (std::unique_ptr<Slot>& slot : dropped) Remains::letGo(remainsOf(*slot));
 }
 
 void TemporaryMemory::trimLater() {
@@ -183,6 +212,18 @@ void TemporaryMemory::trim() {
     }
     if (!idle_.empty()) trimLater();
   }
+  endHere(std::move(dropped));
+}
+
+bool TemporaryMemory::releaseIdle() {
+  Slots dropped;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    dropped = takeIdle();
+  }
+  const bool any = !dropped.empty();
+  drop(std::move(dropped));
+  return any;
 }
 
 void TemporaryMemory::clear() {
@@ -190,12 +231,9 @@ void TemporaryMemory::clear() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     cleared_ = true;
-    dropped.swap(idle_);
-    for (const std::unique_ptr<Slot>& slot : dropped) {
-      keptBytes_ -= slot->size_;
-      keptSlots_--;
-    }
+    dropped = takeIdle();
   }
+  endHere(std::move(dropped));
 }
 
 TemporaryStatistics TemporaryMemory::statistics() {

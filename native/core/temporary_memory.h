@@ -14,6 +14,7 @@
 
 namespace core {
 
+struct Remains;
 class TemporaryMemory;
 
 // One call's temporary buffers. Its bytes can be written at once; the TEE knows it after
@@ -65,6 +66,9 @@ class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
   void ended(Slot& slot);
   // Takes it back. Blocks no longer than Remains::leaveTo.
   void give(std::unique_ptr<Slot> slot, bool wipe);
+  // Lets go of all that no call uses: its room may be what another request lacks. False if there was nothing.
+  // Blocks no longer than Remains::leaveTo.
+  bool releaseIdle();
   // Ends all registrations that no call uses, and keeps no more. Can block.
   void clear();
   TemporaryStatistics statistics();
@@ -75,8 +79,13 @@ class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
  private:
   using Slots = std::vector<std::unique_ptr<Slot>>;
 
-  void makeRoom(size_t bytes, Slots& dropped);
+  size_t sizeFor(size_t bytes) const;
+  Slots takeIdle();
+  bool makeRoom(size_t bytes, Slots& dropped);
+  static Remains remainsOf(Slot& slot);
   void drop(Slots dropped);
+  // On a thread that may block.
+  static void endHere(Slots dropped);
   void trimLater();
   void trim();
 

@@ -241,10 +241,16 @@ describe("memory of other calls' buffers", () => {
     const first = await guest.open();
     const second = await guest.open();
     try {
+      const touch = (): Promise<unknown> =>
+        first.invoke(TA.TEST_TA_TOUCH, [buffer.in(secret), buffer.inout(secret)]);
+      await touch();
+      const { temporaryRegistrations } = statistics(guest.tee) ?? {};
       for (let i = 0; i < 4; i++) {
-        await first.invoke(TA.TEST_TA_TOUCH, [buffer.in(secret), buffer.inout(secret)]);
+        await touch();
         expect((await page(second)).includes(0x5a)).toBe(false);
       }
+      // The same two pages.
+      expect(statistics(guest.tee)?.temporaryRegistrations).toBe(temporaryRegistrations);
     } finally {
       await Promise.all([first.close(), second.close()]);
     }
@@ -262,13 +268,23 @@ describe("memory of other calls' buffers", () => {
 
   test('does not reach JavaScript, whatever a TA writes beyond what it was given', () =>
     withSession(guest.tee, async (session) => {
-      const poke = new Uint8Array(4096).fill(0x77);
-      const [small] = await session.invoke(TA.TEST_TA_POKE, [
-        buffer.inout(new Uint8Array(16)),
-        buffer.in(poke),
-        value.in(0, 4096),
-      ]);
+      const bytes = new Uint8Array(4096).fill(0x77);
+      const poke = [buffer.inout(new Uint8Array(16)), buffer.in(bytes), value.in(0, 4096)] as const;
+      const [small] = await session.invoke(TA.TEST_TA_POKE, poke);
       expect(small).toEqual(new Uint8Array(16).fill(0x77));
+      const { temporaryRegistrations } = statistics(guest.tee) ?? {};
+      // Nor later: the same two pages serve all of these.
+      const claim = value.in(0, 4096);
+      for (let i = 0; i < 2; i++) {
+        const answer = await session.invoke(TA.TEST_TA_RESULT, [claim, buffer.out(8192)]);
+        expect(answer[1]).toEqual(new Uint8Array(4096));
+        await session.invoke(TA.TEST_TA_POKE, poke);
+        await withSession(guest.tee, async (other) => {
+          expect((await page(other)).includes(0x77)).toBe(false);
+        });
+        await session.invoke(TA.TEST_TA_POKE, poke);
+      }
+      expect(statistics(guest.tee)?.temporaryRegistrations).toBe(temporaryRegistrations);
     }));
 
   test('does not reach JavaScript where a TA says that it wrote and did not', () =>

@@ -529,6 +529,39 @@ void temporaryMemoryIsReusedBoundedAndClean() {
   CHECK(!memory->take(SIZE_MAX / 2, 1).ok());
 }
 
+void temporaryMemoryGivesWayOnlyWhereThatHelps() {
+  const size_t page = pageSize();
+  auto memory = std::make_shared<TemporaryMemory>(6 * page, true, std::make_shared<Threads>("close", 1));
+  const auto take = [&](size_t bytes) {
+    auto slot = memory->take(bytes, 1);
+    CHECK(slot.ok() && !memory->prepare(*slot.value(), 0));
+    return std::move(slot.value());
+  };
+  const auto give = [&](std::unique_ptr<Slot> slot) {
+    memory->ended(*slot);
+    memory->give(std::move(slot), false);
+  };
+  // Its class would be eight pages, more than the bound.
+  give(take(5 * page));
+  CHECK(memory->statistics().bytes == 6 * page);
+  give(take(6 * page));
+  CHECK(memory->statistics().registrations == 1);
+
+  auto busy = take(4 * page);  // the idle one goes
+  CHECK(memory->statistics().slots == 1 && memory->statistics().bytes == 4 * page);
+  give(take(page));
+  CHECK(memory->statistics().slots == 2 && memory->statistics().registrations == 3);
+  give(take(5 * page));  // no room beside the one in use, and the idle one would not make it
+  CHECK(memory->statistics().slots == 2);
+  give(take(page));
+  CHECK(memory->statistics().registrations == 4);
+
+  CHECK(memory->releaseIdle() && memory->statistics().slots == 1 && !memory->releaseIdle());
+  give(std::move(busy));
+  CHECK(memory->statistics().slots == 1 && memory->statistics().bytes == 4 * page);
+  CHECK(memory->releaseIdle() && memory->statistics().bytes == 0);
+}
+
 void aShorterRegistrationIsUsedOnlyAsFarAsItGoes() {
   User user;
   executor::reset();
@@ -700,6 +733,7 @@ int main(int argc, char**) {
   anEnvironmentsEndDropsWhatHasNotBegun();
   anEnvironmentsEndClosesASessionWhoseLastCallHasNoThreadYet();
   temporaryMemoryIsReusedBoundedAndClean();
+  temporaryMemoryGivesWayOnlyWhereThatHelps();
   aShorterRegistrationIsUsedOnlyAsFarAsItGoes();
   memoryClosedBesideACallIsLeftToAThread();
   aCallThatHasItsTurnCounts();
