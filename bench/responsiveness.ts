@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { TeeContext, value, type Session } from 'node-optee';
 import { NODE_OPTEE_TEST_TA_UUID, TEST_TA_NOTHING, TEST_TA_WAIT_MASKED } from '../test/support/test-ta';
+import { DEEP } from './calls';
 import type { Lateness, Responsiveness } from './results';
 import { quantile, summarize } from './statistics';
 
 const BLOCKED = 16;
-const DEEP = 8;
 const FILE_SIZE = 65536;
 const TIMER_MS = 5;
 

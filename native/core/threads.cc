@@ -138,12 +138,15 @@ void Threads::work() {
       lock.unlock();
       task.run(task.what);
       lock.lock();
-      ends = Clock::now() + kIdle;
+      quiet_ = Clock::now() + kIdle;
+      // Where others had nothing to do, this one was not needed: they take turns.
+      if (idle_ == 0) ends = quiet_;
       if (tasks_.empty()) spin(lock);
       continue;
     }
-    if (delayed_.empty() && Clock::now() >= ends) break;
-    auto until = delayed_.empty() ? ends : delayed_.front().when;
+    const auto last = idle_ == 0 ? std::max(ends, quiet_) : ends;
+    if (delayed_.empty() && Clock::now() >= last) break;
+    auto until = delayed_.empty() ? last : delayed_.front().when;
     for (const Delayed& later : delayed_) until = std::min(until, later.when);
     idle_++;
     wake_.wait_until(lock, until);

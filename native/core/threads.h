@@ -66,6 +66,8 @@ class Threads : public std::enable_shared_from_this<Threads> {
   std::vector<Delayed> delayed_;
   unsigned alive_ = 0;
   unsigned idle_ = 0;
+  // When there was nothing to do for long enough that the last thread ends, too.
+  Clock::time_point quiet_;
   bool spinning_ = false;
   unsigned vain_ = 0;  // how long it did not pay
   unsigned skip_ = 0;

@@ -668,6 +668,23 @@ void idleMemoryAndThreadsGo() {
   user.answer(user.closeContext());
 }
 
+// Few tasks now and then keep one thread, not all that were needed once.
+void threadsThatAreNotNeededGo() {
+  auto threads = std::make_shared<Threads>("few", 4);
+  {
+    std::vector<std::unique_ptr<Obstacle>> burst;
+    for (int i = 0; i < 4; i++) burst.push_back(std::make_unique<Obstacle>(threads));
+    eventually([&] { return threads->alive() == 4; });
+    for (const auto& each : burst) each->remove();
+  }
+  const Task nothing{[](void*) {}, nullptr};
+  for (int i = 0; i < 100 && threads->alive() > 1; i++) {
+    CHECK(threads->post(nothing) == 0);
+    usleep(100000);
+  }
+  CHECK(threads->alive() == 1);
+}
+
 // Everything at once, in an order that a seed decides: nothing may be lost, and nothing done twice.
 void anythingGoes(unsigned seed, std::weak_ptr<Context>& left) {
   std::mt19937 random(seed);
@@ -742,7 +759,10 @@ int main(int argc, char**) {
     anythingGoes(seed, left);
     eventually([&] { return left.expired(); });
   }
-  if (argc > 1) idleMemoryAndThreadsGo();
+  if (argc > 1) {
+    idleMemoryAndThreadsGo();
+    threadsThatAreNotNeededGo();
+  }
   puts("ok");
   return 0;
 }
