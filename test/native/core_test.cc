@@ -562,6 +562,23 @@ void temporaryMemoryGivesWayOnlyWhereThatHelps() {
   CHECK(memory->releaseIdle() && memory->statistics().bytes == 0);
 }
 
+void idleTemporaryMemoryMakesRoomForARegistration() {
+  User user;
+  executor::reset();
+  const auto session = user.openSync();
+  const auto slots = [&] { return user.context()->statistics().temporary.slots; };
+  CHECK(user.answer(user.invoke(session, 1, 4096)).status == status::kAnswered && slots() == 1);
+  executor::refuseRegistrations(1);
+  CHECK(allocSharedMemory(user.context(), 100).ok() && slots() == 0);
+  CHECK(user.answer(user.invoke(session, 1, 4096)).status == status::kAnswered && slots() == 1);
+  executor::refuseRegistrations(1);
+  CHECK(user.answer(user.invoke(session, 1, 20000)).status == status::kAnswered && slots() == 1);
+  CHECK(user.context()->temporary().releaseIdle());
+  executor::refuseRegistrations(1);  // nothing is left that could go
+  CHECK(!allocSharedMemory(user.context(), 100).ok());
+  user.answer(user.closeContext());
+}
+
 void aShorterRegistrationIsUsedOnlyAsFarAsItGoes() {
   User user;
   executor::reset();
@@ -751,6 +768,7 @@ int main(int argc, char**) {
   anEnvironmentsEndClosesASessionWhoseLastCallHasNoThreadYet();
   temporaryMemoryIsReusedBoundedAndClean();
   temporaryMemoryGivesWayOnlyWhereThatHelps();
+  idleTemporaryMemoryMakesRoomForARegistration();
   aShorterRegistrationIsUsedOnlyAsFarAsItGoes();
   memoryClosedBesideACallIsLeftToAThread();
   aCallThatHasItsTurnCounts();
