@@ -37,7 +37,7 @@ bool lacksRoom(const Answer& answer) {
 }
 
 // A request for memory that may fail only because what was closed before is not let go of yet. It waits for
-// that, well under a second in all.
+// that, under a second in all.
 //
 // It does not compete with that: when two callers wait for one of OP-TEE's threads, the kernel's driver can
 // wake the wrong one up, which then is idle until a third call ends (drivers/tee/optee/call.c,
@@ -59,7 +59,10 @@ auto withRoom(Request request) {
 template <typename Memory, typename Request>
 auto withRoom(Memory& temporary, Request request) {
   auto answer = withRoom(request);
-  if (lacksRoom(answer) && temporary.releaseIdle()) answer = withRoom(request);
+  if (lacksRoom(answer) && temporary.releaseIdle()) {
+    Remains::settle(std::chrono::milliseconds(320));
+    answer = request();
+  }
   return answer;
 }
 

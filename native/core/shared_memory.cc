@@ -57,7 +57,7 @@ Result<std::shared_ptr<SharedMemory>> registerSharedMemory(const std::shared_ptr
 }
 
 Result<std::shared_ptr<SharedMemory>> registerDmaBuf(const std::shared_ptr<Context>& context, int dmaBuf) {
-  Result<TeeShm> shm = withRoom(context->temporary(), [&] { return shmRegisterFd(context->fd(), dmaBuf); });
+  Result<TeeShm> shm = withRoom([&] { return shmRegisterFd(context->fd(), dmaBuf); });
   if (!shm.ok()) return shm.failure();
   const uint64_t size = shm.value().size;
   return std::make_shared<SharedMemory>(context, std::move(shm.value()), size, nullptr, nullptr, nullptr);

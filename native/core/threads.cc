@@ -82,7 +82,7 @@ int Threads::addThread() {
     delete self;
     return error;
   }
-  alive_++;
+  needed_[++alive_] = Clock::now();
   return 0;
 }
 
@@ -129,7 +129,6 @@ void Threads::spin(std::unique_lock<std::mutex>& lock) {
 
 void Threads::work() {
   std::unique_lock<std::mutex> lock(mutex_);
-  auto ends = Clock::now() + kIdle;
   for (;;) {
     if (!delayed_.empty()) takeDue(Clock::now());
     if (!tasks_.empty()) {
@@ -138,20 +137,19 @@ void Threads::work() {
       lock.unlock();
       task.run(task.what);
       lock.lock();
-      quiet_ = Clock::now() + kIdle;
-      // Where others had nothing to do, this one was not needed: they take turns.
-      if (idle_ == 0) ends = quiet_;
+      needed_[alive_ - idle_] = Clock::now();
       if (tasks_.empty()) spin(lock);
       continue;
     }
-    const auto last = idle_ == 0 ? std::max(ends, quiet_) : ends;
-    if (delayed_.empty() && Clock::now() >= last) break;
-    auto until = delayed_.empty() ? last : delayed_.front().when;
+    const auto ends = needed_[alive_] + kIdle;
+    if (delayed_.empty() && Clock::now() >= ends) break;
+    auto until = delayed_.empty() ? ends : delayed_.front().when;
     for (const Delayed& later : delayed_) until = std::min(until, later.when);
     idle_++;
     wake_.wait_until(lock, until);
     idle_--;
   }
+  needed_[alive_ - 1] = std::max(needed_[alive_ - 1], needed_[alive_]);
   alive_--;
 }
 

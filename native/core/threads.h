@@ -26,7 +26,7 @@ class Threads : public std::enable_shared_from_this<Threads> {
  public:
   // name: at most 15 characters. spin: how long a thread may look for its next task before it sleeps.
   Threads(const char* name, unsigned bound, Clock::duration spin = Clock::duration::zero())
-      : name_(name), bound_(bound), spin_(spin) {}
+      : name_(name), bound_(bound), spin_(spin), needed_(bound + 1) {}
   Threads(const Threads&) = delete;
   Threads& operator=(const Threads&) = delete;
 
@@ -64,10 +64,11 @@ class Threads : public std::enable_shared_from_this<Threads> {
   std::condition_variable wake_;
   std::deque<Task> tasks_;
   std::vector<Delayed> delayed_;
+  // When so many threads were at work last. They take turns, so it is one too many that ends, whichever it
+  // is.
+  std::vector<Clock::time_point> needed_;
   unsigned alive_ = 0;
   unsigned idle_ = 0;
-  // When there was nothing to do for long enough that the last thread ends, too.
-  Clock::time_point quiet_;
   bool spinning_ = false;
   unsigned vain_ = 0;  // how long it did not pay
   unsigned skip_ = 0;
