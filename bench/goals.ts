@@ -60,6 +60,18 @@ export function spread(runs: readonly Run[], name: string): number {
   return median(differences);
 }
 
+/** For machines: of each case the ratios of all runs, by their names in the table. spread: how far libteec is from itself. */
+export function ratios(runs: readonly Run[]): Record<string, Record<string, number>> {
+  const names = Object.keys(runs[0].cases);
+  return Object.fromEntries(
+    names.map((name) => {
+      const found = RATIOS.map((two) => [two.join('/'), ratio(runs, name, ...two)] as const);
+      const measured = found.filter(([, is]) => !Number.isNaN(is));
+      return [name, { ...Object.fromEntries(measured), spread: spread(runs, name) }];
+    }),
+  );
+}
+
 /** Bytes after the first tenth of the calls, and at their end. */
 export function growth({ resident }: Memory['emptyCalls']): { first: number; last: number } {
   const tenth = Math.max(1, Math.round(resident.length / 10));

@@ -23,10 +23,10 @@ import { Cache } from '#lib/qemu/build/cache';
 import { prepareMachine } from '#lib/qemu/build/index';
 import { readManifest } from '#lib/qemu/build/manifest';
 import { KERNEL_ARGUMENTS } from '#lib/qemu/qemu';
-import { verdicts } from './goals';
+import { ratios, verdicts } from './goals';
 import { prepareBench, ROOT } from './prepare';
 import { profile } from './profile';
-import { ratios, report, reportProfile } from './report';
+import { report, reportProfile } from './report';
 import { SUBJECTS, type Run, type Subject } from './results';
 
 const options = {

@@ -25,8 +25,7 @@ size_t TemporaryMemory::classOf(size_t bytes) {
 // Of a slot that is kept: its class, or the whole bound where only the class is more than that.
 size_t TemporaryMemory::sizeFor(size_t bytes) const {
   const size_t size = classOf(bytes);
-  const uint64_t most = bound_ - bound_ % pageSize();
-  return size > most && bytes <= most ? static_cast<size_t>(most) : size;
+  return size > bound_ && bytes <= bound_ ? static_cast<size_t>(bound_) : size;
 }
 
 Result<std::unique_ptr<Slot>> TemporaryMemory::take(size_t bytes, uint64_t session) {
@@ -151,22 +150,21 @@ bool TemporaryMemory::makeRoom(size_t bytes, Slots& dropped) {
   uint64_t idle = 0;
   for (const std::unique_ptr<Slot>& slot : idle_) idle += slot->size_;
   if (keptBytes_ - idle + bytes > bound_) return false;
-  while (keptBytes_ + bytes > bound_) {
-    keptBytes_ -= idle_.front()->size_;
-    keptSlots_--;
-    dropped.push_back(std::move(idle_.front()));
-    idle_.erase(idle_.begin());
-  }
+  while (keptBytes_ + bytes > bound_) dropped.push_back(takeOldest());
   return true;
+}
+
+std::unique_ptr<Slot> TemporaryMemory::takeOldest() {
+  std::unique_ptr<Slot> slot = std::move(idle_.front());
+  idle_.erase(idle_.begin());
+  keptBytes_ -= slot->size_;
+  keptSlots_--;
+  return slot;
 }
 
 TemporaryMemory::Slots TemporaryMemory::takeIdle() {
   Slots taken;
-  taken.swap(idle_);
-  for (const std::unique_ptr<Slot>& slot : taken) {
-    keptBytes_ -= slot->size_;
-    keptSlots_--;
-  }
+  while (!idle_.empty()) taken.push_back(takeOldest());
   return taken;
 }
 
@@ -204,12 +202,7 @@ void TemporaryMemory::trim() {
     std::lock_guard<std::mutex> lock(mutex_);
     trimming_ = false;
     const auto now = Clock::now();
-    while (!idle_.empty() && idle_.front()->idleSince_ + kIdle <= now) {
-      keptBytes_ -= idle_.front()->size_;
-      keptSlots_--;
-      dropped.push_back(std::move(idle_.front()));
-      idle_.erase(idle_.begin());
-    }
+    while (!idle_.empty() && idle_.front()->idleSince_ + kIdle <= now) dropped.push_back(takeOldest());
     if (!idle_.empty()) trimLater();
   }
   endHere(std::move(dropped));

@@ -54,7 +54,7 @@ class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
  public:
   // bound: how many bytes are kept at most. registration: SHM_REGISTER, else SHM_ALLOC.
   TemporaryMemory(uint64_t bound, bool registration, std::shared_ptr<Threads> closer)
-      : bound_(bound), registration_(registration), closer_(std::move(closer)) {}
+      : bound_(bound - bound % pageSize()), registration_(registration), closer_(std::move(closer)) {}
 
   // A slot of at least that many bytes (whole pages) for a call of that session. Blocks no longer than
   // Remains::leaveTo, which it may need for idle slots.
@@ -80,6 +80,8 @@ class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
   using Slots = std::vector<std::unique_ptr<Slot>>;
 
   size_t sizeFor(size_t bytes) const;
+  // Out of idle_ and of what is kept.
+  std::unique_ptr<Slot> takeOldest();
   Slots takeIdle();
   bool makeRoom(size_t bytes, Slots& dropped);
   static Remains remainsOf(Slot& slot);
@@ -89,7 +91,7 @@ class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
   void trimLater();
   void trim();
 
-  const uint64_t bound_;
+  const uint64_t bound_;  // whole pages, as all slots are
   const bool registration_;
   const std::shared_ptr<Threads> closer_;
   std::mutex mutex_;
