@@ -29,7 +29,7 @@
           ],
           'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],
           'cflags_cc': [
-            '-std=c++17', '-O2', '-fno-exceptions', '-fno-rtti', '-fvisibility=hidden',
+            '-std=c++20', '-O2', '-fno-exceptions', '-fno-rtti', '-fvisibility=hidden', '-fno-plt',
             '-ffunction-sections', '-fdata-sections',
             '-Wall', '-Wextra', '-Wpedantic', '-Wconversion', '-Wshadow=local', '-Werror',
             '-isystem', '<(napi_headers)', '-isystem', '<(napi_cpp_headers)',
@@ -38,6 +38,10 @@
             # Node unloads an addon when a worker thread ends; our threads may still be in it.
             '-Wl,-z,nodelete', '-Wl,-z,relro', '-Wl,-z,now', '-Wl,--gc-sections', '-Wl,--version-script=<(module_root_dir)/native/exports.map',
             '-static-libstdc++', '-s',
+          ],
+          'conditions': [
+            # Else each atomic operation is a call that asks first what the processor can do.
+            ['target_arch=="arm64"', { 'cflags_cc': ['-mno-outline-atomics'] }],
           ],
         }, {
           'include_dirs': ['<(napi_headers)', '<(napi_cpp_headers)'],

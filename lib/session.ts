@@ -10,6 +10,8 @@ import { copyParams, NO_PARAMS, pack, unpack, type Outputs, type Params } from '
 import { checkBoolean, checkOptions, checkSignal, checkU32 } from './validate.js';
 
 const debug = debuglog('node-optee');
+// NODE_DEBUG is read once; its getter is not for each call.
+const debugging = debug.enabled;
 const channel = tracingChannel('node-optee:invoke');
 
 /** What subscribers of the tracing channel `node-optee:invoke` are told of a call. */
@@ -146,7 +148,7 @@ export class Session<P extends Params = Params> {
       ? n.invoke(params[0]?.bytes, params[1]?.bytes, params[2]?.bytes, params[3]?.bytes)
       : n.invoke();
     if (id === 0) throw failure(n, n.packet, 0, undefined, 0, this.#caller, command, params);
-    if (debug.enabled) debug('invoke %d: command %d of TA %s', id, command, this.uuid);
+    if (debugging) debug('invoke %d: command %d of TA %s', id, command, this.uuid);
     return settled(n, id, this.#caller, command, params, signal, values);
   }
 
@@ -155,7 +157,7 @@ export class Session<P extends Params = Params> {
     if (options !== NO_OPTIONS) checkSyncOptions(options);
     const wipe = options.wipe === true;
     const params = copyParams(given);
-    if (debug.enabled) debug('invokeSync: command %d of TA %s', command, this.uuid);
+    if (debugging) debug('invokeSync: command %d of TA %s', command, this.uuid);
     const bytes = this.#pack(n, command, params, wipe);
     const outputs = bytes
       ? n.invokeSync(params[0]?.bytes, params[1]?.bytes, params[2]?.bytes, params[3]?.bytes)
@@ -164,13 +166,15 @@ export class Session<P extends Params = Params> {
     if (packet[Packet.status] !== Status.answered || packet[Packet.result] !== 0) {
       throw failure(n, packet, 0, outputs, 0, this.#caller, command, params);
     }
-    return unpack(n, packet, 0, params, outputs, 0);
+    return params === NO_PARAMS ? [] : unpack(n, packet, 0, params, outputs, 0);
   }
 
   #pack(n: Native, command: number, params: Params, wipe: boolean): boolean {
     if (this.#handle === 0) throw closedError(`the session with TA ${this.uuid}`);
     checkU32(command, 'command');
-    const bytes = pack(n, params, this.#context, this.#nullMemref);
+    let bytes = false;
+    if (params === NO_PARAMS) n.packet[Packet.count] = 0;
+    else bytes = pack(n, params, this.#context, this.#nullMemref);
     n.packet[Packet.handle] = this.#handle;
     n.packet[Packet.number] = command;
     n.packet[Packet.flags] = wipe ? RequestFlags.wipe : RequestFlags.none;

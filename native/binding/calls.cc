@@ -35,8 +35,8 @@ bool refuse(Call& call, int32_t status, uint32_t detail) {
   return false;
 }
 
-bool readParam(napi_env env, Client& client, const double* numbers, uint32_t index, napi_value argument,
-               Call& call, Bytes& bytes) {
+[[gnu::hot]] bool readParam(napi_env env, Client& client, const double* numbers, uint32_t index,
+                            napi_value argument, Call& call, Bytes& bytes) {
   const uint32_t at = packet::kParams + index * packet::kStride;
   Parameter& param = call.params[index];
   uint64_t kind;
@@ -80,7 +80,9 @@ bool readParam(napi_env env, Client& client, const double* numbers, uint32_t ind
       if (!toUint(numbers[at + packet::kB], kMaxSafe, param.b)) {
         return refuse(call, core::status::kArgument, at + packet::kB);
       }
-      param.shared = client.handles.get<core::SharedMemory>(numbers[at + packet::kMemory]);
+      const double handle = numbers[at + packet::kMemory];
+      param.shared = call.sync ? client.handles.borrow<core::SharedMemory>(handle)
+                               : client.handles.get<core::SharedMemory>(handle);
       if (!param.shared) return refuse(call, core::status::kSharedMemoryClosed, index);
       if (param.shared->context() != call.context) return refuse(call, core::status::kOtherContext, index);
       if (!param.shared->contains(param.a, param.b)) return refuse(call, core::status::kOutOfBounds, index);
@@ -95,8 +97,8 @@ bool readParam(napi_env env, Client& client, const double* numbers, uint32_t ind
 
 // Reads the packet and copies what temporary buffers hold. bytes: of those; they are valid until JavaScript
 // runs again. False: the call has the status that says why.
-bool readCall(napi_env env, Client& client, const double* numbers, const napi_value* arguments, Call& call,
-              Bytes* bytes) {
+[[gnu::hot]] bool readCall(napi_env env, Client& client, const double* numbers, const napi_value* arguments,
+                           Call& call, Bytes* bytes) {
   uint32_t flags;
   if (!toUint32(numbers[packet::kNumber], call.number)) {
     return refuse(call, core::status::kArgument, packet::kNumber);
@@ -145,7 +147,7 @@ bool readCall(napi_env env, Client& client, const double* numbers, const napi_va
   return true;
 }
 
-void writeAnswer(double* record, const Call& call, double session) {
+[[gnu::hot]] void writeAnswer(double* record, const Call& call, double session) {
   record[packet::kStatus] = call.answer.status;
   record[packet::kDetail] = call.answer.detail;
   record[packet::kResult] = call.answer.result;
@@ -162,8 +164,8 @@ void writeAnswer(double* record, const Call& call, double session) {
 
 // Small ones into the client's bytes, the others as arrays. What is to be wiped is copied once only. own:
 // where the caller's own bytes are; null while they cannot be relied on.
-void collectOutputs(napi_env env, Client& client, const Call& call, double* record, napi_value* outputs,
-                    uint32_t first, const Bytes* own) {
+[[gnu::hot]] void collectOutputs(napi_env env, Client& client, const Call& call, double* record,
+                                 napi_value* outputs, uint32_t first, const Bytes* own) {
   if (!call.slot || call.answer.status != core::status::kAnswered) return;
   for (uint32_t i = 0; i < call.count; i++) {
     const Parameter& param = call.params[i];
@@ -257,7 +259,7 @@ napi_value openSessionSync(napi_env env, napi_callback_info info) {
   return runCall(env, client, numbers, call, read, bytes);
 }
 
-napi_value invoke(napi_env env, napi_callback_info info) {
+[[gnu::hot]] napi_value invoke(napi_env env, napi_callback_info info) {
   const Arguments<4> arguments(env, info);
   if (arguments.client == nullptr) return number(env, 0);
   Client& client = *arguments.client;
@@ -275,17 +277,19 @@ napi_value invoke(napi_env env, napi_callback_info info) {
   return startCall(env, client, numbers, std::move(call), read);
 }
 
-napi_value invokeSync(napi_env env, napi_callback_info info) {
+[[gnu::hot]] napi_value invokeSync(napi_env env, napi_callback_info info) {
   const Arguments<4> arguments(env, info);
   if (arguments.client == nullptr) return nullptr;
   Client& client = *arguments.client;
   double* numbers = client.packet();
-  auto session = client.handles.get<core::Session>(numbers[packet::kHandle]);
+  // No JavaScript runs before the call has ended, so nothing leaves the table.
+  auto session = client.handles.borrow<core::Session>(numbers[packet::kHandle]);
   if (!session) {
     writeClosed(numbers);
     return nullptr;
   }
-  Call call(Call::Kind::invoke, session->context);
+  Call call(Call::Kind::invoke, borrowed(session->context.get()));
+  call.sync = true;
   call.sessionKey = session->key;
   call.session = std::move(session);
   Bytes bytes[core::kMaxParams];
@@ -361,8 +365,8 @@ napi_value makeBytes(napi_env env, const uint8_t* data, size_t length) {
   return bytes;
 }
 
-void writeRecord(napi_env env, Client& client, Call& call, double* record, napi_value* outputs,
-                 uint32_t first, const Bytes* own) {
+[[gnu::hot]] void writeRecord(napi_env env, Client& client, Call& call, double* record, napi_value* outputs,
+                              uint32_t first, const Bytes* own) {
   double session = 0;
   if (call.kind == Call::Kind::open && call.session) {
     if (call.context->closing()) {

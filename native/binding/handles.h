@@ -46,6 +46,12 @@ struct Entry {
   }
 };
 
+// A pointer that holds nothing, for whoever has done with it before the object can end: it is free to copy.
+template <typename T>
+std::shared_ptr<T> borrowed(T* object) {
+  return std::shared_ptr<T>(std::shared_ptr<void>(), object);
+}
+
 class Handles {
  public:
   template <typename T>
@@ -87,6 +93,13 @@ class Handles {
   std::shared_ptr<T> get(double handle) {
     Entry* entry = find<T>(handle);
     return entry == nullptr ? nullptr : std::static_pointer_cast<T>(entry->object);
+  }
+
+  // The same, borrowed from the table.
+  template <typename T>
+  std::shared_ptr<T> borrow(double handle) {
+    Entry* entry = find<T>(handle);
+    return entry == nullptr ? nullptr : borrowed(entry->template as<T>());
   }
 
   // The entry's buffer must have been let go of.

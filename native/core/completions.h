@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "call.h"
+#include "lock.h"
 
 namespace core {
 
@@ -21,7 +22,7 @@ class Completions {
   // After close() nobody takes it, and it ends here.
   void post(std::unique_ptr<Call> call) {
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      std::lock_guard<Lock> lock(mutex_);
       if (!open_) return;
       ended_.push_back(std::move(call));
       if (ended_.size() != 1) return;
@@ -32,14 +33,14 @@ class Completions {
 
   // For news of another kind.
   void wake() {
-    std::lock_guard<std::mutex> lock(wakeMutex_);
+    std::lock_guard<Lock> lock(wakeMutex_);
     if (wakes_) wake_(waker_);
   }
 
   // In the order of posting.
   void take(std::vector<std::unique_ptr<Call>>& into) {
     into.clear();
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     ended_.swap(into);
   }
 
@@ -47,21 +48,21 @@ class Completions {
   void close() {
     std::vector<std::unique_ptr<Call>> dead;
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      std::lock_guard<Lock> lock(mutex_);
       open_ = false;
       ended_.swap(dead);
     }
-    std::lock_guard<std::mutex> lock(wakeMutex_);
+    std::lock_guard<Lock> lock(wakeMutex_);
     wakes_ = false;
   }
 
  private:
   void (*const wake_)(void* waker);
   void* const waker_;
-  std::mutex mutex_;
+  Lock mutex_;
   bool open_ = true;
   std::vector<std::unique_ptr<Call>> ended_;
-  std::mutex wakeMutex_;
+  Lock wakeMutex_;
   bool wakes_ = true;
 };
 

@@ -18,7 +18,7 @@ constexpr uint32_t kTeeErrorCancel = 0xFFFF0002;
 constexpr Clock::duration kSpin = std::chrono::microseconds(200);
 
 // The kernel's parameters; how many there are up to the last that is used.
-uint32_t pack(const Call& call, uapi::tee_ioctl_param* params) {
+[[gnu::hot]] uint32_t pack(const Call& call, uapi::tee_ioctl_param* params) {
   uint32_t count = 0;
   for (uint32_t i = 0; i < call.count; i++) {
     const Parameter& from = call.params[i];
@@ -42,7 +42,7 @@ uint32_t pack(const Call& call, uapi::tee_ioctl_param* params) {
   return count;
 }
 
-void unpack(Call& call, const uapi::tee_ioctl_param* params, uint32_t result, uint32_t origin) {
+[[gnu::hot]] void unpack(Call& call, const uapi::tee_ioctl_param* params, uint32_t result, uint32_t origin) {
   for (uint32_t i = 0; i < call.count; i++) {
     Parameter& to = call.params[i];
     if (to.memory == Parameter::Memory::none) to.a = params[i].a;
@@ -54,11 +54,12 @@ void unpack(Call& call, const uapi::tee_ioctl_param* params, uint32_t result, ui
 
 }  // namespace
 
-Call::Call(Kind kind, std::shared_ptr<Context> context) : kind(kind), context(std::move(context)) {
+[[gnu::hot]] Call::Call(Kind kind, std::shared_ptr<Context> context)
+    : kind(kind), context(std::move(context)) {
   if (kind != Kind::closeContext) this->context->calls_++;
 }
 
-Call::~Call() {
+[[gnu::hot]] Call::~Call() {
   if (slot) context->temporary().give(std::move(slot), wipe);
   releaseShared();
   if (kind != Kind::closeContext && counted) context->callReleased();
@@ -97,20 +98,20 @@ ContextStatistics Context::statistics() {
   ContextStatistics statistics;
   statistics.threads = callers_->alive();
   statistics.temporary = temporary_->statistics();
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Lock> lock(mutex_);
   statistics.sessions = sessions_.size();
   return statistics;
 }
 
 bool Context::closing() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Lock> lock(mutex_);
   return closing_;
 }
 
-bool Context::start(std::unique_ptr<Call>& call) {
+[[gnu::hot]] bool Context::start(std::unique_ptr<Call>& call) {
   Orphans orphans;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     if (closing_ || (call->kind == Call::Kind::invoke && call->session->queue.closed())) {
       call->answer.status = status::kClosed;
       return false;
@@ -136,10 +137,10 @@ bool Context::start(std::unique_ptr<Call>& call) {
   return true;
 }
 
-void Context::runSync(Call& call) {
+[[gnu::hot]] void Context::runSync(Call& call) {
   call.sync = true;
   Orphans orphans;
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_lock<Lock> lock(mutex_);
   if (closing_ || (call.kind == Call::Kind::invoke && call.session->queue.closed())) {
     call.answer.status = status::kClosed;
     return;
@@ -165,7 +166,7 @@ void Context::runSync(Call& call) {
 
 // Gives the session's next call its turn, if it has come. onCaller: a thread for calls does so, as its last
 // deed.
-void Context::pump(Session& session, Orphans& orphans, bool onCaller) {
+[[gnu::hot]] void Context::pump(Session& session, Orphans& orphans, bool onCaller) {
   Call* next = session.queue.next();
   if (next == nullptr) return;
   if (next->sync) {
@@ -177,7 +178,7 @@ void Context::pump(Session& session, Orphans& orphans, bool onCaller) {
   }
 }
 
-void Context::runTask(void* what) {
+[[gnu::hot]] void Context::runTask(void* what) {
   std::unique_ptr<Call> call(static_cast<Call*>(what));
   const std::shared_ptr<Context> context = call->context;
   const std::shared_ptr<Session> session = context->run(std::move(call));
@@ -185,11 +186,11 @@ void Context::runTask(void* what) {
 }
 
 // Runs an asynchronous call to its end. Returns the session whose next call now has its turn, if it is one's.
-std::shared_ptr<Session> Context::run(std::unique_ptr<Call> call) {
+[[gnu::hot]] std::shared_ptr<Session> Context::run(std::unique_ptr<Call> call) {
   if (begin(*call)) execute(*call);
   leaveTee(*call);
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     conclude(*call);
   }
   std::shared_ptr<Session> session = call->kind == Call::Kind::open ? nullptr : call->session;
@@ -203,10 +204,10 @@ std::shared_ptr<Session> Context::run(std::unique_ptr<Call> call) {
   return session;
 }
 
-void Context::advance(Session& session) {
+[[gnu::hot]] void Context::advance(Session& session) {
   Orphans orphans;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     session.queue.advance();
     pump(session, orphans, true);
   }
@@ -219,14 +220,14 @@ void Context::runOrphans(Orphans& orphans) {
     Call* orphan = orphans[i];
     if (orphan->kind != Call::Kind::closeSession) orphan->answer.fail({Operation::thread, EAGAIN});
     const std::shared_ptr<Session> session = run(std::unique_ptr<Call>(orphan));
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     session->queue.advance();
     pump(*session, orphans, false);
   }
 }
 
 // What comes before the ioctl. False if there is nothing to be sent any more.
-bool Context::begin(Call& call) {
+[[gnu::hot]] bool Context::begin(Call& call) {
   if (call.answer.status != status::kAnswered) return false;
   if (call.sync) {
     if (!call.slot) return true;
@@ -236,7 +237,7 @@ bool Context::begin(Call& call) {
   }
   if (call.slot) {
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      std::lock_guard<Lock> lock(mutex_);
       if (call.abandoned) return false;
     }
     Failure failure = temporary_->prepare(*call.slot, deviceOf(call));
@@ -245,7 +246,7 @@ bool Context::begin(Call& call) {
       return false;
     }
   }
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Lock> lock(mutex_);
   if (call.abandoned) return false;
   call.state = Call::State::inFlight;
   return true;
@@ -255,7 +256,7 @@ int Context::deviceOf(const Call& call) const {
   return call.device ? call.device->get() : fd();
 }
 
-void Context::execute(Call& call) {
+[[gnu::hot]] void Context::execute(Call& call) {
   Failure failure;
   switch (call.kind) {
     case Call::Kind::open: {
@@ -293,7 +294,7 @@ void Context::execute(Call& call) {
 void Context::opened(Call& call, uint32_t id) {
   auto session = std::make_shared<Session>(shared_from_this(), id, call.sessionKey);
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     if (!call.abandoned && !closing_) {
       sessions_.push_back(session);
       call.session = std::move(session);
@@ -307,10 +308,10 @@ void Context::opened(Call& call, uint32_t id) {
 
 // What can take its time after the ioctl. No CANCEL may be sent any more: it would hit the session's next
 // call.
-void Context::leaveTee(Call& call) {
+[[gnu::hot]] void Context::leaveTee(Call& call) {
   call.inTee.reset();
   if (!call.sync && call.holdsMemory()) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     call.state = Call::State::returned;
   }
   call.releaseShared();
@@ -318,7 +319,7 @@ void Context::leaveTee(Call& call) {
 }
 
 // What comes after the ioctl under the lock, but for the next call's turn.
-void Context::conclude(Call& call) {
+[[gnu::hot]] void Context::conclude(Call& call) {
   if (call.kind == Call::Kind::open) {
     call.state = Call::State::ended;
     forgetOpen(call);
@@ -348,7 +349,7 @@ Cancelled Context::cancel(uint64_t id) {
   bool uncounted = false;
   auto cancelled = Cancelled::ended;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     cancelled = cancelOpen(id, removed, uncounted);
     if (cancelled == Cancelled::ended) cancelled = cancelInvoke(id, removed, orphans);
   }
@@ -421,7 +422,7 @@ Cancelled Context::requestCancel(const std::shared_ptr<Session>& session, uint64
 // could be the one that is hit.
 void Context::sendCancel(Session& session, uint64_t id) {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     Call* current = session.queue.current();
     if (current == nullptr || current->id != id || current->state != Call::State::inFlight ||
         current->cancelSent) {
@@ -433,7 +434,7 @@ void Context::sendCancel(Session& session, uint64_t id) {
   const int error = core::cancel(fd(), session.id);
   Orphans orphans;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     Call* current = session.queue.current();
     if (error != 0 && current != nullptr && current->id == id) current->cancelSent = false;
     session.queue.release();
@@ -445,7 +446,7 @@ void Context::sendCancel(Session& session, uint64_t id) {
 bool Context::closeSession(Session& session, std::unique_ptr<Call> call) {
   Orphans orphans;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     if (session.queue.closed()) return false;
     session.queue.close(call.release());
     pump(session, orphans, false);
@@ -457,7 +458,7 @@ bool Context::closeSession(Session& session, std::unique_ptr<Call> call) {
 void Context::close(std::unique_ptr<Call> call) {
   Orphans orphans;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     if (closing_) return;
     closing_ = true;
     closeCall_ = std::move(call);
@@ -472,7 +473,7 @@ void Context::abandon() {
   Orphans orphans;
   bool closedBefore;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     closedBefore = closing_;
     closing_ = true;
     // What no thread has begun ends here: it may hold memory that the environment's end waits for.
@@ -514,10 +515,9 @@ void Context::closeSessions(Orphans& orphans) {
 }
 
 // When the last call has ended, nothing uses the descriptor any more.
-void Context::callReleased() {
-  if (--calls_ != 0) return;
+void Context::lastCallReleased() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     if (!closing_ || finalizing_ || calls_ != 0 || !sessions_.empty()) return;
     finalizing_ = true;
   }

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <vector>
 
 #include "call.h"
+#include "lock.h"
 #include "session_queue.h"
 #include "tee.h"
 #include "temporary_memory.h"
@@ -92,7 +94,10 @@ class Context : public std::enable_shared_from_this<Context> {
   Cancelled requestCancel(const std::shared_ptr<Session>& session, uint64_t id);
   void sendCancel(Session& session, uint64_t id);
   void closeSessions(Orphans& orphans);
-  void callReleased();
+  void callReleased() {
+    if (--calls_ == 0) lastCallReleased();
+  }
+  void lastCallReleased();
   void finalize();
 
   static void runTask(void* call);
@@ -107,9 +112,9 @@ class Context : public std::enable_shared_from_this<Context> {
   // Calls that live, and one for the context until it is closed.
   std::atomic<size_t> calls_{1};
 
-  std::mutex mutex_;
+  Lock mutex_;
   // A blocking call waits for its turn.
-  std::condition_variable turn_;
+  std::condition_variable_any turn_;
   std::shared_ptr<UniqueFd> device_;  // let go of when no call is left
   std::vector<std::shared_ptr<Session>> sessions_;
   std::vector<Call*> opens_;  // asynchronous ones

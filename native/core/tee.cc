@@ -70,7 +70,7 @@ Failure openSession(int device, OpenSessionMessage& message) {
   return {};
 }
 
-Failure invoke(int device, InvokeMessage& message) {
+[[gnu::hot]] Failure invoke(int device, InvokeMessage& message) {
   if (call(device, uapi::kTeeIocInvoke, message) < 0) return Failure::last(Operation::invoke);
   return {};
 }

@@ -34,7 +34,7 @@ Result<std::unique_ptr<Slot>> TemporaryMemory::take(size_t bytes, uint64_t sessi
   Slots dropped;
   bool keep = false;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     // The one used last is the likeliest to be in a cache; one of this session needs no zeroing.
     size_t found = idle_.size();
     for (size_t i = idle_.size(); i-- > 0;) {
@@ -92,7 +92,7 @@ Result<std::unique_ptr<Slot>> TemporaryMemory::take(size_t bytes, uint64_t sessi
 Failure TemporaryMemory::prepare(Slot& slot, int device) {
   if (slot.shm_.fd.valid()) return {};
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     registrations_++;
   }
   Result<TeeShm> shm = withRoom(*this, [&] {
@@ -129,7 +129,7 @@ void TemporaryMemory::give(std::unique_ptr<Slot> slot, bool wipe) {
     slot->dirty_ = 0;
   }
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     if (slot->kept_ && !cleared_ && slot->shm_.fd.valid()) {
       slot->idleSince_ = Clock::now();
       idle_.push_back(std::move(slot));
@@ -199,7 +199,7 @@ void TemporaryMemory::trimLater() {
 void TemporaryMemory::trim() {
   Slots dropped;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     trimming_ = false;
     const auto now = Clock::now();
     while (!idle_.empty() && idle_.front()->idleSince_ + kIdle <= now) dropped.push_back(takeOldest());
@@ -211,7 +211,7 @@ void TemporaryMemory::trim() {
 bool TemporaryMemory::releaseIdle() {
   Slots dropped;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     dropped = takeIdle();
   }
   const bool any = !dropped.empty();
@@ -222,7 +222,7 @@ bool TemporaryMemory::releaseIdle() {
 void TemporaryMemory::clear() {
   Slots dropped;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Lock> lock(mutex_);
     cleared_ = true;
     dropped = takeIdle();
   }
@@ -230,7 +230,7 @@ void TemporaryMemory::clear() {
 }
 
 TemporaryStatistics TemporaryMemory::statistics() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Lock> lock(mutex_);
   return {keptSlots_, keptBytes_, registrations_};
 }
 

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <vector>
 
+#include "lock.h"
 #include "mapping.h"
 #include "tee.h"
 #include "threads.h"
@@ -94,7 +95,7 @@ class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
   const uint64_t bound_;  // whole pages, as all slots are
   const bool registration_;
   const std::shared_ptr<Threads> closer_;
-  std::mutex mutex_;
+  Lock mutex_;
   // The longest idle first.
   Slots idle_;
   size_t keptSlots_ = 0;

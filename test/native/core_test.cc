@@ -14,6 +14,7 @@
 
 #include "../../native/core/completions.h"
 #include "../../native/core/context.h"
+#include "../../native/core/lock.h"
 #include "../../native/core/shared_memory.h"
 #include "executor.h"
 
@@ -702,6 +703,33 @@ void threadsThatAreNotNeededGo() {
   CHECK(threads->alive() == 1);
 }
 
+// One at a time, none waits for ever, and who has it last may end it.
+void aLockIsHeldByOne() {
+  constexpr unsigned kThreads = 4, kTimes = 20000;
+  for (int round = 0; round < 5; round++) {
+    auto* lock = new Lock;
+    unsigned held = 0, left = kThreads;
+    std::vector<std::future<void>> holders;
+    for (unsigned i = 0; i < kThreads; i++) {
+      holders.push_back(std::async(std::launch::async, [&] {
+        for (unsigned k = 0; k < kTimes; k++) {
+          std::lock_guard<Lock> guard(*lock);
+          held++;
+          if (k % 1000 == 0) usleep(10);
+        }
+        bool last;
+        {
+          std::lock_guard<Lock> guard(*lock);
+          last = --left == 0;
+        }
+        if (last) delete lock;
+      }));
+    }
+    for (auto& holder : holders) holder.get();
+    CHECK(held == kThreads * kTimes);
+  }
+}
+
 // Everything at once, in an order that a seed decides: nothing may be lost, and nothing done twice.
 void anythingGoes(unsigned seed, std::weak_ptr<Context>& left) {
   std::mt19937 random(seed);
@@ -772,6 +800,7 @@ int main(int argc, char**) {
   aShorterRegistrationIsUsedOnlyAsFarAsItGoes();
   memoryClosedBesideACallIsLeftToAThread();
   aCallThatHasItsTurnCounts();
+  aLockIsHeldByOne();
   for (unsigned seed = 0; seed < 30; seed++) {
     std::weak_ptr<Context> left;
     anythingGoes(seed, left);

@@ -25,7 +25,7 @@ export async function runCoreProgram(
     const warnings = ['-Wall', '-Wextra', '-Werror'];
     const sanitizing = [`-fsanitize=${sanitizers}`, '-fno-sanitize-recover=all'];
     const program = join(folder, 'core');
-    await run('g++', ['-std=c++17', '-g1', '-O0', ...warnings, ...sanitizing, all, '-o', program]);
+    await run('g++', ['-std=c++20', '-g1', '-O0', ...warnings, ...sanitizing, all, '-o', program]);
     return await run(program, options);
   } finally {
     rmSync(folder, { recursive: true, force: true });
