@@ -161,7 +161,7 @@ export function settled<T>(
     if (signal !== undefined) {
       onAbort = () => {
         if (n.cancel(id) !== Cancelled.removed) return; // its record decides
-        n.settle.delete(id);
+        n.settle.take(id);
         const left =
           command === undefined ? 'was given up; a session that still arrives is closed' : undefined;
         reject(new AbortError(signal.reason, asked(caller, command, params), undefined, left));

@@ -255,7 +255,8 @@ export interface Functions {
    * @param client clnt_uuid, 16 bytes: the group id in host order in the first 4 for a group login, else zeros
    * @param b0 the bytes of parameter 0 if it is temporaryIn, temporaryInout, intoOut or inPlace; what goes in is copied
    *   before it returns
-   * @returns the call's id, or 0 if it was refused: then the packet has the status, and there is no record
+   * @returns the call's id, which is another's when its record has been settled, or 0 if it was refused: then the
+   *   packet has the status, and there is no record
    */
   openSession(
     uuid: Uint8Array,
@@ -392,7 +393,23 @@ export interface Native extends Functions {
   /** The records of calls that have ended, valid inside a {@link Settle}. */
   readonly records: Float64Array;
   /** What to do when a call has ended: put in right after the function that started it returned its id. */
-  readonly settle: Map<number, Settle>;
+  readonly settle: Settlers;
+}
+
+/** Of each call under way its {@link Settle}. Ids are small numbers, so an array is all that it takes. */
+export class Settlers {
+  readonly #settle: (Settle | undefined)[] = [];
+
+  set(id: number, settle: Settle): void {
+    this.#settle[id] = settle;
+  }
+
+  /** Takes it out. */
+  take(id: number): Settle | undefined {
+    const settle = this.#settle[id];
+    this.#settle[id] = undefined;
+    return settle;
+  }
 }
 
 /** What the addon itself exports. */
@@ -428,14 +445,11 @@ function attach(addon: Addon): Native {
     new Float64Array(new SharedArrayBuffer(count * Float64Array.BYTES_PER_ELEMENT));
   const packet = numbers(Packet.length);
   const records = numbers(Packet.length * BATCH);
-  const settle = new Map<number, Settle>();
+  const settle = new Settlers();
   const functions = addon.attach(packet, records, (count, outputs) => {
     for (let i = 0; i < count; i++) {
       const at = i * Packet.length;
-      const call = records[at + Packet.call] as number;
-      const done = settle.get(call);
-      settle.delete(call);
-      done?.(at, outputs, i * 4);
+      settle.take(records[at + Packet.call] as number)?.(at, outputs, i * 4);
     }
   });
   // In an object of its own: one that Node-API filled property by property is a hash table for V8.

@@ -203,16 +203,15 @@ bool readUuids(napi_env env, const napi_value* arguments, Call& call) {
 }
 
 napi_value startCall(napi_env env, Client& client, double* numbers, std::unique_ptr<Call> call, bool read) {
-  const uint64_t id = client.newCall();
-  call->id = id;
-  call->completions = client.completions();
+  const uint32_t ticket = client.enter(*call);
   const std::shared_ptr<core::Context> context = call->context;
   if (!read || !context->start(call)) {
+    client.returnTicket(ticket);
     writeAnswer(numbers, *call, 0);
-    return number(env, 0);
+    return unsignedNumber(env, 0);
   }
   client.callStarted(env);
-  return number(env, static_cast<double>(id));
+  return unsignedNumber(env, ticket);
 }
 
 napi_value runCall(napi_env env, Client& client, double* numbers, Call& call, bool read, const Bytes* own) {
@@ -225,13 +224,13 @@ napi_value runCall(napi_env env, Client& client, double* numbers, Call& call, bo
 
 napi_value openSession(napi_env env, napi_callback_info info) {
   const Arguments<6> arguments(env, info);
-  if (arguments.client == nullptr) return number(env, 0);
+  if (arguments.client == nullptr) return unsignedNumber(env, 0);
   Client& client = *arguments.client;
   double* numbers = client.packet();
   const auto context = client.handles.get<core::Context>(numbers[packet::kHandle]);
   if (!context) {
     writeClosed(numbers);
-    return number(env, 0);
+    return unsignedNumber(env, 0);
   }
   auto call = std::make_unique<Call>(Call::Kind::open, context);
   call->sessionKey = context->newSessionKey();
@@ -261,13 +260,13 @@ napi_value openSessionSync(napi_env env, napi_callback_info info) {
 
 [[gnu::hot]] napi_value invoke(napi_env env, napi_callback_info info) {
   const Arguments<4> arguments(env, info);
-  if (arguments.client == nullptr) return number(env, 0);
+  if (arguments.client == nullptr) return unsignedNumber(env, 0);
   Client& client = *arguments.client;
   double* numbers = client.packet();
   auto session = client.handles.get<core::Session>(numbers[packet::kHandle]);
   if (!session) {
     writeClosed(numbers);
-    return number(env, 0);
+    return unsignedNumber(env, 0);
   }
   auto call = std::make_unique<Call>(Call::Kind::invoke, session->context);
   call->sessionKey = session->key;
@@ -321,30 +320,30 @@ napi_value takeOutput(napi_env env, napi_callback_info info) {
 napi_value cancel(napi_env env, napi_callback_info info) {
   const Arguments<1> arguments(env, info);
   auto cancelled = core::Cancelled::ended;
-  uint64_t id;
-  if (arguments.client != nullptr && readUint(env, arguments.values[0], kMaxSafe, id)) {
-    cancelled = arguments.client->cancel(id);
-    if (cancelled == core::Cancelled::removed) arguments.client->callsEnded(env, 1);
+  uint64_t ticket;
+  if (arguments.client != nullptr && readUint(env, arguments.values[0], kMaxSafe, ticket)) {
+    cancelled = arguments.client->cancel(env, ticket);
   }
   return number(env, static_cast<double>(cancelled));
 }
 
 napi_value closeSession(napi_env env, napi_callback_info info) {
   const Arguments<1> arguments(env, info);
-  if (arguments.client == nullptr) return number(env, 0);
+  if (arguments.client == nullptr) return unsignedNumber(env, 0);
   Client& client = *arguments.client;
   Entry* entry = client.handles.find<core::Session>(readHandle(env, arguments.values[0]));
-  if (entry == nullptr) return number(env, 0);
+  if (entry == nullptr) return unsignedNumber(env, 0);
   const auto session = std::static_pointer_cast<core::Session>(entry->object);
   client.handles.remove(*entry);
   auto call = std::make_unique<Call>(Call::Kind::closeSession, session->context);
-  const uint64_t id = client.newCall();
-  call->id = id;
-  call->completions = client.completions();
+  const uint32_t ticket = client.enter(*call);
   call->session = session;
-  if (!session->context->closeSession(*session, std::move(call))) return number(env, 0);
+  if (!session->context->closeSession(*session, std::move(call))) {
+    client.returnTicket(ticket);
+    return unsignedNumber(env, 0);
+  }
   client.callStarted(env);
-  return number(env, static_cast<double>(id));
+  return unsignedNumber(env, ticket);
 }
 
 }  // namespace
@@ -381,7 +380,7 @@ napi_value makeBytes(napi_env env, const uint8_t* data, size_t length) {
       }
     }
   }
-  record[packet::kCall] = static_cast<double>(call.id);
+  record[packet::kCall] = call.ticket;
   writeAnswer(record, call, session);
   collectOutputs(env, client, call, record, outputs, first, own);
 }

@@ -126,10 +126,9 @@ bool Client::init(const napi_value* arguments) {
       !records_.attach(env_, arguments[1], packet::kLength)) {
     return false;
   }
-  napi_create_reference(env_, arguments[2], 1, &deliver_);
   napi_value name;
   if (napi_create_string_utf8(env_, "node-optee", NAPI_AUTO_LENGTH, &name) != napi_ok) return false;
-  if (napi_create_threadsafe_function(env_, nullptr, nullptr, name, 0, 1, this, onFinalize, this, onWake,
+  if (napi_create_threadsafe_function(env_, arguments[2], nullptr, name, 0, 1, this, onFinalize, this, onWake,
                                       &wake_) != napi_ok) {
     return false;
   }
@@ -143,8 +142,6 @@ bool Client::init(const napi_value* arguments) {
 void Client::detach() {
   packet_.detach(env_);
   records_.detach(env_);
-  if (deliver_ != nullptr) napi_delete_reference(env_, deliver_);
-  deliver_ = nullptr;
 }
 
 // Where the runtime forbids external buffers it is empty, and all outputs are arrays of their own.
@@ -172,6 +169,25 @@ bool Client::putBytes(const uint8_t* bytes, size_t length, double& at) {
   return true;
 }
 
+uint32_t Client::enter(core::Call& call) {
+  call.id = ++calls_;
+  call.completions = completions_;
+  if (freeTickets_.empty()) {
+    call.ticket = static_cast<uint32_t>(tickets_.size());
+    tickets_.push_back(call.id);
+  } else {
+    call.ticket = freeTickets_.back();
+    freeTickets_.pop_back();
+    tickets_[call.ticket] = call.id;
+  }
+  return call.ticket;
+}
+
+void Client::returnTicket(uint32_t ticket) {
+  tickets_[ticket] = 0;
+  freeTickets_.push_back(ticket);
+}
+
 void Client::callStarted(napi_env env) {
   if (pending_++ == 0) napi_ref_threadsafe_function(env, wake_);
 }
@@ -188,11 +204,17 @@ void Client::addContext(const std::shared_ptr<core::Context>& context) {
 }
 
 // Also of a session or context whose handle was closed while calls are still queued.
-core::Cancelled Client::cancel(uint64_t call) {
+core::Cancelled Client::cancel(napi_env env, uint64_t ticket) {
+  const uint64_t call = ticket < tickets_.size() ? tickets_[ticket] : 0;
+  if (call == 0) return core::Cancelled::ended;
   for (const std::weak_ptr<core::Context>& weak : contexts_) {
     const std::shared_ptr<core::Context> context = weak.lock();
     if (!context) continue;
     const core::Cancelled cancelled = context->cancel(call);
+    if (cancelled == core::Cancelled::removed) {
+      returnTicket(static_cast<uint32_t>(ticket));
+      callsEnded(env, 1);
+    }
     if (cancelled != core::Cancelled::ended) return cancelled;
   }
   return core::Cancelled::ended;
@@ -202,8 +224,8 @@ void Client::wake(void* self) {
   napi_call_threadsafe_function(static_cast<Client*>(self)->wake_, nullptr, napi_tsfn_nonblocking);
 }
 
-void Client::onWake(napi_env env, napi_value, void* self, void*) {
-  if (env != nullptr) static_cast<Client*>(self)->deliver(env);
+void Client::onWake(napi_env env, napi_value function, void* self, void*) {
+  if (env != nullptr) static_cast<Client*>(self)->deliver(env, function);
 }
 
 void Client::onFinalize(napi_env, void* self, void*) {
@@ -211,28 +233,27 @@ void Client::onFinalize(napi_env, void* self, void*) {
 }
 
 // Code that is called from there can have run the event loop itself.
-void Client::deliver(napi_env env) {
+void Client::deliver(napi_env env, napi_value function) {
   again_ = true;
   if (inDeliver_) return;
   inDeliver_ = true;
   while (again_) {
     again_ = false;
-    deliverEnded(env);
+    deliverEnded(env, function);
   }
   inDeliver_ = false;
 }
 
-void Client::deliverEnded(napi_env env) {
+void Client::deliverEnded(napi_env env, napi_value function) {
   sweepViews(env);
   completions_->take(ended_);
   const size_t batch = records_.length() / packet::kLength;
   for (size_t from = 0; from < ended_.size(); from += batch) {
-    napi_handle_scope scope;
-    if (napi_open_handle_scope(env, &scope) != napi_ok) break;
+    napi_handle_scope scope = nullptr;  // the first batch has the caller's
+    if (from != 0 && napi_open_handle_scope(env, &scope) != napi_ok) break;
     const size_t count = std::min(batch, ended_.size() - from);
-    napi_value function, global, arguments[2];
-    if (napi_get_reference_value(env, deliver_, &function) == napi_ok &&
-        napi_get_global(env, &global) == napi_ok && napi_get_undefined(env, &arguments[1]) == napi_ok &&
+    napi_value undefined, arguments[2];
+    if (napi_get_undefined(env, &undefined) == napi_ok &&
         napi_create_uint32(env, static_cast<uint32_t>(count), &arguments[0]) == napi_ok) {
       napi_value outputs = nullptr;
       forgetBytes();
@@ -243,15 +264,19 @@ void Client::deliverEnded(napi_env env) {
                     static_cast<uint32_t>(i * core::kMaxParams), nullptr);
       }
       callsEnded(env, count);
-      if (outputs != nullptr) arguments[1] = outputs;
-      if (napi_call_function(env, global, function, 2, arguments, nullptr) == napi_pending_exception) {
+      arguments[1] = outputs != nullptr ? outputs : undefined;
+      if (napi_call_function(env, undefined, function, 2, arguments, nullptr) == napi_pending_exception) {
         napi_value error;
         if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
       }
       delivering_ = false;
-      for (size_t i = 0; i < count; i++) ended_[from + i].reset();
+      // Not before: code that has just run may have made calls.
+      for (size_t i = 0; i < count; i++) {
+        returnTicket(ended_[from + i]->ticket);
+        ended_[from + i].reset();
+      }
     }
-    napi_close_handle_scope(env, scope);
+    if (scope != nullptr) napi_close_handle_scope(env, scope);
   }
   ended_.clear();
 }

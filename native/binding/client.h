@@ -63,14 +63,15 @@ class Client {
   const core::Call* delivered(uint64_t record) const {
     return delivering_ && record < ended_.size() - first_ ? ended_[first_ + record].get() : nullptr;
   }
-  const std::shared_ptr<core::Completions>& completions() const { return completions_; }
-  uint64_t newCall() { return ++calls_; }
+  // Gives a call its ticket, and has its record delivered. Tickets are small, and used again.
+  uint32_t enter(core::Call& call);
+  void returnTicket(uint32_t ticket);
   // Asynchronous calls keep the event loop alive.
   void callStarted(napi_env env);
   void callsEnded(napi_env env, size_t count);
 
   void addContext(const std::shared_ptr<core::Context>& context);
-  core::Cancelled cancel(uint64_t call);
+  core::Cancelled cancel(napi_env env, uint64_t ticket);
 
   // Something that lets a view's memory live until its last copy is gone, which may be on any thread and
   // after the environment: the environment's end waits for it.
@@ -105,8 +106,8 @@ class Client {
   bool init(const napi_value* arguments);
   napi_value makeSharedBytes();
   void detach();
-  void deliver(napi_env env);
-  void deliverEnded(napi_env env);
+  void deliver(napi_env env, napi_value function);
+  void deliverEnded(napi_env env, napi_value function);
   void sweepViews(napi_env env);
 
   const napi_env env_;
@@ -119,13 +120,14 @@ class Client {
   bool again_ = false;
   bool delivering_ = false;
   size_t first_ = 0;  // of ended_: the one that has the first record
-  napi_ref deliver_ = nullptr;
   napi_threadsafe_function wake_ = nullptr;
   std::shared_ptr<core::Completions> completions_;
   std::shared_ptr<Views> views_ = std::make_shared<Views>();
   std::vector<std::weak_ptr<core::Context>> contexts_;
   std::vector<std::unique_ptr<core::Call>> ended_;
   uint64_t calls_ = 0;
+  std::vector<uint64_t> tickets_{0};  // the call that has it; 0 is none
+  std::vector<uint32_t> freeTickets_;
   size_t pending_ = 0;
 };
 
@@ -151,6 +153,13 @@ struct Arguments {
 inline napi_value number(napi_env env, double value) {
   napi_value result = nullptr;
   napi_create_double(env, value, &result);
+  return result;
+}
+
+// Of a small one V8 need not make an object.
+inline napi_value unsignedNumber(napi_env env, uint32_t value) {
+  napi_value result = nullptr;
+  napi_create_uint32(env, value, &result);
   return result;
 }
 

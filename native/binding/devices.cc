@@ -53,12 +53,10 @@ napi_value closeContext(const CallbackInfo& info) {
     if (belongsTo(child, context.get())) client.close(env, child);
   }
   auto call = std::make_unique<core::Call>(core::Call::Kind::closeContext, context);
-  const uint64_t id = client.newCall();
-  call->id = id;
-  call->completions = client.completions();
+  const uint32_t ticket = client.enter(*call);
   client.callStarted(env);
   context->close(std::move(call));
-  return Napi::Number::New(env, static_cast<double>(id));
+  return Napi::Number::New(env, ticket);
 }
 
 napi_value describeDescriptor(const CallbackInfo& info) {

@@ -2,8 +2,8 @@
 import { describe, expect, test } from '@jest/globals';
 import { TeeError, TeeSystemError, value } from 'node-optee';
 import { failure } from '#lib/call';
-import { AnswerFlags, Packet, Status } from '#lib/native';
-import type { Native, Settle } from '#lib/native';
+import { AnswerFlags, Packet, Settlers, Status } from '#lib/native';
+import type { Native } from '#lib/native';
 import { ended } from '#lib/session';
 
 const CALLER = { uuid: '8aaaf200-2450-11e4-abe2-0002a5d5c51b', path: '/dev/tee0', globalPlatform: true };
@@ -63,13 +63,13 @@ test.each([
 
 describe('a close', () => {
   const close = (status: number): Promise<void> => {
-    const settle = new Map<number, Settle>();
+    const settle = new Settlers();
     const records = new Float64Array(Packet.length);
     records[Packet.status] = status;
     const operations = [{ operation: 'TEE_IOC_CLOSE_SESSION', syscall: 'ioctl' }];
     const asked = `closing the session with TA ${CALLER.uuid}`;
     const closed = ended({ settle, records, operations } as unknown as Native, 3, CALLER.path, asked);
-    settle.get(3)?.(0, undefined, 0);
+    settle.take(3)?.(0, undefined, 0);
     return closed;
   };
 
