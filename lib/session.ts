@@ -207,7 +207,7 @@ export class Session<P extends Params = Params> {
 }
 
 const values: Finish<unknown[]> = (n, at, params, outputs, first) =>
-  unpack(n, n.records, at, params, outputs, first);
+  params === NO_PARAMS ? [] : unpack(n, n.records, at, params, outputs, first);
 
 /** Checks the options of an asynchronous call and returns its signal. */
 export function checkCallOptions(options: CallOptions): AbortSignal | undefined {
