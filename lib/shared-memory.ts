@@ -27,6 +27,15 @@ export interface Range {
 
 type Origin = 'allocated' | 'registered' | 'dma-buf';
 
+/** In one private field: each that an object has is a good part of what making one costs (docs/performance.md). */
+interface Own {
+  readonly n: Native;
+  readonly origin: Origin;
+  fd: number;
+  handle: SharedMemoryHandle | 0;
+  buffer: ArrayBuffer | undefined;
+}
+
 const EBADF = 9;
 const EINVAL = 22;
 
@@ -42,21 +51,14 @@ export class SharedMemory {
   /** In bytes: as asked; of a dma-buf its whole. */
   readonly size: number;
 
-  readonly #n: Native;
-  readonly #origin: Origin;
-  #fd: number;
-  #handle: SharedMemoryHandle | 0;
-  #buffer: ArrayBuffer | undefined;
+  readonly #own: Own;
 
   private constructor(n: Native, context: TeeContext, origin: Origin, handle: SharedMemoryHandle) {
     const size = n.packet[MemoryAnswer.size] as number;
     this.context = context;
     this.id = n.packet[MemoryAnswer.id] as number;
     this.size = size;
-    this.#n = n;
-    this.#origin = origin;
-    this.#fd = n.packet[MemoryAnswer.fd] as number;
-    this.#handle = handle;
+    this.#own = { n, origin, fd: n.packet[MemoryAnswer.fd] as number, handle, buffer: undefined };
     watch(
       this,
       () => `A SharedMemory of ${size} bytes`,
@@ -123,14 +125,14 @@ export class SharedMemory {
 
   /** Was it, or its context, closed? */
   get closed(): boolean {
-    return this.#handle === 0 || this.context.closed;
+    return this.#own.handle === 0 || this.context.closed;
   }
 
   /**
    * The tee_shm descriptor, for passing on; it stays this object's own, which closes it. -1 when this is closed.
    */
   get fd(): number {
-    return this.closed ? -1 : this.#fd;
+    return this.closed ? -1 : this.#own.fd;
   }
 
   /**
@@ -139,11 +141,12 @@ export class SharedMemory {
    * (see `DmaBuf.map`), and where the runtime does not allow buffers over memory from outside: use `read` and `write`.
    */
   get buffer(): ArrayBuffer | undefined {
-    if (this.#buffer === undefined && this.#origin === 'allocated') {
-      this.#buffer = this.closed ? new ArrayBuffer(0) : this.#n.sharedMemoryBuffer(this.handle);
-      if (this.#buffer !== undefined) keepWhile(this.#buffer, this);
+    const own = this.#own;
+    if (own.buffer === undefined && own.origin === 'allocated') {
+      own.buffer = this.closed ? new ArrayBuffer(0) : own.n.sharedMemoryBuffer(this.handle);
+      if (own.buffer !== undefined) keepWhile(own.buffer, this);
     }
-    return this.#buffer;
+    return own.buffer;
   }
 
   /**
@@ -153,9 +156,9 @@ export class SharedMemory {
    * @throws RangeError ERR_OUT_OF_RANGE; ERR_TEE_NOT_SUPPORTED for dma-bufs; ERR_TEE_CLOSED
    */
   read(offset = 0, length?: number): Uint8Array {
-    const handle = this.#reachable();
+    const handle = reachable(this);
     const count = checkRange(offset, length, this.size, 'offset', 'length');
-    const bytes = this.#n.readSharedMemory(handle, offset, count);
+    const bytes = this.#own.n.readSharedMemory(handle, offset, count);
     if (typeof bytes === 'number') throw closedError(this.description);
     if (bytes === undefined) throw noMemory(`a copy of ${count} bytes`);
     return bytes;
@@ -167,63 +170,43 @@ export class SharedMemory {
    * @throws as `read`
    */
   write(bytes: Uint8Array, offset = 0): void {
-    const handle = this.#reachable();
+    const handle = reachable(this);
     checkBytes(bytes, 'bytes');
     checkInteger(offset, 'offset', 0, this.size);
     if (bytes.byteLength > this.size - offset) {
       checkInteger(bytes.byteLength, 'bytes.byteLength', 0, this.size - offset);
     }
-    if (this.#n.writeSharedMemory(handle, bytes, offset) !== 0) throw closedError(this.description);
+    if (this.#own.n.writeSharedMemory(handle, bytes, offset) !== 0) throw closedError(this.description);
   }
 
   /** As a parameter that the TA only reads. Brings back nothing. */
   in(range?: Range): Parameter<undefined> {
-    return this.#parameter(ParamKind.sharedIn, range);
+    return parameter(ParamKind.sharedIn, this, range);
   }
 
   /** As a parameter that the TA writes. Brings back how many bytes it wrote. */
   out(range?: Range): Parameter<number> {
-    return this.#parameter(ParamKind.sharedOut, range);
+    return parameter(ParamKind.sharedOut, this, range);
   }
 
   /** As a parameter that the TA reads and writes. Brings back how many bytes it left. */
   inout(range?: Range): Parameter<number> {
-    return this.#parameter(ParamKind.sharedInout, range);
-  }
-
-  #parameter<O>(kind: ParamKind, range: Range | undefined): Parameter<O> {
-    if (this.closed) throw closedError(this.description);
-    if (range === undefined) return Parameter.make<O>(kind, 0, this.size, undefined, this);
-    checkOptions(range, 'range');
-    const offset = range.offset ?? 0;
-    const size = checkRange(offset, range.size, this.size, 'range.offset', 'range.size');
-    return Parameter.make<O>(kind, offset, size, undefined, this);
-  }
-
-  #reachable(): SharedMemoryHandle {
-    if (this.closed) throw closedError(this.description);
-    if (this.#origin === 'dma-buf') {
-      throw notSupported(
-        'A registered dma-buf is not read or written through its registration: use map() and sync() of the DmaBuf, ' +
-          'or, if it is protected memory, which no CPU code outside the TEE can reach, a TA',
-      );
-    }
-    return this.#handle as SharedMemoryHandle;
+    return parameter(ParamKind.sharedInout, this, range);
   }
 
   /** @internal */
   get description(): string {
-    return `the ${this.#origin} SharedMemory of ${this.size} bytes`;
+    return `the ${this.#own.origin} SharedMemory of ${this.size} bytes`;
   }
 
   /** @internal */
   get handle(): SharedMemoryHandle {
-    return this.#handle as SharedMemoryHandle;
+    return this.#own.handle as SharedMemoryHandle;
   }
 
   /** @internal */
   get isDmaBuf(): boolean {
-    return this.#origin === 'dma-buf';
+    return this.#own.origin === 'dma-buf';
   }
 
   /**
@@ -231,16 +214,38 @@ export class SharedMemory {
    * is released when they are done.
    */
   close(): void {
-    if (this.#handle === 0) return;
-    this.#n.close(this.#handle);
-    this.#handle = 0;
-    this.#fd = -1;
-    this.#buffer = undefined; // its pages stay as long as somebody has it
+    const own = this.#own;
+    if (own.handle === 0) return;
+    own.n.close(own.handle);
+    own.handle = 0;
+    own.fd = -1;
+    own.buffer = undefined; // its pages stay as long as somebody has it
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+function parameter<O>(kind: ParamKind, memory: SharedMemory, range: Range | undefined): Parameter<O> {
+  if (memory.closed) throw closedError(memory.description);
+  if (range === undefined) return Parameter.make<O>(kind, 0, memory.size, undefined, memory);
+  checkOptions(range, 'range');
+  const offset = range.offset ?? 0;
+  const size = checkRange(offset, range.size, memory.size, 'range.offset', 'range.size');
+  return Parameter.make<O>(kind, offset, size, undefined, memory);
+}
+
+/** The handle of memory that the CPU can read and write. */
+function reachable(memory: SharedMemory): SharedMemoryHandle {
+  if (memory.closed) throw closedError(memory.description);
+  if (memory.isDmaBuf) {
+    throw notSupported(
+      'A registered dma-buf is not read or written through its registration: use map() and sync() of the DmaBuf, ' +
+        'or, if it is protected memory, which no CPU code outside the TEE can reach, a TA',
+    );
+  }
+  return memory.handle;
 }
 
 /** From here on the size is a likely reason. */
