@@ -139,7 +139,9 @@ export function settled<T>(
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     let onAbort: (() => void) | undefined;
+    let underWay = true;
     n.settle.set(id, (at, outputs, first) => {
+      underWay = false;
       try {
         const numbers = n.records;
         if (numbers[at + Packet.status] === Status.answered && numbers[at + Packet.result] === 0) {
@@ -160,7 +162,9 @@ export function settled<T>(
     });
     if (signal !== undefined) {
       onAbort = () => {
-        if (n.cancel(id) !== Cancelled.removed) return; // its record decides
+        // A signal that keeps its listeners may call after the end, when the id is another call's.
+        if (!underWay || n.cancel(id) !== Cancelled.removed) return; // its record decides
+        underWay = false;
         n.settle.take(id);
         const left =
           command === undefined ? 'was given up; a session that still arrives is closed' : undefined;

@@ -42,7 +42,7 @@ export type DmaBufHandle = number & { readonly [kind]: 'dma-buf' };
  * be `out` has no meaning afterwards.
  */
 export const enum Packet {
-  /** out, records only: the call's id, as the function that started it returned it. */
+  /** out, records only: the call's id (the addon's ticket), as the function that started it returned it. */
   call = 0,
   /** in: the session (invoke) or the context (open). out, open: the new session, 0 if there is none. */
   handle = 1,
@@ -177,7 +177,7 @@ export type Settle = (at: number, outputs: Outputs | undefined, first: number) =
 
 /** What {@link Functions.cancel} did. */
 export const enum Cancelled {
-  /** No such call is under way: it has ended, its record is on its way or was delivered. */
+  /** No such call is under way: it has ended, its record is on its way. */
   ended = 0,
   /**
    * The call had not begun: nothing was or will be sent for it, and it will have no record. The same for an
@@ -255,8 +255,8 @@ export interface Functions {
    * @param client clnt_uuid, 16 bytes: the group id in host order in the first 4 for a group login, else zeros
    * @param b0 the bytes of parameter 0 if it is temporaryIn, temporaryInout, intoOut or inPlace; what goes in is copied
    *   before it returns
-   * @returns the call's id, which is another's when its record has been settled, or 0 if it was refused: then the
-   *   packet has the status, and there is no record
+   * @returns the call's id, valid until its record was settled or `cancel` has said `removed` (then it can be
+   *   another's), or 0 if it was refused: then the packet has the status, and there is no record
    */
   openSession(
     uuid: Uint8Array,
@@ -297,7 +297,7 @@ export interface Functions {
 
   /**
    * Cancels one asynchronous open or invoke, also when its session or context is closing.
-   * @param call its id
+   * @param call its id, still valid
    */
   cancel(call: number): Cancelled;
 

@@ -251,6 +251,7 @@ napi_value openSessionSync(napi_env env, napi_callback_info info) {
     return nullptr;
   }
   Call call(Call::Kind::open, context);
+  call.sync = true;
   call.sessionKey = context->newSessionKey();
   Bytes bytes[core::kMaxParams];
   const bool read = readUuids(env, arguments.values, call) &&
@@ -281,7 +282,7 @@ napi_value openSessionSync(napi_env env, napi_callback_info info) {
   if (arguments.client == nullptr) return nullptr;
   Client& client = *arguments.client;
   double* numbers = client.packet();
-  // No JavaScript runs before the call has ended, so nothing leaves the table.
+  // No JavaScript runs before this function returns, so nothing leaves the table.
   auto session = client.handles.borrow<core::Session>(numbers[packet::kHandle]);
   if (!session) {
     writeClosed(numbers);
@@ -324,7 +325,7 @@ napi_value cancel(napi_env env, napi_callback_info info) {
   if (arguments.client != nullptr && readUint(env, arguments.values[0], kMaxSafe, ticket)) {
     cancelled = arguments.client->cancel(env, ticket);
   }
-  return number(env, static_cast<double>(cancelled));
+  return unsignedNumber(env, static_cast<uint32_t>(cancelled));
 }
 
 napi_value closeSession(napi_env env, napi_callback_info info) {

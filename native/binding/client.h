@@ -156,7 +156,7 @@ inline napi_value number(napi_env env, double value) {
   return result;
 }
 
-// Of a small one V8 need not make an object.
+// The shorter way for what is a whole number already.
 inline napi_value unsignedNumber(napi_env env, uint32_t value) {
   napi_value result = nullptr;
   napi_create_uint32(env, value, &result);

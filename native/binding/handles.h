@@ -46,7 +46,7 @@ struct Entry {
   }
 };
 
-// A pointer that holds nothing, for whoever has done with it before the object can end: it is free to copy.
+// A pointer that holds nothing, for whoever is done with it before the object can end: it is free to copy.
 template <typename T>
 std::shared_ptr<T> borrowed(T* object) {
   return std::shared_ptr<T>(std::shared_ptr<void>(), object);

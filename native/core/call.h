@@ -82,7 +82,7 @@ struct Call {
   bool sync = false;
   bool wipe = false;
   const std::shared_ptr<Context> context;
-  uint64_t id = 0;      // never used again
+  uint64_t id = 0;      // unique
   uint32_t ticket = 0;  // what JavaScript knows it by
   uint32_t number = 0;  // command or login
   uint8_t uuid[16] = {};

@@ -1,6 +1,5 @@
 // A mutex that is one atomic operation to take and one to let go of where nobody waits for it, both inline.
-// With libc's, which can do more, locks were a tenth of what node-optee adds to a blocking call
-// (docs/performance.md).
+// libc's, which can do more, were an eighth of what a blocking call ran outside the kernel.
 #pragma once
 
 #include <atomic>

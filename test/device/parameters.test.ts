@@ -61,6 +61,25 @@ test('a signal of somebody’s own making harms nobody', () =>
     });
   }));
 
+test('a signal that calls its listener after the call has ended does not reach a later one', () =>
+  withSession(guest.tee, async (session) => {
+    const listeners: (() => void)[] = [];
+    const signal = {
+      aborted: false,
+      addEventListener: (_: string, listener: () => void) => void listeners.push(listener),
+      removeEventListener: () => undefined,
+    };
+    await session.invoke(TA.TEST_TA_NOTHING, [], { signal } as never);
+    const text = new Uint8Array(32).fill(7);
+    // The first is in the TEE, the others wait for it; one of them has the id of the call that has ended.
+    const later = [1, 2, 3].map(() => session.invoke(TA.TEST_TA_TRANSFORM, [buffer.inout(text)]));
+    for (const listener of listeners) listener();
+    expect(listeners).toHaveLength(1);
+    expect((await Promise.all(later)).map(([bytes]) => bytes[0])).toEqual(
+      [7, 7, 7].map((byte) => byte ^ 0xa5),
+    );
+  }));
+
 describe('every kind of parameter', () => {
   test('values', () =>
     withSession(guest.tee, async (session) => {
