@@ -11,6 +11,7 @@ import {
   expectNothingLeft,
   inTee,
   lastLine,
+  nobodyInTee,
   OS_TEST,
   rejectedAtOnce,
   rejection,
@@ -221,7 +222,10 @@ describe('tee-supplicant', () => {
   });
 
   describe('stopped', () => {
-    beforeEach(() => stop());
+    beforeEach(async () => {
+      await nobodyInTee(); // what the test before has given up
+      await stop();
+    });
 
     test('an open waits without holding up anything, can be given up, and goes on when it is back', async () => {
       const tee = TeeContext.open();
@@ -270,6 +274,7 @@ describe('tee-supplicant', () => {
   });
 
   test('killed with a request that it has not taken: the open goes on with another, and fails', async () => {
+    await nobodyInTee();
     const before = census();
     const pid = (await pidof()) as number;
     process.kill(pid, 'SIGSTOP');

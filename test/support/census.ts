@@ -82,6 +82,40 @@ export async function inTee(calls = 1): Promise<void> {
   throw new Error(`There were never ${calls} calls in the TEE`);
 }
 
+/** Is a thread for calls, of whatever process, at work? One that is in the TEE can be running, too. */
+function isAtWork(task: string): boolean {
+  try {
+    if (readFileSync(`${task}/comm`, 'utf8') !== 'optee-call\n') return false;
+    const [number] = readFileSync(`${task}/syscall`, 'utf8').split(' ');
+    return number === 'running\n' || number === String(SYS_IOCTL);
+  } catch {
+    return false; // it has just ended
+  }
+}
+
+function tasksOf(process: string): string[] {
+  try {
+    return readdirSync(`/proc/${process}/task`).map((id) => `/proc/${process}/task/${id}`);
+  } catch {
+    return []; // it has just ended
+  }
+}
+
+/**
+ * Waits until no asynchronous call of any process is in the TEE. Openings that were given up are, until their TA is
+ * loaded; a tee-supplicant that is ended with such a request in hand cannot be followed by another one (docs/errors.md).
+ */
+export async function nobodyInTee(): Promise<void> {
+  for (let i = 0; i < 3000; i++) {
+    const tasks = readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .flatMap(tasksOf);
+    if (!tasks.some(isAtWork)) return;
+    await delay(10);
+  }
+  throw new Error('There was always a call in the TEE');
+}
+
 let gc: (() => void) | undefined;
 
 /** Runs the garbage collector, and what it has to say after it. */
