@@ -192,9 +192,14 @@ export function copyParams(params: Params): Params {
  * @returns is there a buffer whose bytes are arguments of the native function
  */
 export function pack(n: Native, params: Params, context: object, nullMemref: boolean): boolean {
+  n.packet[Packet.count] = params.length;
+  // Apart from the work, this is short enough for V8 to have it in its callers.
+  return params.length !== 0 && packEach(n, params, context, nullMemref);
+}
+
+function packEach(n: Native, params: Params, context: object, nullMemref: boolean): boolean {
   const packet = n.packet;
   const count = params.length;
-  packet[Packet.count] = count;
   let bytes = false;
   let at = Packet.params as number;
   for (let i = 0; i < count; i++, at += Param.stride) {
@@ -255,8 +260,18 @@ export function unpack(
   outputs: NativeOutputs | undefined,
   first: number,
 ): unknown[] {
+  return params.length === 0 ? [] : unpackEach(n, numbers, at, params, outputs, first);
+}
+
+function unpackEach(
+  n: Native,
+  numbers: Float64Array,
+  at: number,
+  params: Params,
+  outputs: NativeOutputs | undefined,
+  first: number,
+): unknown[] {
   const count = params.length;
-  if (count === 0) return [];
   const found = new Array<unknown>(count);
   for (let i = 0, p = at + Packet.params; i < count; i++, p += Param.stride) {
     const param = params[i];

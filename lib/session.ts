@@ -166,15 +166,13 @@ export class Session<P extends Params = Params> {
     if (packet[Packet.status] !== Status.answered || packet[Packet.result] !== 0) {
       throw failure(n, packet, 0, outputs, 0, this.#caller, command, params);
     }
-    return params === NO_PARAMS ? [] : unpack(n, packet, 0, params, outputs, 0);
+    return unpack(n, packet, 0, params, outputs, 0);
   }
 
   #pack(n: Native, command: number, params: Params, wipe: boolean): boolean {
     if (this.#handle === 0) throw closedError(`the session with TA ${this.uuid}`);
     checkU32(command, 'command');
-    let bytes = false;
-    if (params === NO_PARAMS) n.packet[Packet.count] = 0;
-    else bytes = pack(n, params, this.#context, this.#nullMemref);
+    const bytes = pack(n, params, this.#context, this.#nullMemref);
     n.packet[Packet.handle] = this.#handle;
     n.packet[Packet.number] = command;
     n.packet[Packet.flags] = wipe ? RequestFlags.wipe : RequestFlags.none;
@@ -207,7 +205,7 @@ export class Session<P extends Params = Params> {
 }
 
 const values: Finish<unknown[]> = (n, at, params, outputs, first) =>
-  params === NO_PARAMS ? [] : unpack(n, n.records, at, params, outputs, first);
+  unpack(n, n.records, at, params, outputs, first);
 
 /** Checks the options of an asynchronous call and returns its signal. */
 export function checkCallOptions(options: CallOptions): AbortSignal | undefined {

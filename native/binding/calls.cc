@@ -250,8 +250,7 @@ napi_value openSessionSync(napi_env env, napi_callback_info info) {
     writeClosed(numbers);
     return nullptr;
   }
-  Call call(Call::Kind::open, context);
-  call.sync = true;
+  Call call(Call::Kind::open, context, Call::Caller::waits);
   call.sessionKey = context->newSessionKey();
   Bytes bytes[core::kMaxParams];
   const bool read = readUuids(env, arguments.values, call) &&
@@ -288,8 +287,7 @@ napi_value openSessionSync(napi_env env, napi_callback_info info) {
     writeClosed(numbers);
     return nullptr;
   }
-  Call call(Call::Kind::invoke, borrowed(session->context.get()));
-  call.sync = true;
+  Call call(Call::Kind::invoke, borrowed(session->context.get()), Call::Caller::waits);
   call.sessionKey = session->key;
   call.session = std::move(session);
   Bytes bytes[core::kMaxParams];

@@ -249,10 +249,9 @@ void Client::deliverEnded(napi_env env, napi_value function) {
   completions_->take(ended_);
   const size_t batch = records_.length() / packet::kLength;
   for (size_t from = 0; from < ended_.size(); from += batch) {
+    napi_handle_scope scope;
+    if (napi_open_handle_scope(env, &scope) != napi_ok) break;
     const size_t count = std::min(batch, ended_.size() - from);
-    // The caller's ends after all that JavaScript does next; for a few numbers it will do.
-    napi_handle_scope scope = nullptr;
-    if ((count > 1 || ended_[from]->slot) && napi_open_handle_scope(env, &scope) != napi_ok) break;
     napi_value undefined, arguments[2];
     if (napi_get_undefined(env, &undefined) == napi_ok &&
         napi_create_uint32(env, static_cast<uint32_t>(count), &arguments[0]) == napi_ok) {
@@ -277,7 +276,7 @@ void Client::deliverEnded(napi_env env, napi_value function) {
         ended_[from + i].reset();
       }
     }
-    if (scope != nullptr) napi_close_handle_scope(env, scope);
+    napi_close_handle_scope(env, scope);
   }
   ended_.clear();
 }

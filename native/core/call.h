@@ -62,12 +62,13 @@ struct Answer {
 
 struct Call {
   enum class Kind : uint8_t { open, invoke, closeSession, closeContext };
+  enum class Caller : uint8_t { goesOn, waits };
   // queued: behind other calls. started: it is its turn. inFlight: in its ioctl. returned: from there.
   enum class State : uint8_t { queued, started, inFlight, returned, ended };
 
   // Every living call keeps its context from being closed (but for the one that waits for just that, and
   // opens that were given up).
-  Call(Kind kind, std::shared_ptr<Context> context);
+  Call(Kind kind, std::shared_ptr<Context> context, Caller caller = Caller::goesOn);
   ~Call();
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
@@ -79,7 +80,7 @@ struct Call {
 
   const Kind kind;
   // The thread that waits runs it itself.
-  bool sync = false;
+  const bool sync;
   bool wipe = false;
   const std::shared_ptr<Context> context;
   uint64_t id = 0;      // unique

@@ -17,6 +17,8 @@ constexpr uint32_t kTeeErrorCancel = 0xFFFF0002;
 // an answer and to make the next call.
 constexpr Clock::duration kSpin = std::chrono::microseconds(200);
 
+// What a call runs each time is hot, so that it lies on few pages (docs/performance.md).
+
 // The kernel's parameters; how many there are up to the last that is used.
 [[gnu::hot]] uint32_t pack(const Call& call, uapi::tee_ioctl_param* params) {
   uint32_t count = 0;
@@ -54,8 +56,8 @@ constexpr Clock::duration kSpin = std::chrono::microseconds(200);
 
 }  // namespace
 
-[[gnu::hot]] Call::Call(Kind kind, std::shared_ptr<Context> context)
-    : kind(kind), context(std::move(context)) {
+[[gnu::hot]] Call::Call(Kind kind, std::shared_ptr<Context> context, Caller caller)
+    : kind(kind), sync(caller == Caller::waits), context(std::move(context)) {
   if (kind != Kind::closeContext) this->context->calls_++;
 }
 
@@ -138,7 +140,6 @@ bool Context::closing() {
 }
 
 [[gnu::hot]] void Context::runSync(Call& call) {
-  call.sync = true;
   Orphans orphans;
   std::unique_lock<Lock> lock(mutex_);
   if (closing_ || (call.kind == Call::Kind::invoke && call.session->queue.closed())) {

@@ -57,7 +57,7 @@ class Context : public std::enable_shared_from_this<Context> {
   // Starts an asynchronous open or invoke. False if it was refused: then the call has a status and is still
   // there.
   bool start(std::unique_ptr<Call>& call);
-  // Runs an open or invoke to its end, in its turn.
+  // Runs an open or invoke whose caller waits to its end, in its turn.
   void runSync(Call& call);
   // Of an asynchronous open or invoke.
   Cancelled cancel(uint64_t id);

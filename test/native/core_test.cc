@@ -81,7 +81,7 @@ class User {
   }
 
   std::shared_ptr<Session> openSync() {
-    Call call(Call::Kind::open, context_);
+    Call call(Call::Kind::open, context_, Call::Caller::waits);
     call.sessionKey = context_->newSessionKey();
     context_->runSync(call);
     CHECK(call.answer.status == status::kAnswered);
@@ -89,7 +89,7 @@ class User {
   }
 
   Answer invokeSync(const std::shared_ptr<Session>& session, uint32_t command) {
-    Call call(Call::Kind::invoke, context_);
+    Call call(Call::Kind::invoke, context_, Call::Caller::waits);
     call.session = session;
     call.number = command;
     context_->runSync(call);

@@ -59,13 +59,19 @@ const SYS_IOCTL = 29; // of arm64
 const TEE_IOC_OPEN_SESSION = 0x8010a402;
 const TEE_IOC_INVOKE = 0x8010a403;
 
+function tasksOf(process: string): string[] {
+  try {
+    return readdirSync(`/proc/${process}/task`).map((id) => `/proc/${process}/task/${id}`);
+  } catch {
+    return []; // it has just ended
+  }
+}
+
 /** How many threads of this process sleep in the kernel with an open or an invoke: TEE_Wait and tee-supplicant do so. */
 function callsInTee(): number {
-  return readdirSync('/proc/self/task').filter((id) => {
+  return tasksOf('self').filter((task) => {
     try {
-      const [number, , request] = readFileSync(`/proc/self/task/${id}/syscall`, 'utf8')
-        .split(' ')
-        .map(Number);
+      const [number, , request] = readFileSync(`${task}/syscall`, 'utf8').split(' ').map(Number);
       return number === SYS_IOCTL && (request === TEE_IOC_OPEN_SESSION || request === TEE_IOC_INVOKE);
     } catch {
       return false; // it has just ended
@@ -90,14 +96,6 @@ function isAtWork(task: string): boolean {
     return number === 'running\n' || number === String(SYS_IOCTL);
   } catch {
     return false; // it has just ended
-  }
-}
-
-function tasksOf(process: string): string[] {
-  try {
-    return readdirSync(`/proc/${process}/task`).map((id) => `/proc/${process}/task/${id}`);
-  } catch {
-    return []; // it has just ended
   }
 }
 
