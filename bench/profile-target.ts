@@ -13,8 +13,8 @@ import type { Begin, End, Names } from './profile';
 import type { Subject } from './results';
 import { CServer } from './server';
 
-/** Until V8 has compiled it, and caches are full. */
-const WARM_UP = 2000;
+/** Until V8 has optimized it, and caches are full. */
+const WARM_UP = 10_000;
 /** The C side takes no more at once. */
 const MOST_CALLS = 1_000_000;
 
@@ -34,7 +34,7 @@ async function inC(program: string, name: string, subject: Subject): Promise<Tar
   const client = subject.replace('8', '');
   return {
     pid: server.pid,
-    warmUp: WARM_UP / 10,
+    warmUp: WARM_UP / 50,
     run: async (calls) => {
       const [ns] = await server.measure(name, client, threads, 1, Math.ceil(calls / threads));
       return ns;

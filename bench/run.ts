@@ -30,21 +30,30 @@ import { report, reportProfile } from './report';
 import { SUBJECTS, type Run, type Subject } from './results';
 
 const options = {
-  quick: { type: 'boolean', default: false },
-  json: { type: 'boolean', default: false },
-  runs: { type: 'string', default: '1' },
+  quick: { type: 'boolean' },
+  json: { type: 'boolean' },
+  runs: { type: 'string' },
   case: { type: 'string', multiple: true },
   rounds: { type: 'string' },
-  'no-extras': { type: 'boolean', default: false },
-  instructions: { type: 'boolean', default: false },
+  'no-extras': { type: 'boolean' },
+  instructions: { type: 'boolean' },
   profile: { type: 'string' },
   subject: { type: 'string', multiple: true },
-  seconds: { type: 'string', default: '30' },
+  seconds: { type: 'string' },
 } as const;
 
 /** Whom `--profile` can look at. */
 const PROFILED = SUBJECTS.filter((name) => name !== 'libteec again');
 const isProfiled = (name: string): name is Subject => (PROFILED as readonly string[]).includes(name);
+
+/** What has no meaning without `--profile`, and what has none with it. */
+const OF_PROFILE = ['subject', 'seconds'] as const;
+const OF_TABLE = ['quick', 'runs', 'case', 'rounds', 'no-extras', 'instructions'] as const;
+
+function wholeNumber(option: string, text: string): number {
+  if (!/^[1-9][0-9]*$/.test(text)) throw new Error(`--${option} must be a whole number from 1`);
+  return Number(text);
+}
 
 /** What the guest is made of, by name: the versions of its packages. */
 function imageVersions(): Record<string, string> {
@@ -57,20 +66,23 @@ function imageVersions(): Record<string, string> {
 
 async function main(): Promise<void> {
   const { values } = parseArgs({ options });
-  const count = Number(values.runs);
-  if (!Number.isInteger(count) || count < 1) throw new Error('--runs must be a whole number from 1');
-  if (values.rounds !== undefined && !/^[1-9][0-9]*$/.test(values.rounds)) {
-    throw new Error('--rounds must be a whole number from 1');
+  const { profile: profiled } = values;
+  const foreign = (profiled === undefined ? OF_PROFILE : OF_TABLE).filter(
+    (name) => values[name] !== undefined,
+  );
+  if (foreign.length > 0) {
+    throw new Error(`--${foreign[0]} is ${profiled === undefined ? '' : 'not '}of --profile`);
   }
-  if (!/^[1-9][0-9]*$/.test(values.seconds)) throw new Error('--seconds must be a whole number from 1');
+  const count = wholeNumber('runs', values.runs ?? '1');
+  const seconds = wholeNumber('seconds', values.seconds ?? '30');
+  if (values.rounds !== undefined) wholeNumber('rounds', values.rounds);
   const subjects = (values.subject ?? ['libteec', 'sync', 'async']).filter(isProfiled);
   if (values.subject && subjects.length < values.subject.length) {
     throw new Error(`--subject must be one of ${PROFILED.join(', ')}`);
   }
-  if (values.profile === undefined && values.subject) throw new Error('--subject is of --profile');
   const machine = await prepareMachine();
-  if (values.profile !== undefined) {
-    const profiles = await profile(machine, values.profile, subjects, Number(values.seconds));
+  if (profiled !== undefined) {
+    const profiles = await profile(machine, profiled, subjects, seconds);
     process.stdout.write(values.json ? `${JSON.stringify(profiles, null, 2)}\n` : reportProfile(profiles));
     return;
   }

@@ -250,6 +250,7 @@ function changed(i: number, param: Parameter<unknown>): Error {
  * @param n whose bytes have the small outputs
  * @param numbers the packet, or the records
  * @param at where the record begins
+ * @param params of {@link copyParams}: what they bring back takes their places
  * @param first the index of the first parameter in `outputs`
  */
 export function unpack(
@@ -272,7 +273,7 @@ function unpackEach(
   first: number,
 ): unknown[] {
   const count = params.length;
-  const found = new Array<unknown>(count);
+  const found = params as unknown[]; // nobody else has it, and an array less is garbage less
   for (let i = 0, p = at + Packet.params; i < count; i++, p += Param.stride) {
     const param = params[i];
     switch (param?.kind) {

@@ -303,8 +303,9 @@ std::shared_ptr<void> Client::hold(napi_env env, napi_value value) {
 }
 
 void Client::sweepViews(napi_env env) {
-  std::lock_guard<std::mutex> lock(views_->mutex);
   auto& all = views_->all;
+  if (all.empty()) return;  // only this thread adds to it and takes from it
+  std::lock_guard<std::mutex> lock(views_->mutex);
   for (size_t i = 0; i < all.size();) {
     if (all[i]->released) {
       napi_delete_reference(env, all[i]->reference);

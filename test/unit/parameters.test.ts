@@ -142,7 +142,7 @@ describe('unpacking', () => {
 
   test('what a call that succeeded brought back', () => {
     const outputs = [undefined, undefined, undefined, undefined, undefined, new Uint8Array([1, 2])];
-    expect(unpack(n, record(24), 24, params, outputs, 4)).toEqual([
+    expect(unpack(n, record(24), 24, copyParams(params), outputs, 4)).toEqual([
       { a: 10, b: 20 },
       new Uint8Array([1, 2]),
       undefined,
