@@ -14,6 +14,7 @@ import { measureResponsiveness } from './responsiveness';
 import type { CaseResult, Run, Subject } from './results';
 import { CServer } from './server';
 import { summarize } from './statistics';
+import { isShort, warmUp } from './warm-up';
 
 /** Makes so many times so many calls, one after the other, and tells the nanoseconds of one of them, each time. */
 type Measure = (times: number, calls: number) => Promise<number[]>;
@@ -33,8 +34,8 @@ interface Plan {
   readonly warmUp: number;
   /** The same for calls from JavaScript: until V8 has compiled what only this case uses. */
   readonly compiled: number;
-  /** Of all cases together before the first one: until V8 has optimized what they share, with all that it meets there. */
-  readonly optimized: number;
+  /** For {@link warmUp}, before the first case. */
+  readonly optimized: { readonly turns: number; readonly calls: number };
 }
 
 const FULL: Plan = {
@@ -44,11 +45,17 @@ const FULL: Plan = {
   settle: 8,
   warmUp: 100,
   compiled: 2000,
-  optimized: 10_000,
+  optimized: { turns: 10, calls: 10_000 },
 };
-const QUICK: Plan = { rounds: 1, times: 3, calls: 1, settle: 0, warmUp: 0, compiled: 0, optimized: 0 };
-/** Before the first case each of them has so many turns. */
-const TURNS = 10;
+const QUICK: Plan = {
+  rounds: 1,
+  times: 3,
+  calls: 1,
+  settle: 0,
+  warmUp: 0,
+  compiled: 0,
+  optimized: { turns: 1, calls: 1 },
+};
 
 const note = (text: string): void => void process.stderr.write(`${text}\n`);
 
@@ -100,25 +107,6 @@ async function inTurns(turns: readonly Turn[], rounds: number, calls: number): P
   return Object.fromEntries([...all].map(([subject, ns]) => [subject, summarize(ns)]));
 }
 
-/** Calls of all cases in turns, from JavaScript: V8 begins anew with code that meets what is new to it. */
-async function optimize(
-  chosen: readonly BenchCase[],
-  calls: number,
-  tee: TeeContext,
-  session: Session,
-): Promise<void> {
-  const each = calls / TURNS / chosen.length;
-  for (let turn = 0; turn < TURNS; turn++) {
-    for (const bench of chosen) {
-      const { sync, async: awaited, close } = bench.prepare(tee, session);
-      const share = Math.ceil(each * bench.share);
-      await callInTurn(sync, share);
-      if (awaited !== undefined) await callAtOnce([awaited], share);
-      await close?.();
-    }
-  }
-}
-
 async function measureCase(
   bench: BenchCase,
   plan: Plan,
@@ -133,9 +121,8 @@ async function measureCase(
   const prepared = [first, ...others.map((session) => bench.prepare(tee, session))];
   const awaited = prepared.flatMap((each) => each.async ?? []);
   const settle = Math.round(plan.settle * share);
-  const warmUp = Math.ceil(plan.warmUp * share);
-  // A call as long as the opening of a session does not depend on it.
-  const compiled = share < 0.1 ? 0 : plan.compiled * share;
+  const inCBefore = Math.ceil(plan.warmUp * share);
+  const compiled = isShort(bench) ? plan.compiled * share : 0;
   const turn = (subject: Subject, measure: Measure, calls: number): Turn => {
     const deep = depth(subject); // so many calls in each of theirs
     return {
@@ -147,7 +134,7 @@ async function measureCase(
     };
   };
   const inC = (subject: Subject, client: string): Turn =>
-    turn(subject, fromC(server, name, client, depth(subject)), warmUp);
+    turn(subject, fromC(server, name, client, depth(subject)), inCBefore);
   const ours = (subject: Subject, once: (calls: number) => Promise<number>): Turn =>
     turn(subject, repeated(once), compiled);
   const turns = [
@@ -189,9 +176,9 @@ async function measureCases(
     if (names.join() !== theirs.join()) throw new Error(`the C side has other cases: ${theirs.join()}`);
     const opening = Array.from({ length: deep }, () => tee.openSession(NODE_OPTEE_TEST_TA_UUID));
     const sessions = await Promise.all(opening);
-    if (plan.optimized > 0) {
+    if (chosen.length > 0) {
       note('warm-up');
-      await optimize(chosen, plan.optimized, tee, sessions[0]);
+      await warmUp(tee, sessions[0], plan.optimized.turns, plan.optimized.calls);
     }
     const cases: Record<string, CaseResult> = {};
     for (const bench of chosen) {

@@ -12,9 +12,12 @@ import { CASES } from './cases';
 import type { Begin, End, Names } from './profile';
 import type { Subject } from './results';
 import { CServer } from './server';
+import { warmUp } from './warm-up';
 
-/** Until V8 has optimized it, and caches are full. */
-const WARM_UP = 10_000;
+/** Until V8 has compiled what only this case uses, and caches are full. */
+const WARM_UP = 2000;
+/** As for the table. */
+const ALL = { turns: 10, calls: 10_000 };
 /** The C side takes no more at once. */
 const MOST_CALLS = 1_000_000;
 
@@ -34,7 +37,7 @@ async function inC(program: string, name: string, subject: Subject): Promise<Tar
   const client = subject.replace('8', '');
   return {
     pid: server.pid,
-    warmUp: WARM_UP / 50,
+    warmUp: WARM_UP / 10,
     run: async (calls) => {
       const [ns] = await server.measure(name, client, threads, 1, Math.ceil(calls / threads));
       return ns;
@@ -56,6 +59,7 @@ async function inNode(name: string, subject: Subject): Promise<Target> {
     await close();
     throw new Error(`there is no case ${name} of ${subject}`);
   }
+  await warmUp(tee, sessions[0], ALL.turns, ALL.calls);
   const run = (calls: number): Promise<number> =>
     sync === undefined ? callAtOnce(awaited, Math.ceil(calls / awaited.length)) : callInTurn(sync, calls);
   return {

@@ -67,11 +67,9 @@ function imageVersions(): Record<string, string> {
 async function main(): Promise<void> {
   const { values } = parseArgs({ options });
   const { profile: profiled } = values;
-  const foreign = (profiled === undefined ? OF_PROFILE : OF_TABLE).filter(
-    (name) => values[name] !== undefined,
-  );
-  if (foreign.length > 0) {
-    throw new Error(`--${foreign[0]} is ${profiled === undefined ? '' : 'not '}of --profile`);
+  for (const name of profiled === undefined ? OF_PROFILE : OF_TABLE) {
+    if (values[name] === undefined) continue;
+    throw new Error(`--${name} ${profiled === undefined ? 'needs' : 'cannot be used with'} --profile`);
   }
   const count = wholeNumber('runs', values.runs ?? '1');
   const seconds = wholeNumber('seconds', values.seconds ?? '30');

@@ -273,7 +273,7 @@ function unpackEach(
   first: number,
 ): unknown[] {
   const count = params.length;
-  const found = params as unknown[]; // nobody else has it, and an array less is garbage less
+  const found = params as unknown[]; // the call's own, which nothing reads any more; an array less is garbage less
   for (let i = 0, p = at + Packet.params; i < count; i++, p += Param.stride) {
     const param = params[i];
     switch (param?.kind) {
@@ -345,7 +345,10 @@ function lost(i: number, param: Parameter<unknown>): Error {
   );
 }
 
-/** What a call that failed brought back: sizes as the TA left them. Arguments as for {@link unpack}. */
+/**
+ * What a call that failed brought back: sizes as the TA left them. Arguments as for {@link unpack}; `params` stay as they
+ * are.
+ */
 export function unpackFailed(
   n: Native,
   numbers: Float64Array,

@@ -90,10 +90,10 @@ class Client {
     bool released = false;
   };
   struct Views {
-    std::mutex mutex;
+    std::vector<std::unique_ptr<View>> all;  // only the environment's thread adds and takes
+    std::mutex mutex;                        // guards the rest, and what `released` says
     std::condition_variable changed;
     size_t held = 0;
-    std::vector<std::unique_ptr<View>> all;
   };
 
   explicit Client(napi_env env) : env_(env) {}

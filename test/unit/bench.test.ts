@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -107,6 +108,20 @@ describe('goals', () => {
       { name: 'memory, temporary buffers', ratio: 1.1, met: false },
     ]);
   });
+});
+
+test.each([
+  [['--seconds', '5'], '--seconds needs --profile'],
+  [['--subject', 'sync'], '--subject needs --profile'],
+  [['--profile', 'empty', '--rounds', '3'], '--rounds cannot be used with --profile'],
+  [['--profile', 'empty', '--quick'], '--quick cannot be used with --profile'],
+  [['--profile', 'empty', '--subject', 'libc'], '--subject must be one of ioctl, libteec, '],
+  [['--runs', '0'], '--runs must be a whole number from 1'],
+])('the benchmark refuses %j', (options, message) => {
+  const run = join(process.cwd(), 'build', 'bench', 'run.js');
+  const { status, stderr } = spawnSync(process.execPath, [run, ...options], { encoding: 'utf8' });
+  expect(stderr).toMatch(message);
+  expect(status).toBe(1);
 });
 
 test('the report has a line for each case and each goal', () => {

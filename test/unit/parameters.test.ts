@@ -151,6 +151,16 @@ describe('unpacking', () => {
     expect(unpack(n, record(0), 0, [], undefined, 0)).toEqual([]);
   });
 
+  test('the array that was passed stays as it is', () => {
+    const given = [value.out(), undefined];
+    const [first] = given;
+    const copy = copyParams(given);
+    unpack(n, new Float64Array(Packet.length), 0, copy, undefined, 0);
+    expect(copy).not.toBe(given);
+    expect(given).toEqual([first, undefined]);
+    expect(given[0]).toBe(first);
+  });
+
   test('what a call that failed brought back: the size that the TA asked for', () => {
     const data = new Uint8Array(4);
     expect(unpackFailed(n, record(0), 0, params, [undefined, data], 0)).toEqual([
