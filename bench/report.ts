@@ -6,10 +6,12 @@ import { median } from './statistics';
 const COLUMNS: readonly Subject[] = ['ioctl', 'libteec', 'handover', 'sync', 'async', 'libteec8', 'async8'];
 const BARS = '▁▂▃▄▅▆▇█';
 
-function table(rows: readonly (readonly string[])[]): string {
+function table(rows: readonly (readonly string[])[], align: 'left' | 'right' = 'right'): string {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   const line = (row: readonly string[]): string =>
-    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ');
+    row
+      .map((cell, i) => (i === 0 || align === 'left' ? cell.padEnd(widths[i]) : cell.padStart(widths[i])))
+      .join('  ');
   return rows.map((row) => line(row).trimEnd()).join('\n');
 }
 
@@ -118,7 +120,9 @@ export function reportProfile(profiles: readonly Profile[]): string {
   const functions = profiles.map(
     (found) =>
       `${found.subject}:\n${table(
-        found.functions.slice(0, MOST).map(({ place, name, ns }) => [micro(ns), place, name]),
+        // Names last and as they are: those of C++ are as long as they like.
+        found.functions.slice(0, MOST).map(({ place, name, ns }) => [`${micro(ns)} ${place}`, name]),
+        'left',
       )}`,
   );
   return [
