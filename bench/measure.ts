@@ -4,10 +4,11 @@
  *   node measure.js C_PROGRAM [--quick] [--case NAME]... [--rounds N] [--no-extras] [--not-deep]
  */
 import { cpus, release } from 'node:os';
-import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { TeeContext, type Session } from 'node-optee';
+import { statistics } from '../test/support/statistics';
 import { NODE_OPTEE_TEST_TA_UUID } from '../test/support/test-ta';
+import { until } from '../test/support/until';
 import { callAtOnce, callInTurn, DEEP, depth } from './calls';
 import { CASES, type BenchCase } from './cases';
 import { measureMemory } from './memory';
@@ -35,8 +36,8 @@ interface Plan {
   readonly warmUp: number;
   /** The same for calls from JavaScript: until V8 has compiled what only this case uses. */
   readonly compiled: number;
-  /** For {@link warmUp}, before the first case. */
-  readonly optimized: { readonly turns: number; readonly calls: number };
+  /** Is what the cases share optimized before the first one: see {@link warmUp}. */
+  readonly optimized: boolean;
 }
 
 const FULL: Plan = {
@@ -46,7 +47,7 @@ const FULL: Plan = {
   settle: 8,
   warmUp: 100,
   compiled: 2000,
-  optimized: { turns: 10, calls: 10_000 },
+  optimized: true,
 };
 const QUICK: Plan = {
   rounds: 1,
@@ -55,7 +56,7 @@ const QUICK: Plan = {
   settle: 0,
   warmUp: 0,
   compiled: 0,
-  optimized: { turns: 1, calls: 1 },
+  optimized: false,
 };
 
 const note = (text: string): void => void process.stderr.write(`${text}\n`);
@@ -163,15 +164,6 @@ async function measureCase(
   }
 }
 
-/**
- * Waits until idle temporary memory has been released, which else happens beside a call. With -icount that is one too
- * many: both processors then turn in OP-TEE, for ever.
- */
-async function noSlots(tee: TeeContext): Promise<void> {
-  const counted = tee as unknown as { statistics(): { temporarySlots: number } };
-  while (counted.statistics().temporarySlots > 0) await delay(100);
-}
-
 async function measureCases(
   chosen: readonly BenchCase[],
   plan: Plan,
@@ -188,11 +180,12 @@ async function measureCases(
     const sessions = await Promise.all(opening);
     if (chosen.length > 0) {
       note('warm-up');
-      await warmUp(tee, sessions[0], plan.optimized.turns, plan.optimized.calls);
+      await warmUp(tee, sessions[0], plan.optimized);
     }
     const cases: Record<string, CaseResult> = {};
     for (const bench of chosen) {
-      if (deep === 1 && !bench.name.startsWith('tmp')) await noSlots(tee);
+      // Else it is released beside a call. With -icount that is one too many: both processors turn in OP-TEE, for ever.
+      if (deep === 1) await until(() => statistics(tee)?.temporarySlots === 0);
       note(bench.name);
       cases[bench.name] = await measureCase(bench, plan, tee, sessions, server);
     }

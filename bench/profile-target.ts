@@ -16,8 +16,6 @@ import { warmUp } from './warm-up';
 
 /** Until V8 has compiled what only this case uses, and caches are full. */
 const WARM_UP = 2000;
-/** As for the table. */
-const ALL = { turns: 10, calls: 10_000 };
 /** The C side takes no more at once. */
 const MOST_CALLS = 1_000_000;
 
@@ -59,12 +57,12 @@ async function inNode(name: string, subject: Subject): Promise<Target> {
     await close();
     throw new Error(`there is no case ${name} of ${subject}`);
   }
-  await warmUp(tee, sessions[0], ALL.turns, ALL.calls);
+  await warmUp(tee, sessions[0]);
   const run = (calls: number): Promise<number> =>
     sync === undefined ? callAtOnce(awaited, Math.ceil(calls / awaited.length)) : callInTurn(sync, calls);
   return {
     pid: 'self',
-    warmUp: Math.ceil(WARM_UP * Math.min(bench.share, 1)),
+    warmUp: Math.ceil(WARM_UP * bench.share),
     run,
     close: async () => {
       for (const each of prepared) await each.close?.();

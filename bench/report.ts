@@ -6,12 +6,10 @@ import { median } from './statistics';
 const COLUMNS: readonly Subject[] = ['ioctl', 'libteec', 'handover', 'sync', 'async', 'libteec8', 'async8'];
 const BARS = '▁▂▃▄▅▆▇█';
 
-function table(rows: readonly (readonly string[])[], align: 'left' | 'right' = 'right'): string {
+function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   const line = (row: readonly string[]): string =>
-    row
-      .map((cell, i) => (i === 0 || align === 'left' ? cell.padEnd(widths[i]) : cell.padStart(widths[i])))
-      .join('  ');
+    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ');
   return rows.map((row) => line(row).trimEnd()).join('\n');
 }
 
@@ -117,13 +115,12 @@ export function reportProfile(profiles: readonly Profile[]): string {
     place,
     ...profiles.map(({ places }) => (places[place] === undefined ? '' : micro(places[place]))),
   ]);
-  const functions = profiles.map(
-    (found) =>
-      `${found.subject}:\n${table(
-        // Names last and as they are: those of C++ are as long as they like.
-        found.functions.slice(0, MOST).map(({ place, name, ns }) => [`${micro(ns)} ${place}`, name]),
-        'left',
-      )}`,
+  // In no table: names of C++ are as long as they like.
+  const functions = profiles.map(({ subject, functions: found }) =>
+    [
+      `${subject}:`,
+      ...found.slice(0, MOST).map(({ place, name, ns }) => `${micro(ns).padStart(7)}  ${place}: ${name}`),
+    ].join('\n'),
   );
   return [
     'Microseconds of one call, on all processors together.',

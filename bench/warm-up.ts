@@ -5,17 +5,22 @@ import { CASES } from './cases';
 /** What takes as long as the opening of a session does not depend on how well V8 has compiled it. */
 export const isShort = ({ share }: { readonly share: number }): boolean => share >= 0.1;
 
+const TURNS = 10;
+/** Blocking ones of all cases together, and as many awaited ones; V8 optimizes a function after some 3,500. */
+const CALLS = 10_000;
+
 /**
  * Calls of all short cases in turns, from JavaScript, until V8 has optimized what they share. Of all, whichever will be
  * measured: code that meets something new is compiled anew, and is never again as special as before.
- * @param calls blocking ones of all cases together, and as many awaited ones; those of a short call more often
+ * @param optimized false: one call of each only
  */
-export async function warmUp(tee: TeeContext, session: Session, turns: number, calls: number): Promise<void> {
+export async function warmUp(tee: TeeContext, session: Session, optimized = true): Promise<void> {
   const cases = CASES.filter(isShort);
-  for (let turn = 0; turn < turns; turn++) {
+  const calls = CALLS / TURNS / cases.length;
+  for (let turn = 0; turn < (optimized ? TURNS : 1); turn++) {
     for (const bench of cases) {
       const { sync, async: awaited, close } = bench.prepare(tee, session);
-      const count = Math.ceil((calls / turns / cases.length) * bench.share);
+      const count = optimized ? Math.ceil(calls * bench.share) : 1;
       try {
         await callInTurn(sync, count);
         if (awaited !== undefined) await callAtOnce([awaited], count);

@@ -11,10 +11,10 @@ import {
   type Session,
   type TeeContextOptions,
 } from 'node-optee';
-import type { ContextStatistics } from '#lib/native';
 import { census, collectGarbage, TEST_TA, type Census } from './census.js';
 
 export * from './census.js';
+export { statistics } from './statistics.js';
 export { until } from './until.js';
 
 /** Waits until nothing more is held than before, which threads of the addon may still be about to release. */
@@ -156,11 +156,6 @@ export async function rejection<E extends Error = Error>(promise: Promise<unknow
     return error as E;
   }
   throw new Error('The promise was not rejected');
-}
-
-/** What a context holds: an internal method, not in the public types. */
-export function statistics(tee: TeeContext): ContextStatistics | undefined {
-  return (tee as unknown as { statistics(): ContextStatistics | undefined }).statistics();
 }
 
 /** Warnings with a stack trace in the kernel's log. */

@@ -1,0 +1,7 @@
+import type { TeeContext } from 'node-optee';
+import type { ContextStatistics } from '#lib/native';
+
+/** What a context holds: an internal method, not in the public types. */
+export function statistics(tee: TeeContext): ContextStatistics | undefined {
+  return (tee as unknown as { statistics(): ContextStatistics | undefined }).statistics();
+}
