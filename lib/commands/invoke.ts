@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
-import { TeeContext } from '../context.js';
-import { Login } from '../login.js';
-import { parseUuid } from '../uuid.js';
+import { TeeContext } from '../client/context.js';
+import { Login } from '../client/login.js';
+import { parseUuid } from '../client/uuid.js';
 import { PARAMS_USAGE, ParamError, parseNumber, parseParam } from './params.js';
 
 const USAGE = `Usage: node-optee invoke [OPTIONS] UUID COMMAND [PARAM…]

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
-import { TeeContext } from '../context.js';
-import type { TeeDevice } from '../devices.js';
-import { NO_DRIVER, visibleDmaHeaps } from '../hints.js';
+import { TeeContext } from '../client/context.js';
+import type { TeeDevice } from '../client/devices.js';
+import { NO_DRIVER, visibleDmaHeaps } from '../client/hints.js';
 
 const USAGE = `Usage: node-optee list [--json]
 

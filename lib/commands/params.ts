@@ -1,6 +1,6 @@
 /** Parameters of a call as they are written on a command line. */
 import { readFileSync } from 'node:fs';
-import { buffer, value, type Direction, type Parameter } from '../parameters.js';
+import { buffer, value, type Direction, type Parameter } from '../client/parameters.js';
 
 export const PARAMS_USAGE = `A parameter is one of
   value-in:A[,B]  value-out  value-inout:A[,B]      numbers, decimal or 0x…; B is 0 unless given

@@ -4,7 +4,7 @@ import type { Writable } from 'node:stream';
 import { finished, pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isUint8Array } from 'node:util/types';
-import { invalidArgType, invalidArgValue } from '../errors.js';
+import { invalidArgType, invalidArgValue } from '../client/errors.js';
 import { Agent } from './agent.js';
 import type { AgentProcess } from './agent.js';
 import { prepareMachine } from './build/index.js';

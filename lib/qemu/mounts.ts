@@ -1,7 +1,7 @@
 import { readdirSync, realpathSync, statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { resolve } from 'node:path';
-import { invalidArgValue } from '../errors.js';
+import { invalidArgValue } from '../client/errors.js';
 
 /** A folder of the host in the guest. */
 export interface Mount {

@@ -13,7 +13,7 @@ using core::Parameter;
 
 namespace {
 
-// ParamKind in lib/native.ts: the kernel's attribute in the low three bits, where the memory is above.
+// ParamKind in lib/client/native.ts: the kernel's attribute in the low three bits, where the memory is above.
 constexpr uint64_t kAttribute = 0x07;
 constexpr uint64_t kTemporary = 0x00;
 constexpr uint64_t kOwn = 0x08;

@@ -1,4 +1,4 @@
-// What one copy of lib/native.ts has in one environment: handles, calls under way, the arrays for numbers.
+// What one copy of lib/client/native.ts has in one environment: handles, calls under way, the arrays for numbers.
 // Lives until the environment ends.
 #pragma once
 
@@ -19,7 +19,7 @@
 
 namespace binding {
 
-// Indices of packets and records: Packet and Param in lib/native.ts.
+// Indices of packets and records: Packet and Param in lib/client/native.ts.
 namespace packet {
 constexpr uint32_t kCall = 0;
 constexpr uint32_t kHandle = 1;
@@ -39,7 +39,7 @@ constexpr uint32_t kB = 2;
 constexpr uint32_t kMemory = 3;
 constexpr uint32_t kStride = 4;
 
-// What a new shared memory says, in the place of the parameters: MemoryAnswer in lib/native.ts.
+// What a new shared memory says, in the place of the parameters: MemoryAnswer in lib/client/native.ts.
 constexpr uint32_t kShmId = 9;
 constexpr uint32_t kShmFd = 10;
 constexpr uint32_t kShmSize = 11;

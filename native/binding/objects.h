@@ -12,7 +12,7 @@
 
 namespace binding {
 
-// Failure in lib/native.ts.
+// Failure in lib/client/native.ts.
 inline napi_value makeFailure(napi_env env, const std::string& operation, const char* syscall, int error) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("operation", operation);

@@ -1,4 +1,4 @@
-// Typed arrays of lib/native.ts through which numbers and bytes go both ways without a call of Node-API for
+// Typed arrays of lib/client/native.ts through which numbers and bytes go both ways without a call of Node-API for
 // each.
 #pragma once
 

@@ -18,7 +18,7 @@ class Completions;
 class Context;
 class Session;
 
-// The values of Status in lib/native.ts; a positive one is an errno.
+// The values of Status in lib/client/native.ts; a positive one is an errno.
 namespace status {
 constexpr int32_t kAnswered = 0;
 constexpr int32_t kClosed = -1;

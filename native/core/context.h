@@ -28,7 +28,7 @@ class Session {
   SessionQueue queue;  // guarded by the context's mutex
 };
 
-// The values of Cancelled in lib/native.ts.
+// The values of Cancelled in lib/client/native.ts.
 enum class Cancelled : uint8_t { ended, removed, requested };
 
 struct ContextStatistics {

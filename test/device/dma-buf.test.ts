@@ -3,7 +3,7 @@ import { closeSync, openSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { buffer, DmaBuf, DmaHeap, value, type SharedMemory } from 'node-optee';
-import { native } from '#lib/native';
+import { native } from '#lib/client/native';
 import { machine, PROTECTED_HEAP, rejection, useTee, withSession } from '../support/device.js';
 import * as TA from '../support/test-ta.js';
 

@@ -6,8 +6,8 @@ import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from '@jest/globals';
 import { buffer, DmaHeap, value, type Parameter, type Session, type TeeError } from 'node-optee';
-import { native, Packet, Param, ParamKind, Status } from '#lib/native';
-import { parseUuid } from '#lib/uuid';
+import { native, Packet, Param, ParamKind, Status } from '#lib/client/native';
+import { parseUuid } from '#lib/client/uuid';
 import {
   child,
   CONCURRENT,

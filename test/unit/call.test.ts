@@ -1,10 +1,10 @@
 /** How a record becomes an error: of a call, and of a close. */
 import { describe, expect, test } from '@jest/globals';
 import { TeeError, TeeSystemError, value } from 'node-optee';
-import { failure } from '#lib/call';
-import { AnswerFlags, Packet, Settlers, Status } from '#lib/native';
-import type { Native } from '#lib/native';
-import { ended } from '#lib/session';
+import { failure } from '#lib/client/call';
+import { AnswerFlags, Packet, Settlers, Status } from '#lib/client/native';
+import type { Native } from '#lib/client/native';
+import { ended } from '#lib/client/session';
 
 const CALLER = { uuid: '8aaaf200-2450-11e4-abe2-0002a5d5c51b', path: '/dev/tee0', globalPlatform: true };
 const n = { operations: [{ operation: 'TEE_IOC_INVOKE', syscall: 'ioctl' }] } as unknown as Native;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { DmaHeap, TeeContext } from 'node-optee';
 import { canBeUsed, deviceLine } from '#lib/commands/list';
-import { devicePaths, openError, versionOf } from '#lib/devices';
+import { devicePaths, openError, versionOf } from '#lib/client/devices';
 
 const CLI = join(__dirname, '../../../dist/cli.js');
 const TA = '346e01a1-3d71-4feb-894b-ae252d064bde';

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { buffer, value } from 'node-optee';
-import { checkDevicePath, devicePaths, noDevice, openError, versionOf } from '#lib/devices';
-import { callHint, openHint, resultHint } from '#lib/hints';
-import { TEE_RESULTS } from '#lib/results';
+import { checkDevicePath, devicePaths, noDevice, openError, versionOf } from '#lib/client/devices';
+import { callHint, openHint, resultHint } from '#lib/client/hints';
+import { TEE_RESULTS } from '#lib/client/results';
 
 const folder = mkdtempSync(join(tmpdir(), 'node-optee-'));
 afterAll(() => rmSync(folder, { recursive: true }));

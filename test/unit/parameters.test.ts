@@ -1,9 +1,9 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { buffer, value } from 'node-optee';
-import { Packet, Param, ParamKind } from '#lib/native';
-import type { Native } from '#lib/native';
-import { copyParams, describeParam, pack, unpack, unpackFailed, type Params } from '#lib/parameters';
+import { Packet, Param, ParamKind } from '#lib/client/native';
+import type { Native } from '#lib/client/native';
+import { copyParams, describeParam, pack, unpack, unpackFailed, type Params } from '#lib/client/parameters';
 
 const context = {};
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { originName, resultName, TEE_RESULTS } from '#lib/results';
+import { originName, resultName, TEE_RESULTS } from '#lib/client/results';
 
 describe('results', () => {
   test.each([

@@ -1,9 +1,9 @@
 /** Why a dma-buf was not registered, from what the addon answers. */
 import { describe, expect, test } from '@jest/globals';
 import { TeeSystemError, type TeeContext } from 'node-optee';
-import { Packet } from '#lib/native';
-import type { ContextHandle, Native } from '#lib/native';
-import { SharedMemory } from '#lib/shared-memory';
+import { Packet } from '#lib/client/native';
+import type { ContextHandle, Native } from '#lib/client/native';
+import { SharedMemory } from '#lib/client/shared-memory';
 
 /** Internal, so its types are not in the package's. */
 const { registerDmaBuf } = SharedMemory as unknown as {

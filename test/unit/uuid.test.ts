@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { formatUuid, parseUuid } from '#lib/uuid';
+import { formatUuid, parseUuid } from '#lib/client/uuid';
 
 const bytes16 = fc.uint8Array({ minLength: 16, maxLength: 16 });
 

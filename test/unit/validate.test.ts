@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { checkBytes, checkFd, checkInteger, checkRange, checkSignal, checkU32 } from '#lib/validate';
+import { checkBytes, checkFd, checkInteger, checkRange, checkSignal, checkU32 } from '#lib/client/validate';
 
 function codeOf(run: () => unknown): string | undefined {
   try {

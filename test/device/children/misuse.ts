@@ -3,7 +3,7 @@
  * neither crash nor throw, and afterwards be as good as before. Arguments: seed, number of calls; more of them where
  * nothing of a kind was right yet.
  */
-import { native, Packet } from '#lib/native';
+import { native, Packet } from '#lib/client/native';
 import { TEST_TA } from '../../support/census.js';
 
 const [seedText = '1', countText = '1000'] = process.argv.slice(2);

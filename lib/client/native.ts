@@ -21,8 +21,7 @@
  *
  * @internal
  */
-import { createRequire } from 'node:module';
-import * as path from 'node:path';
+import { loadAddon } from './addon.js';
 
 declare const kind: unique symbol;
 /** An open device: one open file, its sessions, its threads and its temporary memory. */
@@ -437,7 +436,7 @@ let loaded: Native | undefined;
  *   ERR_TEE_ADDON_MISSING, or that of process.dlopen
  */
 export function native(): Native {
-  return (loaded ??= attach(loadAddon()));
+  return (loaded ??= attach(loadAddon() as Addon));
 }
 
 function attach(addon: Addon): Native {
@@ -464,44 +463,4 @@ export function refusal(n: Native): Failure {
     syscall: named?.syscall ?? 'unknown',
     errno: n.packet[Packet.status] as number,
   };
-}
-
-function loadAddon(): Addon {
-  const target = `${process.platform}-${process.arch}`;
-  const root = path.join(__dirname, '..');
-  const load = createRequire(__filename);
-  const tried: string[] = [];
-  for (const file of [`prebuilds/${target}/node-optee.node`, 'build/Release/node-optee.node']) {
-    const full = path.join(root, file);
-    try {
-      return load(full) as Addon;
-    } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (code === 'MODULE_NOT_FOUND') {
-        tried.push(file);
-      } else if (code === 'ERR_DLOPEN_DISABLED') {
-        throw Object.assign(
-          new Error(
-            "node-optee's native addon may not be loaded: Node runs with its permission model. Add --allow-addons " +
-              'to its command line.',
-            { cause: error },
-          ),
-          { code },
-        );
-      } else {
-        throw Object.assign(
-          new Error(`node-optee's native addon ${full} cannot be loaded: ${message}`, { cause: error }),
-          code === undefined ? {} : { code },
-        );
-      }
-    }
-  }
-  throw Object.assign(
-    new Error(
-      `node-optee has no native addon for ${target} (looked for ${tried.join(' and ')} in ${root}). ` +
-        'The package has those for linux-arm64 and linux-x64, with glibc. In a clone of its repository, ' +
-        '"node scripts/build-addon.mjs" builds it for this machine.',
-    ),
-    { code: 'ERR_TEE_ADDON_MISSING' },
-  );
 }
