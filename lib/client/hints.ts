@@ -251,9 +251,7 @@ export function resultHint(facts: ResultFacts): string | undefined {
 
 /** What only the opening of a session can mean by a result, where a part other than the TA gave it. */
 function openingHint({ result, origin, memory, openSessions }: ResultFacts): string | undefined {
-  const another =
-    `another session with this TA, of which ${openSessions} are open here; close some of them, or use a pool of ` +
-    'sessions';
+  const another = `another session with this TA (open here: ${openSessions}); close some of them, or share a few with a pool`;
   switch (result) {
     case TEE_RESULTS.TEE_ERROR_ITEM_NOT_FOUND:
       return (

@@ -187,7 +187,7 @@ describe('hints', () => {
   test('one session more than the TEE has memory for: not the signing key, which was right before', () => {
     for (const result of ['TEE_ERROR_SECURITY', 'TEE_ERROR_OUT_OF_MEMORY'] as const) {
       const hint = answer(result, { opening: true, openSessions: 51 });
-      expect(hint).toMatch(/no memory for another session with this TA, of which 51 are open here/);
+      expect(hint).toMatch(/no memory for another session with this TA \(open here: 51\)/);
       expect(hint).not.toContain('key');
       expect(hint).not.toContain('tee-supplicant');
     }
