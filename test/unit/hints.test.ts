@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, chownSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
@@ -105,6 +106,43 @@ describe('hints', () => {
     const path = join(folder, 'tee0');
     expect(openHint(path, 'open', 'EACCES')).toMatch(/^it belongs to user \S+ and group \S+, mode 0\d\d\d/);
   });
+
+  // Some containers forbid it; the device tests do the same with a device.
+  (spawnSync('unshare', ['-Ur', 'true']).status === 0 ? describe : describe.skip)(
+    'in a user namespace that maps no id but our own',
+    () => {
+      const path = join(folder, 'tee-of-others');
+      /** What a process in such a namespace is told of a file. It is root there. */
+      const told = (file: string) => {
+        const hints = require.resolve('#lib/client/hints');
+        const code = `try { fs.closeSync(fs.openSync(process.argv[1], 'r+')); console.log('open'); } catch ({ code }) {
+          console.log(code + ': ' + require(${JSON.stringify(hints)}).openHint(process.argv[1], 'open', code)); }`;
+        const args = ['-Ur', process.execPath, '-e', code, file];
+        const { status, stdout } = spawnSync('unshare', args, { encoding: 'utf8' });
+        expect(status).toBe(0);
+        return stdout.trim();
+      };
+      /** A file of owners that are not mapped: one that we make, if we are root; else one of root's. */
+      const othersFile = (): string => {
+        if (process.getuid?.() !== 0) return '/etc/shadow';
+        writeFileSync(path, '');
+        chownSync(path, 4711, 4712);
+        chmodSync(path, 0o660);
+        return path;
+      };
+
+      test('no member of a group in it can open the file, nor its root', () => {
+        expect(told(othersFile())).toMatch(
+          /^EACCES: it belongs to user nobody and group nogroup, mode 06[46]0, because the user namespace of this process \(a rootless container\) does not map the real owner and group: .*keep-groups/,
+        );
+      });
+
+      test('a file of our own, and one that anybody may write', () => {
+        expect(told(join(folder, 'tee0'))).toBe('open');
+        expect(told('/dev/null')).toBe('open');
+      });
+    },
+  );
 
   test('no driver; no such heap', () => {
     const none = openHint('/dev/tee0', 'open', 'ENOENT');
