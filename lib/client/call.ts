@@ -8,11 +8,11 @@ import {
   wrongContext,
   describeErrno,
 } from './errors.js';
-import { callHint, memoryOf, resultHint } from './hints.js';
+import { callHint, resultHint } from './hints.js';
 import type { Login } from './login.js';
 import { AnswerFlags, Cancelled, Packet, Status } from './native.js';
 import type { Native, Outputs as NativeOutputs } from './native.js';
-import { describeParam, unpackFailed, type Params } from './parameters.js';
+import { describeParam, isMemory, unpackFailed, type Params } from './parameters.js';
 import { originName } from './results.js';
 
 /** What a call takes besides its parameters. */
@@ -34,6 +34,8 @@ export interface Caller {
   readonly globalPlatform: boolean;
   /** Only where a session is being opened. */
   readonly login?: Login;
+  /** Only where a session is being opened: how many others with this TA are open. */
+  readonly openSessions?: number;
 }
 
 /** What was asked, in words. */
@@ -43,6 +45,11 @@ export function asked(caller: Caller, command: number | undefined, params: Param
       ? `opening a session with TA ${caller.uuid} (login ${caller.login?.name})`
       : `command ${command} of TA ${caller.uuid}`;
   return params.length === 0 ? what : `${what} with [${params.map(describeParam).join(', ')}]`;
+}
+
+/** The size of all memory that a call passes, in bytes. */
+function memoryOf(params: Params): number {
+  return params.reduce((sum, param) => sum + (isMemory(param) ? param.b : 0), 0);
 }
 
 /**
@@ -74,9 +81,18 @@ export function failure(
       outputs: found,
       staleCancel,
       asked: asked(caller, command, params),
-      hint: resultHint(result, originName(originCode), opening, staleCancel, params, (i) => {
-        const out = found[i];
-        return out !== undefined && 'size' in out ? out.size : undefined;
+      hint: resultHint({
+        result,
+        origin: originName(originCode),
+        opening,
+        staleCancel,
+        memory: memoryOf(params),
+        short: found.flatMap((out, index) => {
+          const needs = out !== undefined && 'size' in out ? out.size : 0;
+          return needs > (params[index]?.b ?? 0) ? [{ index, needs }] : [];
+        }),
+        dmaBuf: params.some((param) => param?.memory?.isDmaBuf),
+        openSessions: caller.openSessions ?? 0,
       }),
     });
   }
@@ -88,13 +104,13 @@ export function failure(
       operation,
       path: caller.path,
       asked: asked(caller, command, params),
-      hint: callHint(
-        describeErrno(status).code,
+      hint: callHint({
+        code: describeErrno(status).code,
         operation,
-        caller.globalPlatform,
-        caller.login?.name,
-        memoryOf(params),
-      ),
+        globalPlatform: caller.globalPlatform,
+        login: caller.login?.name,
+        bytes: memoryOf(params),
+      }),
     });
   }
   switch (status) {

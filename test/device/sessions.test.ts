@@ -135,7 +135,7 @@ describe('opening', () => {
     expect(error.message).toContain('is its UUID right');
   });
 
-  test('a group that the caller is not in; an application', async () => {
+  test('a group that the caller is not in', async () => {
     expect(await rejection(guest.open(TEST_TA, { login: Login.group(4711) }))).toMatchObject({
       name: 'TeeSystemError',
       code: 'EPERM',
@@ -143,14 +143,19 @@ describe('opening', () => {
       syscall: 'ioctl',
       operation: 'TEE_IOC_OPEN_SESSION',
       path: '/dev/tee0',
-      message: expect.stringContaining('not in that group'),
-    });
-    expect(await rejection(guest.open(TEST_TA, { login: Login.application }))).toMatchObject({
-      code: 'EINVAL',
-      operation: 'TEE_IOC_OPEN_SESSION',
-      message: expect.stringContaining('no application identity'),
+      message: expect.stringContaining('not a member of that group'),
     });
   });
+
+  test.each([Login.application, Login.userApplication, Login.groupApplication(0)])(
+    '%s: the kernel has no such identity, and says so',
+    async (login) => {
+      const error = await rejection(guest.open(TEST_TA, { login }));
+      expect(error).toMatchObject({ code: 'EINVAL', operation: 'TEE_IOC_OPEN_SESSION' });
+      expect(error.message).toContain(`(login ${login.name})`);
+      expect(error.message).toContain('no application identity');
+    },
+  );
 });
 
 describe('closing', () => {
