@@ -1,4 +1,5 @@
 /** Every error that this package throws is made here, or in a file that builds its message from here. */
+import { constants } from 'node:buffer';
 import { getSystemErrorMap, inspect } from 'node:util';
 import { hex32, originName, resultName, type TeeOrigin } from './results.js';
 
@@ -217,6 +218,16 @@ export function wrongContext(name: string): Error & { code: string } {
 /** @param what there is no memory for */
 export function noMemory(what: string): Error & { code: string } {
   return withCode(new Error(`There is no memory for ${what}`), 'ERR_MEMORY_ALLOCATION_FAILED');
+}
+
+/** @param what is too large */
+export function bufferTooLarge(what: string): RangeError & { code: string } {
+  return withCode(
+    new RangeError(
+      `${what} is larger than an ArrayBuffer can be in this runtime (${constants.MAX_LENGTH} bytes)`,
+    ),
+    'ERR_BUFFER_TOO_LARGE',
+  );
 }
 
 /** @param problem a whole sentence without its stop */

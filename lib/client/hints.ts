@@ -183,6 +183,37 @@ export const TEE_IS_FULL =
   "the TEE could not register it. Most likely the TEE's own memory is full of the registrations that exist already, of " +
   'this process and of others; close what is not needed';
 
+/**
+ * Why memory could not be shared.
+ * @param size in bytes
+ */
+export function memoryHint(code: string, operation: string, size: number): string | undefined {
+  if (code !== 'ENOMEM' && !(code === 'EINVAL' && operation === 'TEE_IOC_SHM_REGISTER')) return undefined;
+  switch (operation) {
+    case 'MemAvailable':
+      return (
+        'this machine has not so much memory available (MemAvailable of /proc/meminfo, less a sixteenth of all that it ' +
+        'has): memory that is shared with a TEE cannot be swapped out'
+      );
+    case 'memory cgroup':
+      return (
+        "this process's cgroup has not so much memory left below its limit (memory.max; in a container, its memory " +
+        'limit), less a sixteenth of the limit'
+      );
+    case 'TEE_IOC_SHM_ALLOC':
+      if (size < SHARED_LARGE) break;
+      return 'this TEE takes its shared memory from physically contiguous pages, of which there is seldom more than 4 MiB';
+    case 'TEE_IOC_SHM_REGISTER':
+      if (size >= SHARED_LARGE) return 'that is more than the TEE can take at once; use smaller pieces';
+      if (code === 'EINVAL') return TEE_IS_FULL;
+      break;
+  }
+  return 'the kernel or the TEE is out of memory, or this process may not lock more (ulimit -l)';
+}
+
+/** From this size on, the size of shared memory is a likely reason for running out of memory. */
+const SHARED_LARGE = 4 << 20;
+
 function tooMuch(bytes: number): string {
   return `${bytes} bytes are more than the TEE could take at once; pass them in smaller parts`;
 }

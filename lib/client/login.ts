@@ -1,6 +1,14 @@
+import { invalidArgType } from './errors.js';
 import { checkU32 } from './validate.js';
 
-declare const brand: unique symbol;
+/** Users never have this object. */
+export interface LoginIdentity {
+  readonly name: string;
+  /** TEE_IOCTL_LOGIN_* */
+  readonly method: number;
+  /** clnt_uuid */
+  readonly client: Uint8Array;
+}
 
 /**
  * How a client identifies itself when it opens a session (TEE_IOCTL_LOGIN_* of the kernel). The kernel, not this
@@ -9,8 +17,6 @@ declare const brand: unique symbol;
  * The kernel decides which logins it knows. Upstream Linux (as of 7.3) answers EINVAL to the three with an application.
  */
 export class Login {
-  /** Makes the type nominal: no other object is a Login. */
-  declare readonly [brand]: 'Login';
   /** No identity. The default. */
   static readonly public: Login = new Login('public', 0);
   /** The effective user of this process. */
@@ -40,16 +46,22 @@ export class Login {
 
   /** Its name, like `user` or `group(1000)`. */
   readonly name: string;
-  /** @internal TEE_IOCTL_LOGIN_* */
-  readonly method: number;
-  /** @internal clnt_uuid */
-  readonly client: Uint8Array;
+  readonly #identity: LoginIdentity;
 
   private constructor(name: string, method: number, gid = 0) {
     this.name = name;
-    this.method = method;
-    this.client = new Uint8Array(16);
-    new Uint32Array(this.client.buffer)[0] = gid; // in the byte order of the machine, as the kernel reads it
+    const client = new Uint8Array(16);
+    new Uint32Array(client.buffer)[0] = gid; // in the byte order of the machine, as the kernel reads it
+    this.#identity = { name, method, client };
+  }
+
+  /**
+   * @internal What the kernel needs.
+   * @throws TypeError ERR_INVALID_ARG_TYPE if it is no Login: an object that only looks like one, say
+   */
+  static read(login: unknown, argument: string): LoginIdentity {
+    if (typeof login === 'object' && login !== null && #identity in login) return login.#identity;
+    throw invalidArgType(argument, 'a Login', login);
   }
 
   toString(): string {

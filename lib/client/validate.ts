@@ -27,6 +27,27 @@ export function checkFd(value: unknown, name: string): number {
   return checkInteger(value, name, 0, 0x7fffffff);
 }
 
+/** A getter of all typed arrays, which no class of a user's has overridden. */
+function intrinsic(name: 'buffer' | 'byteOffset' | 'byteLength'): (bytes: Uint8Array) => unknown {
+  const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
+  const getter = Object.getOwnPropertyDescriptor(typedArray, name)?.get as () => unknown;
+  return Function.prototype.call.bind(getter) as (bytes: Uint8Array) => unknown;
+}
+
+// What the array is, whatever getters of its own class say.
+export const byteLengthOf = intrinsic('byteLength') as (bytes: Uint8Array) => number;
+const byteOffsetOf = intrinsic('byteOffset') as (bytes: Uint8Array) => number;
+export const bufferOf = intrinsic('buffer') as (bytes: Uint8Array) => ArrayBufferLike;
+
+/** The array itself where it has that length, else the first part of it, of the same class. No code of a user's runs. */
+export function partOf(bytes: Uint8Array, length: number): Uint8Array {
+  if (length >= byteLengthOf(bytes)) return bytes;
+  const part = new Uint8Array(bufferOf(bytes), byteOffsetOf(bytes), length);
+  const prototype = Object.getPrototypeOf(bytes) as object;
+  if (prototype !== Uint8Array.prototype) Object.setPrototypeOf(part, prototype);
+  return part;
+}
+
 /** A Uint8Array (a Buffer is one) of any realm. */
 export function checkBytes(value: unknown, name: string): Uint8Array {
   if (!isUint8Array(value)) throw invalidArgType(name, 'a Uint8Array', value);
