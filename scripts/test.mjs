@@ -209,11 +209,15 @@ const deviceTests = (machine, node, suites, cpus = 1) => ({
   },
 });
 
-/** Node's own test runner in a guest. */
-const smokeTests = (machine, node) => ({
-  name: `smoke tests on ${machine}, Node.js ${node}`,
+/** Node's own test runner in a guest, where `oldGlibc` with the C library of Debian 11. */
+const smokeTests = (machine, node, { oldGlibc = false } = {}) => ({
+  name: `smoke tests on ${machine}, Node.js ${node}${oldGlibc ? ', old glibc' : ''}`,
   run: async () => {
-    const program = ['node', '--test-reporter=tap', 'build/test/smoke/smoke.js'];
+    const program = ['--test-reporter=tap', 'build/test/smoke/smoke.js'];
+    if (oldGlibc) {
+      const command = await require('../build/test/support/old-glibc.js').oldGlibc('arm64');
+      program.unshift(...command, '/opt/node/bin/node');
+    } else program.unshift('node');
     const { status, stdout, stderr } = await inGuest(machine, node, 1, program);
     const count = (what) => Number(new RegExp(`^# ${what} (\\d+)$`, 'm').exec(stdout.toString())?.[1] ?? 0);
     const [passed, skipped] = [count('pass'), count('skipped') + count('todo')];
@@ -295,6 +299,7 @@ const tasks = () => [
   check('arethetypeswrong', [...bin('attw'), '--pack', '.']),
   hostTests('package tests', 'package'),
   ...[20, 22, 26].map((node) => smokeTests('dynamic', node)),
+  smokeTests('dynamic', 20, { oldGlibc: true }),
 ];
 
 const longTasks = () => [xtest('dynamic', '_10'), hostTests('long tests', 'long')];

@@ -1,5 +1,7 @@
 import { createRequire } from 'node:module';
-import * as path from 'node:path';
+
+/** What the package has the addon for. */
+const PUBLISHED = ['linux-arm64', 'linux-x64'];
 
 /**
  * Loads the native addon. Only native.ts calls it.
@@ -7,40 +9,72 @@ import * as path from 'node:path';
  */
 export function loadAddon(): unknown {
   const target = `${process.platform}-${process.arch}`;
-  const root = path.join(__dirname, '../..');
-  const load = createRequire(__filename);
-  const tried: string[] = [];
-  for (const file of [`prebuilds/${target}/node-optee.node`, 'build/Release/node-optee.node']) {
-    const full = path.join(root, file);
+  const places = [
+    () => loadPublished(target),
+    () => loadBuilt(`prebuilds/${target}`),
+    () => loadBuilt('build/Release'),
+  ];
+  for (const load of places) {
     try {
-      return load(full);
+      const addon = load();
+      if (addon !== undefined) return addon;
     } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (code === 'MODULE_NOT_FOUND') {
-        tried.push(file);
-      } else if (code === 'ERR_DLOPEN_DISABLED') {
-        throw Object.assign(
-          new Error(
-            "node-optee's native addon may not be loaded: Node runs with its permission model. Add --allow-addons " +
-              'to its command line.',
-            { cause: error },
-          ),
-          { code },
-        );
-      } else {
-        throw Object.assign(
-          new Error(`node-optee's native addon ${full} cannot be loaded: ${message}`, { cause: error }),
-          code === undefined ? {} : { code },
-        );
-      }
+      if (!isMissing(error)) throw explained(error);
     }
   }
-  throw Object.assign(
-    new Error(
-      `node-optee has no native addon for ${target} (looked for ${tried.join(' and ')} in ${root}). ` +
-        'The package has those for linux-arm64 and linux-x64, with glibc. In a clone of its repository, ' +
-        '"node scripts/build-addon.mjs" builds it for this machine.',
-    ),
-    { code: 'ERR_TEE_ADDON_MISSING' },
+  throw Object.assign(new Error(missingMessage(target)), { code: 'ERR_TEE_ADDON_MISSING' });
+}
+
+/** One plain require() for each file: what bundles an application, or traces its files, finds the addon by it. */
+function loadPublished(target: string): unknown {
+  switch (target) {
+    case 'linux-arm64':
+      // eslint-disable-next-line @typescript-eslint/no-require-imports
+      return require('../../prebuilds/linux-arm64/node-optee.node');
+    case 'linux-x64':
+      // eslint-disable-next-line @typescript-eslint/no-require-imports
+      return require('../../prebuilds/linux-x64/node-optee.node');
+    default:
+      return undefined;
+  }
+}
+
+/** What was built on this machine, for another architecture or by node-gyp. Bundlers neither see it nor need it. */
+function loadBuilt(folder: string): unknown {
+  // An ES module that was made of this file has no such variable.
+  if (typeof __filename === 'undefined') return undefined;
+  return createRequire(__filename)(`../../${folder}/node-optee.node`);
+}
+
+const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND';
+
+function explained(error: unknown): Error {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const reason = code === 'ERR_DLOPEN_DISABLED' ? disabledReason() : message;
+  return Object.assign(
+    new Error(`node-optee's native addon cannot be loaded: ${reason}`, { cause: error }),
+    code === undefined ? {} : { code },
   );
+}
+
+/** Node answers both with the same error. Where both hold, the one that no other option can lift is told first. */
+function disabledReason(): string {
+  const options = [...process.execArgv, ...(process.env['NODE_OPTIONS'] ?? '').split(/\s+/)];
+  // Without the permission model it is undefined.
+  const permission = process.permission as unknown;
+  return permission === undefined || options.includes('--no-addons')
+    ? 'Node runs with --no-addons, which forbids native addons. Remove that option (from the command line, from ' +
+        "NODE_OPTIONS, or from a worker's execArgv)."
+    : 'Node runs with its permission model, which forbids native addons. Add --allow-addons to the command line.';
+}
+
+function missingMessage(target: string): string {
+  const builds =
+    'In a clone of its repository, "node scripts/build-addon.mjs" builds it for the machine that it runs on.';
+  return PUBLISHED.includes(target)
+    ? `node-optee's native addon for ${target} is missing. If a bundler made this program, or its files were traced ` +
+        'and copied, the addon (prebuilds/*/node-optee.node) was left out: leave node-optee out of the bundle, as an ' +
+        `external package (docs/bundlers.md). ${builds}`
+    : `node-optee has no native addon for ${target}: the package has those for ${PUBLISHED.join(' and ')}, with ` +
+        `glibc. ${builds}`;
 }

@@ -1,37 +1,19 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { spawnSync } from 'node:child_process';
+import { readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { installPacked, type Packed } from '../support/packed.js';
 
 const ROOT = dirname(require.resolve('node-optee/package.json'));
 
-interface Packed {
-  filename: string;
-  files: { path: string }[];
-}
-
-let folder: string;
 let packed: Packed;
 beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'node-optee-package-'));
-  const args = ['pack', '--json', '--ignore-scripts', '--pack-destination', folder];
-  const output = JSON.parse(
-    execFileSync('npm', args, { cwd: ROOT, encoding: 'utf8', stdio: 'pipe' }),
-  ) as Packed[];
-  packed = output[0];
-  const app = join(folder, 'app');
-  mkdirSync(app);
-  writeFileSync(join(app, 'package.json'), '{ "private": true }');
-  execFileSync('npm', ['install', '--offline', '--no-audit', join(folder, packed.filename)], {
-    cwd: app,
-    stdio: 'pipe',
-  });
+  packed = installPacked();
 }, 120_000);
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+afterAll(() => packed.remove());
 
 const run = (program: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } =>
-  spawnSync(program, args, { cwd: join(folder, 'app'), encoding: 'utf8' });
+  spawnSync(program, args, { cwd: packed.app, encoding: 'utf8' });
 
 describe('the tarball', () => {
   test('holds what runs, and nothing else', () => {

@@ -6,8 +6,18 @@ import { isDebian } from './host.js';
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
-/** Newest first: a package's candidates come from all of them. */
-const SUITES = ['sid', 'forky', 'trixie-backports', 'trixie'];
+/** What of the archive is looked at. A package's candidates come from all suites. */
+export interface Offer {
+  readonly suites: readonly string[];
+  readonly architecture: 'amd64' | 'arm64';
+  readonly types: readonly ('deb' | 'deb-src')[];
+}
+
+const GUEST_OFFER: Offer = {
+  suites: ['sid', 'forky', 'trixie-backports', 'trixie'],
+  architecture: 'arm64',
+  types: ['deb', 'deb-src'],
+};
 
 const MIRROR_VARIABLE = 'NODE_OPTEE_DEBIAN_MIRROR';
 
@@ -132,7 +142,12 @@ export class DebianArchive {
   }
 
   /** Fetches the lists of all suites, signatures checked. `folder` must be empty and the caller's own. */
-  static async open(folder: string, log: BuildLog, signal?: AbortSignal): Promise<DebianArchive> {
+  static async open(
+    folder: string,
+    log: BuildLog,
+    signal?: AbortSignal,
+    offer = GUEST_OFFER,
+  ): Promise<DebianArchive> {
     const mirror = await findMirror();
     if (!existsSync(KEYRING)) throw new BuildError(`${KEYRING} is missing: install debian-archive-keyring`);
     for (const name of ['lists/partial', 'cache/archives/partial']) {
@@ -149,7 +164,7 @@ export class DebianArchive {
       'Dir::Etc::preferencesparts': '/dev/null',
       'Dir::Etc::main': '/dev/null',
       'Dir::Etc::parts': '/dev/null',
-      'APT::Architecture': 'arm64',
+      'APT::Architecture': offer.architecture,
       'APT::Sandbox::User': '',
       // sid's Release can be past its Valid-Until on a mirror that lags.
       'Acquire::Check-Valid-Until': 'false',
@@ -157,7 +172,7 @@ export class DebianArchive {
       'Acquire::Retries': '2',
     };
     const lines = Object.entries(own).map(([name, value]) => `${name} "${value}";`);
-    lines.push('APT::Architectures { "arm64"; };');
+    lines.push(`APT::Architectures { "${offer.architecture}"; };`);
     // How the host reaches its mirror (proxies, certificates) holds for us too.
     const host = await command('apt-config', ['dump']);
     const access = host.split('\n').filter((line) => /^Acquire::https?::/i.test(line));
@@ -165,13 +180,13 @@ export class DebianArchive {
     await writeFile(configuration, [...access, ...lines].join('\n') + '\n');
     const archive = new DebianArchive(configuration, log, signal);
     try {
-      await archive.#update(SUITES, mirror, folder);
+      await archive.#update(offer, mirror, folder);
     } catch (error) {
       const absent = error instanceof CommandError ? absentSuites(error.message) : [];
-      const rest = SUITES.filter((suite) => !absent.includes(suite));
-      if (absent.length === 0 || rest.length === 0) throw error;
+      const suites = offer.suites.filter((suite) => !absent.includes(suite));
+      if (absent.length === 0 || suites.length === 0) throw error;
       archive.#leftOut = absent;
-      await archive.#update(rest, mirror, folder);
+      await archive.#update({ ...offer, suites }, mirror, folder);
     }
     return archive;
   }
@@ -181,15 +196,15 @@ export class DebianArchive {
     return this.#leftOut;
   }
 
-  async #update(suites: readonly string[], mirror: string, folder: string): Promise<void> {
+  async #update({ suites, types }: Offer, mirror: string, folder: string): Promise<void> {
     const sources = suites.flatMap((suite) =>
-      ['deb', 'deb-src'].map((type) => `${type} [signed-by=${KEYRING}] ${mirror} ${suite} main`),
+      types.map((type) => `${type} [signed-by=${KEYRING}] ${mirror} ${suite} main`),
     );
     await writeFile(join(folder, 'sources.list'), sources.join('\n') + '\n');
     await this.#run('apt-get', ['update', '-q', '--error-on=any'], folder);
   }
 
-  /** Binary packages (arm64 or all) whose name matches, every version on offer. */
+  /** Binary packages (of the architecture or all) whose name matches, every version on offer. */
   async binaries(...names: string[]): Promise<Candidate[]> {
     return parseMadison(await this.#read(['madison', ...names]), 'Packages');
   }

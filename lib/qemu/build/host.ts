@@ -1,5 +1,3 @@
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
 import { BuildError } from './command.js';
 
 interface HostPackages {
@@ -10,9 +8,8 @@ interface HostPackages {
 }
 
 /** One implementation for the repository's set-up, which runs before anything is compiled, and for the package. */
-const host = createRequire(__filename)(
-  join(__dirname, '..', '..', '..', 'scripts', 'host-packages.cjs'),
-) as HostPackages;
+// eslint-disable-next-line @typescript-eslint/no-require-imports
+const host = require('../../../scripts/host-packages.cjs') as HostPackages;
 
 /** Debian packages that the build needs and this host lacks. */
 export class MissingPackagesError extends BuildError {}
