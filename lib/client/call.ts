@@ -252,7 +252,7 @@ export function startCall<T>(
 ): Promise<T> {
   if (signal !== undefined && aborted) throw new AbortError(signal.reason, asked(request));
   const { invoke, open } = request;
-  let ticket: Ticket | 0 = 0;
+  let ticket: Ticket = 0;
   if (invoke !== undefined) ticket = send(n.invoke, invoke.session, invoke.command, request);
   else if (open !== undefined) ticket = send(n.openSession, open.context, open.login.method, request);
   if (ticket === 0) throw callError(n, request, readFailed([], new Answer(n.records)));
@@ -300,7 +300,7 @@ export function startCall<T>(
         void fail(() => new AbortError(signal.reason, asked(request), undefined, outcome)).catch(() => {});
       });
     } catch (error) {
-      reject(error as Error); // a signal of the caller's own making; the call goes on
+      reject(error); // a signal of the caller's own making; the call goes on
     }
   });
 }

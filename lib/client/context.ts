@@ -76,14 +76,14 @@ export class TeeContext {
 
   readonly #n: Native;
   readonly #registration: boolean;
-  readonly #handle: Handle<ContextHandle, Ticket | 0>;
+  readonly #handle: Handle<ContextHandle, Ticket>;
   #closing: Promise<void> | undefined;
 
   private constructor(n: Native, path: string, data: ContextData, registration: boolean) {
     this.version = versionOf(path, data);
     this.#n = n;
     this.#registration = registration && this.version.capabilities.registeredMemory;
-    const close = (context: ContextHandle): Ticket | 0 => n.closeContext(context);
+    const close = (context: ContextHandle): Ticket => n.closeContext(context);
     this.#handle = new Handle(this, `TeeContext of ${path}`, data.context, close);
   }
 
@@ -158,7 +158,7 @@ export class TeeContext {
       if (debug.enabled) debug('openSession: TA %s', request.callee.uuid);
       return startCall(this.#n, request, read, this.#arrived(request.callee));
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 

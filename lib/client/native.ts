@@ -243,7 +243,7 @@ type Call<Handle, Result> = (
   ...rest: [...Parameter, ...Parameter, ...Parameter, ...Parameter, uuid?: Uint8Array, client?: Uint8Array]
 ) => Result;
 
-/** A ticket, 1 and up, valid until its answer came or `abort` has said `removed` (then it can be another's). */
+/** 1 and up, valid until its answer came or `abort` has said `removed` (then it can be another's); 0 is none. */
 export type Ticket = number;
 
 /** The addon's functions. Those whose names end in Sync can wait for the TEE; no other does. */
@@ -270,7 +270,7 @@ export interface Functions {
    * memory, its temporary memory and its descriptor.
    * @returns the ticket of the job whose answer (Status.answered, or an errno) tells that all is done; 0: no such context
    */
-  closeContext(context: ContextHandle): Ticket | 0;
+  closeContext(context: ContextHandle): Ticket;
 
   /**
    * Opens a session. What goes in is copied before it returns.
@@ -279,7 +279,7 @@ export interface Functions {
    * @param client clnt_uuid, 16 bytes: the group id in host order in the first 4 for a group login, else zeros
    * @returns the call's ticket; 0 if it was refused: then the first record has the status, and no answer follows
    */
-  openSession: Call<ContextHandle, Ticket | 0>;
+  openSession: Call<ContextHandle, Ticket>;
   /** The same, blocking. The answer is in the first record; what it returns are its new arrays, if there are any. */
   openSessionSync: Call<ContextHandle, Outputs | undefined>;
 
@@ -288,7 +288,7 @@ export interface Functions {
    * @param number the command
    * @returns as for {@link openSession}
    */
-  invoke: Call<SessionHandle | 0, Ticket | 0>;
+  invoke: Call<SessionHandle | 0, Ticket>;
   /** The same, blocking: takes its place behind the session's asynchronous calls, which need no event loop. */
   invokeSync: Call<SessionHandle | 0, Outputs | undefined>;
 
@@ -299,7 +299,7 @@ export interface Functions {
    * Closes a session: its handle is unusable at once; calls under way or queued are done first, then CLOSE_SESSION is sent.
    * @returns the ticket of the call whose answer tells that it is done; 0: no such session
    */
-  closeSession(session: SessionHandle): Ticket | 0;
+  closeSession(session: SessionHandle): Ticket;
 
   /**
    * Allocates shared memory: a memfd named node-optee, mapped shared and registered (SHM_REGISTER), or SHM_ALLOC and its

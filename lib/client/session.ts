@@ -59,7 +59,7 @@ export class Session<P extends Params = Params> {
   readonly #n: Native;
   readonly #callee: Callee;
   readonly #nullMemref: boolean;
-  readonly #handle: Handle<SessionHandle, Ticket | 0>;
+  readonly #handle: Handle<SessionHandle, Ticket>;
   readonly #contextClosed: () => Promise<void>;
   #closing: Promise<void> | undefined;
 
@@ -72,7 +72,7 @@ export class Session<P extends Params = Params> {
     this.#nullMemref = made.nullMemref;
     this.#contextClosed = contextClosed;
     const { uuid } = callee;
-    const close = (session: SessionHandle): Ticket | 0 => {
+    const close = (session: SessionHandle): Ticket => {
       count(uuid, -1);
       return n.closeSession(session);
     };
@@ -137,7 +137,7 @@ export class Session<P extends Params = Params> {
       if (debugging) debug('invoke: command %d of TA %s', command, this.uuid);
       return startCall(this.#n, request, read, outputsOf);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 
@@ -199,7 +199,7 @@ export interface MadeSession {
  * @param path the device's
  * @param asked what is being closed: 'closing the session with TA …'
  */
-export function closed(n: Native, ticket: Ticket | 0, path: string, asked: string): Promise<void> {
+export function closed(n: Native, ticket: Ticket, path: string, asked: string): Promise<void> {
   if (ticket === 0) return Promise.resolve();
   return new Promise((resolve) => {
     n.settle.set(ticket, (answer) => {

@@ -30,8 +30,8 @@ export function checkFd(value: unknown, name: string): number {
 /** A getter of all typed arrays, which no class of a user's has overridden. */
 function intrinsic(name: 'buffer' | 'byteOffset' | 'byteLength'): (bytes: Uint8Array) => unknown {
   const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
-  const getter = Object.getOwnPropertyDescriptor(typedArray, name)?.get as () => unknown;
-  return Function.prototype.call.bind(getter) as (bytes: Uint8Array) => unknown;
+  const { get } = Object.getOwnPropertyDescriptor(typedArray, name) as { get: (this: unknown) => unknown };
+  return (bytes) => Reflect.apply(get, bytes, []);
 }
 
 // What the array is, whatever getters of its own class say.

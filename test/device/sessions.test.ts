@@ -99,7 +99,7 @@ describe('opening', () => {
   });
 
   test('shared memory can be a parameter', async () => {
-    const shm = guest.tee.allocSharedMemory(4096);
+    const shm = guest.tee.allocSharedMemorySync(4096);
     shm.write(Buffer.from('shared'));
     const params = [undefined, undefined, shm.in({ size: 6 }), shm.out({ offset: 100, size: 6 })] as const;
     const session = await guest.open(TEST_TA, { params });
@@ -182,7 +182,7 @@ describe('closing', () => {
     const tee = TeeContext.open();
     const sessions = await Promise.all([1, 2].map(() => tee.openSession(TEST_TA)));
     const [first, second] = sessions;
-    const shm = tee.allocSharedMemory(4096);
+    const shm = tee.allocSharedMemorySync(4096);
     const bytes = new Uint8Array(shm.buffer as ArrayBuffer);
     const calls = sessions.map((session) => session.invoke(TA.TEST_TA_WAIT, wait(100)));
     const opening = tee.openSession(TEST_TA);
@@ -192,7 +192,7 @@ describe('closing', () => {
     expect([tee.closed, first.closed, second.closed, shm.closed]).toEqual([true, true, true, true]);
     expect([bytes.byteLength, shm.fd]).toEqual([0, -1]);
     for (const refused of [
-      () => tee.allocSharedMemory(1),
+      () => tee.allocSharedMemorySync(1),
       () => tee.openSessionSync(TEST_TA),
       () => shm.read(),
       () => shm.in(),
