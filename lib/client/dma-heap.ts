@@ -6,7 +6,7 @@ import { native } from './native.js';
 import type { DmaHeapHandle, Native } from './native.js';
 import { checkInteger } from './validate.js';
 
-/** A heap that dma-bufs are allocated from: a file under /dev/dma_heap. */
+/** A heap from which dma-bufs are allocated: a file in /dev/dma_heap. */
 export class DmaHeap {
   /** Its name, like `protected,secure-video`. */
   readonly name: string;
@@ -28,8 +28,8 @@ export class DmaHeap {
   }
 
   /**
-   * The names of this machine's heaps, sorted. Those that begin with `protected,` are a TEE's.
-   * @throws Node's own error where this process may not look into /dev/dma_heap
+   * The names of this machine's heaps, sorted. Heaps of a TEE have names that begin with `protected,`.
+   * @throws Node's own error if this process may not read /dev/dma_heap
    */
   static list(): string[] {
     return namesIn(DMA_HEAP_FOLDER).sort();
@@ -37,9 +37,9 @@ export class DmaHeap {
 
   /**
    * Opens a heap.
-   * @param name as `list` gives it
-   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; TeeSystemError: ENOENT where there is no such heap (the
-   *   message names those that there are), EACCES without permission
+   * @param name one of those that `list` returns
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; TeeSystemError: ENOENT if there is no such heap (the
+   *   message lists the heaps that exist), EACCES without permission
    */
   static open(name: string): DmaHeap {
     if (typeof name !== 'string') throw invalidArgType('name', 'a string', name);
@@ -63,8 +63,10 @@ export class DmaHeap {
 
   /**
    * Allocates a dma-buf.
-   * @param size in bytes, 1 and up; the kernel rounds it up to whole pages
-   * @throws RangeError ERR_OUT_OF_RANGE; TeeSystemError: ENOMEM where the heap has no room; ERR_TEE_CLOSED
+   * @param size in bytes, at least 1; the kernel rounds it up to whole pages
+   * @returns the dma-buf, which the caller closes
+   * @throws TypeError ERR_INVALID_ARG_TYPE; RangeError ERR_OUT_OF_RANGE; TeeSystemError: ENOMEM if the heap has no room;
+   *   ERR_TEE_CLOSED
    */
   alloc(size: number): DmaBuf {
     if (this.#handle === 0) throw closedError(`the DmaHeap ${this.name}`);
@@ -77,15 +79,15 @@ export class DmaHeap {
         path: this.#path,
         asked: `${size} bytes`,
         hint: full
-          ? 'the heap has no room for that; protected heaps are small, and a buffer goes back only when every descriptor ' +
-            'and registration of it is closed, and nobody holds what map() returned'
+          ? 'the heap has no room for that. Protected heaps are small, and a buffer goes back to its heap only when all its ' +
+            'descriptors and registrations are closed, and nobody holds what map() returned'
           : undefined,
       });
     }
     return DmaBuf.make(this.#n, data);
   }
 
-  /** Closes the heap. Its buffers go on existing. */
+  /** Closes the heap. Its dma-bufs stay usable. */
   close(): void {
     if (this.#handle === 0) return;
     this.#n.close(this.#handle);
