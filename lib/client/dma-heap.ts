@@ -7,7 +7,7 @@ import { native } from './native.js';
 import type { DmaBufData, DmaHeapHandle, Failure, Native } from './native.js';
 import { checkInteger } from './validate.js';
 
-/** A heap that dma-bufs are allocated from: a file under /dev/dma_heap. */
+/** A heap from which dma-bufs are allocated: a file in /dev/dma_heap. */
 export class DmaHeap {
   /** Its name, like `protected,secure-video`. */
   readonly name: string;
@@ -24,8 +24,8 @@ export class DmaHeap {
   }
 
   /**
-   * The names of this machine's heaps, sorted. Those that begin with `protected,` are a TEE's.
-   * @throws Node's own error where this process may not look into /dev/dma_heap
+   * The names of this machine's heaps, sorted. Heaps of a TEE have names that begin with `protected,`.
+   * @throws Node's own error if this process may not read /dev/dma_heap
    */
   static list(): string[] {
     return namesIn(DMA_HEAP_FOLDER).sort();
@@ -33,9 +33,9 @@ export class DmaHeap {
 
   /**
    * Opens a heap.
-   * @param name as `list` gives it
-   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; TeeSystemError: ENOENT where there is no such heap (the
-   *   message names those that there are), EACCES without permission
+   * @param name one of those that `list` returns
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; TeeSystemError: ENOENT if there is no such heap (the
+   *   message lists the heaps that exist), EACCES without permission
    */
   static open(name: string): DmaHeap {
     if (typeof name !== 'string') throw invalidArgType('name', 'a string', name);
@@ -92,7 +92,7 @@ export class DmaHeap {
     });
   }
 
-  /** Closes the heap. Its buffers go on existing. */
+  /** Closes the heap. Its dma-bufs stay usable. */
   close(): void {
     this.#handle.close();
   }

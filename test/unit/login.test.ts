@@ -3,7 +3,11 @@ import { describe, expect, test } from '@jest/globals';
 import { Login } from 'node-optee';
 
 /** What the kernel is given of a login. */
-const sent = (login: Login) => login as unknown as { method: number; client: Uint8Array };
+const sent = (login: Login) =>
+  (Login as unknown as { read(login: Login, name: string): { method: number; client: Uint8Array } }).read(
+    login,
+    'login',
+  );
 
 test.each([
   [Login.public, 0, 'public'],
