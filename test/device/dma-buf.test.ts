@@ -301,6 +301,19 @@ describe('the CPU’s access', () => {
     });
   });
 
+  test('of another library: one owner in the whole process, whichever threads try', () => {
+    const dma = alloc(4096, 'system');
+    const ROUNDS = 20;
+    const file = join(__dirname, 'children', 'owners.js');
+    const { status, stdout, stderr } = spawnSync(process.execPath, [file, String(ROUNDS)], {
+      stdio: ['ignore', 'pipe', 'pipe', ...Array<number>(ROUNDS).fill(dma.fd)],
+      encoding: 'utf8',
+    });
+    dma.close();
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(JSON.parse(stdout)).toEqual(Array(ROUNDS).fill('ERR_INVALID_ARG_VALUE,mine'));
+  });
+
   test(
     machine === 'dmabuf' ? 'to what a TA wrote: it reads it' : 'to protected memory: an error says why not',
     async () => {

@@ -1,6 +1,6 @@
 import { tracingChannel } from 'node:diagnostics_channel';
 import { describe, expect, test } from '@jest/globals';
-import { buffer, Login, TeeContext, value } from 'node-optee';
+import { buffer, Login, TeeContext, value, type Session } from 'node-optee';
 import { machine, rejection, TEST_TA, timed, useTee, within, withSession } from '../support/device.js';
 import * as TA from '../support/test-ta.js';
 
@@ -134,6 +134,25 @@ describe('opening', () => {
     expect(error).toMatchObject({ code: 'TEE_ERROR_ITEM_NOT_FOUND', uuid });
     expect(error.message).toContain('is its UUID right');
   });
+
+  test('one session more than the TEE has memory for: the error says that, and does not ask for the signing key', async () => {
+    const sessions: Session[] = [];
+    let error: Error | undefined;
+    try {
+      while (error === undefined && sessions.length < 500) {
+        await guest.open().then(
+          (session) => sessions.push(session),
+          (refused: Error) => (error = refused),
+        );
+      }
+    } finally {
+      await Promise.all(sessions.map((session) => session.close()));
+    }
+    expect(error?.message).toContain(
+      `no memory for another session with this TA (open here: ${sessions.length})`,
+    );
+    await (await guest.open()).close();
+  }, 120_000);
 
   test('a group that the caller is not in', async () => {
     expect(await rejection(guest.open(TEST_TA, { login: Login.group(4711) }))).toMatchObject({

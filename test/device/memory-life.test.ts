@@ -1,0 +1,53 @@
+// Memory that outlives its maker, memory in a loop, and more memory than there is.
+import { totalmem } from 'node:os';
+import { describe, expect, test } from '@jest/globals';
+import { DmaHeap } from 'node-optee';
+import { child, kernelWarnings, lastLine, machine, rejection, useTee } from '../support/device.js';
+
+const guest = useTee();
+
+test('a buffer that was moved stays readable after its worker has ended, and others do not stay', async () => {
+  const result = await child('moved', ['6'], { timeout: 120_000 });
+  expect(lastLine(result)).toEqual({
+    first: [8192 * 7, 8192 * 8],
+    again: [8192 * 7, 8192 * 8],
+    mappings: 2, // the moved ones
+  });
+}, 180_000);
+
+describe('a loop that opens, fills and closes does not grow', () => {
+  test.each(['at once', 'yield'])(
+    '%s',
+    async (yields) => {
+      // Without a bound 1,500 rounds of this are more than the machine has.
+      const rounds = machine === 'dynamic' ? '1500' : '300';
+      const result = await child('closed-memory', [rounds, yields], { timeout: 240_000 });
+      const { highest, mappings } = lastLine(result) as { highest: number; mappings: number };
+      expect(highest).toBeLessThan(200);
+      expect(mappings).toBeLessThan(200);
+    },
+    300_000,
+  );
+});
+
+test('more memory than there is: an error that says who has not so much, and no OOM killer', async () => {
+  const before = await kernelWarnings();
+  const all = totalmem();
+  for (const size of [all, Math.floor(all * 0.9)]) {
+    for (const error of [
+      await rejection(guest.tee.allocSharedMemory(size)),
+      await rejection(guest.tee.registerSharedMemory(new Uint8Array(new SharedArrayBuffer(size)))),
+    ]) {
+      expect(error).toMatchObject({ name: 'TeeSystemError', code: 'ENOMEM', operation: 'MemAvailable' });
+      expect(error.message).toContain('this machine has not so much memory available');
+    }
+    const heap = DmaHeap.open('system');
+    expect(await rejection(heap.alloc(size))).toMatchObject({ code: 'ENOMEM', operation: 'MemAvailable' });
+    heap.close();
+  }
+  // What the machine has, but the TEE cannot take.
+  const error = await rejection(guest.tee.allocSharedMemory(256 << 20));
+  expect(error).toMatchObject({ name: 'TeeSystemError', operation: 'TEE_IOC_SHM_REGISTER' });
+  expect(error.message).toContain('more than the TEE can take at once');
+  expect(await kernelWarnings()).toEqual(before);
+}, 120_000);

@@ -1,0 +1,260 @@
+// A call has its own numbers, whatever code of its caller's runs on the way, and its error says who waited.
+import { expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { buffer, Parameter, value, type Session, type Value } from 'node-optee';
+import { rejection, useTee, within } from '../support/device.js';
+import * as TA from '../support/test-ta.js';
+
+const guest = useTee();
+
+/** Runs something with two sessions. */
+async function withTwo<T>(use: (one: Session, other: Session) => Promise<T>): Promise<T> {
+  const [one, other] = [await guest.open(), await guest.open()];
+  try {
+    return await use(one, other);
+  } finally {
+    await Promise.all([one.close(), other.close()]);
+  }
+}
+
+/** Where code of a caller's can run in a call, each with a call elsewhere in it. */
+const PLACES: Record<string, (meddle: () => void) => (session: Session) => Promise<unknown[]>> = {
+  'a getter of a class of byte arrays': (meddle) => {
+    class Odd extends Uint8Array {
+      override get byteLength(): number {
+        meddle();
+        return 3;
+      }
+      override get length(): number {
+        meddle();
+        return 3;
+      }
+    }
+    return (session) =>
+      session.invoke(TA.TEST_TA_COPY, [buffer.in(new Odd([1, 2, 3])), buffer.into(new Odd(3))]);
+  },
+  'a getter of the array of parameters': (meddle) => (session) => {
+    const params: unknown[] = [undefined, undefined];
+    const made = [buffer.in(Uint8Array.of(1, 2, 3)), buffer.out(3)];
+    made.forEach((param, i) => {
+      Object.defineProperty(params, i, {
+        get: () => {
+          meddle();
+          return param;
+        },
+      });
+    });
+    return session.invoke(TA.TEST_TA_COPY, params as never);
+  },
+  'a proxy of the array of parameters': (meddle) => (session) => {
+    const made = [buffer.in(Uint8Array.of(1, 2, 3)), buffer.out(3)];
+    const params = new Proxy(made, {
+      get(target, name) {
+        meddle();
+        return Reflect.get(target, name) as unknown;
+      },
+    });
+    return session.invoke(TA.TEST_TA_COPY, params as never);
+  },
+  'getters of the options and the signal': (meddle) => (session) => {
+    const { signal } = new AbortController();
+    const odd = {
+      get aborted(): boolean {
+        meddle();
+        return signal.aborted;
+      },
+      addEventListener: (...args: Parameters<AbortSignal['addEventListener']>): void => {
+        meddle();
+        signal.addEventListener(...args);
+      },
+      removeEventListener: (...args: Parameters<AbortSignal['removeEventListener']>): void => {
+        meddle();
+        signal.removeEventListener(...args);
+      },
+    };
+    const options = {
+      get wipe(): boolean {
+        meddle();
+        return true;
+      },
+      get signal(): unknown {
+        meddle();
+        return odd;
+      },
+    };
+    return session.invoke(
+      TA.TEST_TA_COPY,
+      [buffer.in(Uint8Array.of(1, 2, 3)), buffer.out(3)],
+      options as never,
+    );
+  },
+  'a then of all objects': (meddle) => (session) => {
+    const call = session.invoke(TA.TEST_TA_COPY, [buffer.in(Uint8Array.of(1, 2, 3)), buffer.out(3)]);
+    let left = 3;
+    Object.defineProperty(Object.prototype, 'then', {
+      configurable: true,
+      get: () => {
+        if (left-- > 0) meddle();
+        return undefined;
+      },
+    });
+    return call.finally(() => {
+      Reflect.deleteProperty(Object.prototype, 'then');
+    });
+  },
+};
+
+test.each(Object.keys(PLACES))('code of the caller in %s', (place) =>
+  withTwo((one, other) =>
+    fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 0, max: 0xfffffffe }),
+        fc.constantFrom('sync', 'async', 'both', 'throwing'),
+        async (number, kind) => {
+          const meddled: Promise<[Value]>[] = [];
+          let depth = 0;
+          const meddle = (): void => {
+            if (depth > 0) return;
+            depth++;
+            try {
+              if (kind !== 'async') {
+                expect(other.invokeSync(TA.TEST_TA_VALUES, [value.inout(number)])).toEqual([
+                  { a: (number + 1) >>> 0, b: 2 },
+                ]);
+              }
+              if (kind !== 'sync') meddled.push(other.invoke(TA.TEST_TA_VALUES, [value.inout(number)]));
+              if (kind === 'throwing') {
+                expect(() => other.invokeSync(TA.TEST_TA_RESULT, [value.in(0x80001234)])).toThrow();
+              }
+            } finally {
+              depth--;
+            }
+          };
+          const [nothing, copied] = (await PLACES[place](meddle)(one)) as [undefined, Uint8Array];
+          expect(nothing).toBeUndefined();
+          expect([...Uint8Array.prototype.slice.call(copied)]).toEqual([1, 2, 3]);
+          for (const found of await Promise.all(meddled)) expect(found[0].a).toBe((number + 1) >>> 0);
+        },
+      ),
+      { numRuns: 25 },
+    ),
+  ),
+);
+
+test('what only looks like a parameter is none', () =>
+  withTwo(async (one) => {
+    const like = Object.create(Parameter.prototype, { kind: { value: 1 }, a: { value: 5 } }) as never;
+    for (const wrong of [like, new Proxy(value.in(1), {}) as never]) {
+      expect(await rejection(one.invoke(TA.TEST_TA_VALUES, [wrong]))).toMatchObject({
+        code: 'ERR_INVALID_ARG_TYPE',
+      });
+    }
+  }));
+
+test('the stack of an error names the async functions that waited', () =>
+  withTwo(async (one) => {
+    async function readsTheKey(): Promise<void> {
+      await one.invoke(TA.TEST_TA_RESULT, [value.in(0x80001234)]);
+    }
+    async function startsTheService(signal: AbortSignal): Promise<void> {
+      await one.invoke(TA.TEST_TA_WAIT, [value.in(10_000)], { signal });
+    }
+    expect((await rejection(readsTheKey())).stack).toContain('at async readsTheKey');
+    const running = new AbortController();
+    const aborted = rejection(startsTheService(running.signal));
+    const queued = rejection(startsTheService(running.signal));
+    setTimeout(() => running.abort(), 100);
+    for (const error of [await aborted, await queued]) {
+      expect(error.name).toBe('AbortError');
+      expect(error.stack).toContain('at async startsTheService');
+    }
+    async function opensNothing(): Promise<void> {
+      await guest.open('00000000-0000-0000-0000-000000000000');
+    }
+    expect((await rejection(opensNothing())).stack).toContain('at async opensNothing');
+  }));
+
+test('users are told in the order of the calls, errors included', () =>
+  withTwo(async (one) => {
+    const order: number[] = [];
+    const calls = Array.from({ length: 20 }, (_, i) =>
+      one.invoke(TA.TEST_TA_RESULT, [value.in(i % 3 === 0 ? 0x80000001 : 0)]).then(
+        () => order.push(i),
+        () => order.push(i),
+      ),
+    );
+    await Promise.all(calls);
+    expect(order).toEqual(calls.map((_, i) => i));
+  }));
+
+test('a size beyond the room is told together with success', () =>
+  withTwo(async (one) => {
+    const { reportedSize } = await import('node-optee');
+    const shm = guest.tee.allocSharedMemorySync(64);
+    const params = [value.in(0, 500), shm.out({ size: 8 })] as const;
+    expect(await one.invoke(TA.TEST_TA_RESULT, params)).toEqual([undefined, 500]);
+    expect(one.invokeSync(TA.TEST_TA_RESULT, params)).toEqual([undefined, 500]);
+    expect(await one.invoke(TA.TEST_TA_RESULT, [value.in(0, 77), buffer.null('out')])).toEqual([
+      undefined,
+      77,
+    ]);
+    const own = new Uint8Array(4);
+    for (const param of [buffer.out(4), buffer.into(own)]) {
+      const [, bytes] = await one.invoke(TA.TEST_TA_RESULT, [value.in(0, 500), param]);
+      expect([bytes.length, reportedSize(bytes)]).toEqual([4, 500]);
+    }
+    shm.close();
+  }));
+
+test('many calls on one signal make no warning', () =>
+  withTwo(async (one) => {
+    const warnings: string[] = [];
+    const emit = process.emitWarning;
+    process.emitWarning = (warning: string | Error): void => void warnings.push(String(warning));
+    try {
+      const { signal } = new AbortController();
+      await Promise.all(Array.from({ length: 30 }, () => one.invoke(TA.TEST_TA_NOTHING, [], { signal })));
+    } finally {
+      process.emitWarning = emit;
+    }
+    expect(warnings).toEqual([]);
+  }));
+
+test(
+  'what waits costs what it holds',
+  () =>
+    withTwo(async (one) => {
+      const COUNT = 20_000;
+      const { readFileSync } = await import('node:fs');
+      const mappings = (): number => readFileSync('/proc/self/maps', 'utf8').split('\n').length;
+      const queue = async (params: () => Parameter<unknown>[], first: boolean): Promise<number> => {
+        const controller = new AbortController();
+        const options = { signal: controller.signal };
+        const running = one.invoke(TA.TEST_TA_WAIT, [value.in(60_000)], options).catch(() => {});
+        global.gc?.();
+        const before = { mappings: mappings(), resident: process.memoryUsage.rss() };
+        const start = process.cpuUsage();
+        const calls: Promise<unknown>[] = [];
+        for (let i = 0; i < COUNT; i++)
+          calls.push(one.invoke(TA.TEST_TA_CHECKSUM, params() as never, options));
+        const { user, system } = process.cpuUsage(start);
+        if (first) {
+          // V8 and malloc add some of their own.
+          expect(mappings() - before.mappings).toBeLessThan(100);
+          expect((process.memoryUsage.rss() - before.resident) / COUNT).toBeLessThan(2048);
+        }
+        const ended = Promise.allSettled(calls);
+        controller.abort();
+        expect(new Set((await ended).map(({ status }) => status))).toEqual(new Set(['rejected']));
+        await running;
+        return user + system;
+      };
+      const bytes = new Uint8Array(10);
+      await queue(() => [buffer.in(bytes), value.out()], true);
+      await within(2, async () => {
+        const without = await queue(() => [value.in(1), value.out()], false);
+        return (await queue(() => [buffer.in(bytes), value.out()], false)) / without;
+      });
+    }),
+  240_000,
+);
