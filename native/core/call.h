@@ -36,16 +36,18 @@ struct Parameter {
   size_t written() const { return static_cast<size_t>(b < room ? b : room); }
 };
 
+// clang-format off
 // A call's life. The context's mutex guards it.
 //
-//   state     | what it means                                   | next, and by which method
-//   ----------|-------------------------------------------------|------------------------------------------
-//   queued    | behind calls of its session, or just made       | begun: begin() · ended: abort()
-//   begun     | it is its turn: a thread has it, or will        | inTee: enter() · ended: abort(), end()
-//   inTee     | in its ioctl; CANCEL may be sent for an invoke  | returned: leave() · givenUp: abort() of an
-//   open givenUp   | an open in its ioctl that nobody waits for      | ended: end() returned  | behind its
-//   ioctl                                | ended: end() ended     | it has its answer, or nobody waits for
-//   one      |
+//   state    | what it means                                    | next, and by which method
+//   ---------|--------------------------------------------------|------------------------------------------
+//   queued   | behind calls of its session, or just made        | begun: begin() · ended: abort()
+//   begun    | it is its turn: a thread has it, or will         | inTee: enter() · ended: abort(), end()
+//   inTee    | in its ioctl; CANCEL may be sent for an invoke   | returned: leave() · givenUp: abort() of an open
+//   givenUp  | an open in its ioctl that nobody waits for       | ended: end()
+//   returned | behind its ioctl                                 | ended: end()
+//   ended    | it has its answer, or nobody waits for one       |
+// clang-format on
 class Call : public Job {
  public:
   enum class Kind : uint8_t { open, invoke, closeSession };

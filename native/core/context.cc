@@ -33,13 +33,14 @@ class Context::Finish : public Task {
   void run() override {
     temporary_->clear();
     device_.reset();
-    if (closed_) closed_->completions->post(std::move(closed_));
+    // Its completions may have no other owner any more when this returns.
+    if (closed_) closed_->completions->post(closed_);
   }
 
  private:
   const std::shared_ptr<TemporaryMemory> temporary_;
   std::shared_ptr<UniqueFd> device_;
-  std::shared_ptr<Job> closed_;
+  const std::shared_ptr<Job> closed_;
 };
 
 Result<std::shared_ptr<Context>> Context::open(const char* path, unsigned threads, uint64_t temporaryBytes,
@@ -224,6 +225,8 @@ void Context::finish(const std::shared_ptr<Call>& call) {
   }
   const bool givenUp = call->state() == Call::State::givenUp;
   call->end();
+  // It may be kept for long; the device is closed by its last user.
+  call->device.reset();
   // The session's calls end in order for JavaScript, too.
   if (call->completions && !call->aborted()) call->completions->post(call);
   if (call->kind != Call::Kind::open && call->session->isCurrent(*call)) call->session->advance();
@@ -272,8 +275,10 @@ void Context::sendCancel(const std::shared_ptr<Call>& call) {
   if (call->state() != Call::State::inTee || call->cancelSent) return;
   call->cancelSent = true;
   call->session->hold();
+  std::shared_ptr<UniqueFd> device = call->device;
   lock.unlock();
-  const int error = core::cancel(call->device->get(), call->session->id);
+  const int error = core::cancel(device->get(), call->session->id);
+  device.reset();
   lock.lock();
   if (error != 0) call->cancelSent = false;
   call->session->unhold();

@@ -58,14 +58,29 @@ bool roomInMachine(uint64_t bytes) {
   return bytes / 1024 + total / kReserve <= available;
 }
 
-// limit, usage: names of files in a cgroup's folder.
-bool roomInGroup(const std::string& folder, const char* limit, const char* usage, uint64_t bytes) {
+// Where a version of cgroups has its numbers. Each counts the groups within a group, too.
+struct Groups {
+  const char* root;
+  const char* limit;
+  const char* usage;
+  const char* cached[2];
+};
+constexpr Groups kVersion1{"/sys/fs/cgroup/memory",
+                           "/memory.limit_in_bytes",
+                           "/memory.usage_in_bytes",
+                           {"total_inactive_file ", "total_active_file "}};
+constexpr Groups kVersion2{
+    "/sys/fs/cgroup", "/memory.max", "/memory.current", {"inactive_file ", "active_file "}};
+
+bool roomInGroup(const Groups& groups, const std::string& group, uint64_t bytes) {
+  const std::string folder = groups.root + group;
   uint64_t most, used, cached = 0;
-  if (!parse(readFile(folder + limit).c_str(), most) || !parse(readFile(folder + usage).c_str(), used))
+  if (!parse(readFile(folder + groups.limit).c_str(), most) ||
+      !parse(readFile(folder + groups.usage).c_str(), used))
     return true;
   if (most >= uint64_t{1} << 60) return true;  // version 1's way to say that there is none
   const std::string statistics = readFile(folder + "/memory.stat");
-  for (const char* name : {"inactive_file ", "active_file "}) {
+  for (const char* name : groups.cached) {
     uint64_t file;
     if (find(statistics, name, file)) cached += file;
   }
@@ -86,15 +101,13 @@ bool roomInGroups(uint64_t bytes) {
     const std::string names = line.substr(controllers, path - 1 - controllers);
     const bool second = names.empty();
     if (!second && names != "memory") continue;
-    const std::string root = second ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
-    const char* limit = second ? "/memory.max" : "/memory.limit_in_bytes";
-    const char* usage = second ? "/memory.current" : "/memory.usage_in_bytes";
+    const Groups& version = second ? kVersion2 : kVersion1;
     std::string group = line.substr(path);
     while (!group.empty() && group != "/") {
-      if (!roomInGroup(root + group, limit, usage, bytes)) return false;
+      if (!roomInGroup(version, group, bytes)) return false;
       group.resize(group.rfind('/'));
     }
-    if (!roomInGroup(root, limit, usage, bytes)) return false;
+    if (!roomInGroup(version, "", bytes)) return false;
   }
   return true;
 }

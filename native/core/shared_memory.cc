@@ -16,7 +16,9 @@ class Use {
  public:
   explicit Use(Context& context) : context_(context), device_(context.enter()) {}
   ~Use() {
-    if (device_) context_.leave();
+    if (!device_) return;
+    device_.reset();
+    context_.leave();
   }
   Use(const Use&) = delete;
   Use& operator=(const Use&) = delete;
@@ -26,7 +28,7 @@ class Use {
 
  private:
   Context& context_;
-  const std::shared_ptr<UniqueFd> device_;
+  std::shared_ptr<UniqueFd> device_;
 };
 
 constexpr Failure kClosed{Operation::open, EBADF};

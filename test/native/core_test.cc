@@ -1,5 +1,9 @@
 // The core without Node and without a TEE: order, closing, cancelling, temporary memory, threads. Meant for
 // AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,29 +11,40 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <functional>
 #include <future>
-#include <map>
 #include <random>
+#include <set>
+#include <thread>
 
 #include "../../native/core/completions.h"
 #include "../../native/core/context.h"
-#include "../../native/core/lock.h"
+#include "../../native/core/dma.h"
+#include "../../native/core/memory_limit.h"
 #include "../../native/core/shared_memory.h"
 #include "executor.h"
 
 using namespace core;
 using Log = std::vector<std::string>;
+using CallRef = std::shared_ptr<Call>;
+using JobRef = std::shared_ptr<Job>;
 
+// Without exit(), which would wait for threads that are in the executor.
 #define CHECK(condition)                                                        \
   do {                                                                          \
     if (!(condition)) {                                                         \
       fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-      exit(1);                                                                  \
+      _exit(1);                                                                 \
     }                                                                           \
   } while (false)
 
 namespace {
+
+// What tells that a context is closed.
+class Closed : public Job {
+  void run() override {}
+};
 
 // What the binding does: makes calls, and takes them when they have ended.
 class User {
@@ -44,103 +59,97 @@ class User {
 
   const std::shared_ptr<Context>& context() const { return context_; }
 
-  uint64_t invoke(const std::shared_ptr<Session>& session, uint32_t command, size_t bytes = 0) {
-    auto call = make(Call::Kind::invoke);
-    call->session = session;
-    call->sessionKey = session->key;
+  CallRef make(Call::Kind kind, std::shared_ptr<Session> session = nullptr, bool sync = false) {
+    auto call = std::make_shared<Call>(kind, context_, sync);
+    call->sessionKey = session ? session->key : context_->newSessionKey();
+    call->session = std::move(session);
+    if (!sync) call->completions = completions_;
+    return call;
+  }
+
+  // Null if it was refused.
+  CallRef start(CallRef call) {
+    if (!context_->start(call)) return nullptr;
+    calls_.push_back(call);
+    return call;
+  }
+
+  CallRef invoke(const std::shared_ptr<Session>& session, uint32_t command, size_t bytes = 0) {
+    const auto call = make(Call::Kind::invoke, session);
     call->number = command;
+    const std::vector<uint8_t> input(bytes, 1);  // is copied
     if (bytes != 0) {
       call->count = 1;
-      call->params[0].attr = uapi::kParamMemrefInput;
-      call->params[0].memory = Parameter::Memory::temporary;
-      call->params[0].b = bytes;
-      auto slot = context_->temporary().take(wholePages(bytes), session->key);
-      CHECK(slot.ok());
-      call->slot = std::move(slot.value());
-      memset(call->slot->data(), 1, bytes);
+      call->params[0].kind = ParamKind::temporaryIn;
+      call->params[0].b = call->params[0].room = bytes;
+      call->params[0].input = input.data();
     }
-    return start(std::move(call));
+    return start(call);
   }
 
-  uint64_t invoke(const std::shared_ptr<Session>& session, uint32_t command,
-                  std::shared_ptr<SharedMemory> shared) {
-    auto call = make(Call::Kind::invoke);
-    call->session = session;
+  CallRef invoke(const std::shared_ptr<Session>& session, uint32_t command,
+                 std::shared_ptr<SharedMemory> shared) {
+    const auto call = make(Call::Kind::invoke, session);
     call->number = command;
     call->count = 1;
-    call->params[0].attr = uapi::kParamMemrefInput;
-    call->params[0].memory = Parameter::Memory::shared;
+    call->params[0].kind = ParamKind::sharedIn;
     call->params[0].shared = std::move(shared);
-    return start(std::move(call));
+    return start(call);
   }
 
-  uint64_t open() {
-    auto call = make(Call::Kind::open);
-    call->sessionKey = context_->newSessionKey();
-    return start(std::move(call));
+  CallRef open() { return start(make(Call::Kind::open)); }
+  CallRef close(const std::shared_ptr<Session>& session) {
+    return start(make(Call::Kind::closeSession, session));
   }
 
   std::shared_ptr<Session> openSync() {
-    Call call(Call::Kind::open, context_, Call::Caller::waits);
-    call.sessionKey = context_->newSessionKey();
+    const auto call = make(Call::Kind::open, nullptr, true);
     context_->runSync(call);
-    CHECK(call.answer.status == status::kAnswered);
-    return call.session;
+    CHECK(call->answer.status == Status::answered);
+    return call->session;
   }
 
   Answer invokeSync(const std::shared_ptr<Session>& session, uint32_t command) {
-    Call call(Call::Kind::invoke, context_, Call::Caller::waits);
-    call.session = session;
-    call.number = command;
+    const auto call = make(Call::Kind::invoke, session, true);
+    call->number = command;
     context_->runSync(call);
-    return call.answer;
+    return call->answer;
   }
 
-  uint64_t close(const std::shared_ptr<Session>& session) {
-    auto call = make(Call::Kind::closeSession);
-    call->session = session;
-    const uint64_t id = call->id;
-    return context_->closeSession(*session, std::move(call)) ? id : 0;
+  Aborted abort(const CallRef& call) { return context_->abort(call); }
+
+  JobRef closeContext() {
+    const auto job = std::make_shared<Closed>();
+    job->completions = completions_;
+    context_->close(job);
+    return job;
   }
 
-  uint64_t closeContext() {
-    auto call = make(Call::Kind::closeContext);
-    const uint64_t id = call->id;
-    context_->close(std::move(call));
-    return id;
-  }
-
-  // Waits for a call's end.
-  Answer answer(uint64_t id) {
+  // Waits for a job's end.
+  Answer answer(const JobRef& job) {
     for (;;) {
       {
         std::lock_guard<std::mutex> lock(mutex_);
         woken_ = false;
       }
-      std::vector<std::unique_ptr<Call>> ended;
-      completions_->take(ended);
-      for (auto& call : ended) {
-        order_.push_back(call->id);
-        answers_[call->id] = call->answer;
-        if (call->kind == Call::Kind::open) opened_[call->id] = call->session;
+      for (const JobRef& each : completions_->take()) {
+        CHECK(ended_.insert(each).second);
+        order_.push_back(each);
       }
-      ended.clear();
-      auto found = answers_.find(id);
-      if (found != answers_.end()) return found->second;
+      if (ended(job)) return job->answer;
       std::unique_lock<std::mutex> lock(mutex_);
       wake_.wait(lock, [this] { return woken_; });
     }
   }
 
-  bool ended(uint64_t id) { return answers_.count(id) != 0; }
-  std::shared_ptr<Session> opened(uint64_t id) {
-    answer(id);
-    return opened_[id];
-  }
-  const std::vector<uint64_t>& order() const { return order_; }
+  bool ended(const JobRef& job) const { return ended_.count(job) != 0; }
+  const std::vector<JobRef>& order() const { return order_; }
+
   void endEnvironment() {
     completions_->close();
-    context_->abandon();
+    for (const CallRef& call : calls_) context_->drop(call);
+    calls_.clear();
+    context_->close(nullptr);
   }
 
  private:
@@ -151,27 +160,14 @@ class User {
     user->wake_.notify_all();
   }
 
-  std::unique_ptr<Call> make(Call::Kind kind) {
-    auto call = std::make_unique<Call>(kind, context_);
-    call->id = ++ids_;
-    call->completions = completions_;
-    return call;
-  }
-
-  uint64_t start(std::unique_ptr<Call> call) {
-    const uint64_t id = call->id;
-    return context_->start(call) ? id : 0;
-  }
-
   std::mutex mutex_;
   std::condition_variable wake_;
   bool woken_ = false;
   std::shared_ptr<Completions> completions_;
   std::shared_ptr<Context> context_;
-  std::map<uint64_t, Answer> answers_;
-  std::map<uint64_t, std::shared_ptr<Session>> opened_;
-  std::vector<uint64_t> order_;
-  uint64_t ids_ = 0;
+  std::vector<CallRef> calls_;
+  std::set<JobRef> ended_;
+  std::vector<JobRef> order_;
 };
 
 std::string invoked(const std::shared_ptr<Session>& session, uint32_t command) {
@@ -191,17 +187,17 @@ void callsOfASessionRunInOrder() {
   User user;
   const auto session = user.openSync();
   executor::reset();
-  std::vector<uint64_t> ids;
+  std::vector<JobRef> ids;
   Log expected;
   for (uint32_t i = 0; i < 50; i++) {
     ids.push_back(user.invoke(session, i));
     expected.push_back(invoked(session, i));
   }
-  CHECK(user.invokeSync(session, 50).status == status::kAnswered);
+  CHECK(user.invokeSync(session, 50).status == Status::answered);
   expected.push_back(invoked(session, 50));
   CHECK(executor::log() == expected);
   CHECK(executor::most() == 1);
-  for (uint64_t id : ids) user.answer(id);
+  for (const JobRef& id : ids) user.answer(id);
   CHECK(user.order() == ids);
   user.answer(user.closeContext());
 }
@@ -211,13 +207,13 @@ void sessionsRunAtTheSameTimeUpToTheBound() {
   std::vector<std::shared_ptr<Session>> sessions;
   for (int i = 0; i < 5; i++) sessions.push_back(user.openSync());
   executor::reset();
-  std::vector<uint64_t> ids;
+  std::vector<JobRef> ids;
   for (const auto& session : sessions) ids.push_back(user.invoke(session, executor::kBlock));
   for (int i = 0; i < 3; i++) executor::waitFor(invoked(sessions[static_cast<size_t>(i)], executor::kBlock));
   CHECK(executor::log().size() == 3);
   CHECK(user.context()->statistics().threads == 3);
   executor::release();
-  for (uint64_t id : ids) CHECK(user.answer(id).status == status::kAnswered);
+  for (const JobRef& id : ids) CHECK(user.answer(id).status == Status::answered);
   CHECK(executor::most() == 3);
   user.answer(user.closeContext());
 }
@@ -226,23 +222,23 @@ void aQueuedCallIsCancelledWithoutBeingSent() {
   User user;
   const auto session = user.openSync();
   executor::reset();
-  const uint64_t first = user.invoke(session, executor::kBlock);
+  const auto first = user.invoke(session, executor::kBlock);
   executor::waitFor(invoked(session, executor::kBlock));
-  const uint64_t second = user.invoke(session, 1);
-  const uint64_t third = user.invoke(session, 2);
-  CHECK(user.context()->cancel(second) == Cancelled::removed);
-  CHECK(user.context()->cancel(second) == Cancelled::ended);
+  const auto second = user.invoke(session, 1);
+  const auto third = user.invoke(session, 2);
+  CHECK(user.abort(second) == Aborted::removed);
+  CHECK(user.abort(second) == Aborted::ended);
   executor::release();
-  CHECK((user.answer(third).flags & answer_flags::kCancelSent) == 0);
+  CHECK((user.answer(third).flags & AnswerFlags::cancelSent) == 0);
   CHECK(user.ended(first) && !user.ended(second));
   CHECK((executor::log() == Log{invoked(session, executor::kBlock), invoked(session, 2)}));
   // Also behind a close.
   executor::reset();
-  const uint64_t fourth = user.invoke(session, executor::kBlock);
+  const auto fourth = user.invoke(session, executor::kBlock);
   executor::waitFor(invoked(session, executor::kBlock));
-  const uint64_t fifth = user.invoke(session, 3);
-  const uint64_t close = user.close(session);
-  CHECK(user.context()->cancel(fifth) == Cancelled::removed);
+  const auto fifth = user.invoke(session, 3);
+  const auto close = user.close(session);
+  CHECK(user.abort(fifth) == Aborted::removed);
   executor::release();
   user.answer(close);
   CHECK(user.ended(fourth));
@@ -253,14 +249,14 @@ void aCallInFlightIsCancelledAndTheNextHeld() {
   User user;
   const auto session = user.openSync();
   executor::reset();
-  executor::blockCancel(true);
-  const uint64_t first = user.invoke(session, executor::kBlockCancellable);
+  executor::block("cancel");
+  const auto first = user.invoke(session, executor::kBlockCancellable);
   executor::waitFor(invoked(session, executor::kBlockCancellable));
-  const uint64_t second = user.invoke(session, 1);
-  CHECK(user.context()->cancel(first) == Cancelled::requested);
+  const auto second = user.invoke(session, 1);
+  CHECK(user.abort(first) == Aborted::requested);
   Answer answer = user.answer(first);
   CHECK(answer.result == executor::kCancelled);
-  CHECK(answer.flags == answer_flags::kCancelSent);
+  CHECK(answer.flags == AnswerFlags::cancelSent);
   usleep(20000);
   const std::string cancel = "cancel " + std::to_string(session->id);
   const std::string cancelled = "cancelled " + std::to_string(session->id);
@@ -269,9 +265,9 @@ void aCallInFlightIsCancelledAndTheNextHeld() {
   auto blocking = std::async(std::launch::async, [&] { return user.invokeSync(session, 2); });
   usleep(20000);
   CHECK(executor::log().size() == 2);
-  executor::blockCancel(false);
+  executor::unblock("cancel");
   CHECK(user.answer(second).flags == 0);
-  CHECK(blocking.get().status == status::kAnswered);
+  CHECK(blocking.get().status == Status::answered);
   CHECK((executor::log() == Log{invoked(session, executor::kBlockCancellable), cancel, cancelled,
                                 invoked(session, 1), invoked(session, 2)}));
   user.answer(user.closeContext());
@@ -280,12 +276,7 @@ void aCallInFlightIsCancelledAndTheNextHeld() {
 void aCancelThatHitsTheNextCallIsToldApart() {
   User user;
   const auto session = user.openSync();
-  SessionQueue queue;
-  const auto end = [&](bool sent, bool cancelled) {
-    Call call(Call::Kind::invoke, user.context());
-    call.cancelSent = sent;
-    return queue.staleCancel(call, cancelled);
-  };
+  const auto end = [&](bool sent, bool cancelled) { return session->staleCancel(sent, cancelled); };
   CHECK(!end(false, true));  // a TA may answer so by itself
   CHECK(!end(true, true));   // it was heard
   CHECK(!end(false, true));
@@ -303,11 +294,11 @@ void aCancelThatHitsTheNextCallIsToldApart() {
 void anAbandonedOpenIsClosedWhenItArrives() {
   User user;
   executor::reset();
-  executor::blockOpen(true);
-  const uint64_t id = user.open();
+  executor::block("open");
+  const auto id = user.open();
   eventually([] { return executor::log().size() == 1; });
-  CHECK(user.context()->cancel(id) == Cancelled::removed);
-  executor::blockOpen(false);
+  CHECK(user.abort(id) == Aborted::removed);
+  executor::unblock("open");
   eventually([] { return executor::log().size() == 2; });
   CHECK(executor::log()[1].rfind("close ", 0) == 0);
   user.answer(user.closeContext());
@@ -317,18 +308,18 @@ void anAbandonedOpenIsClosedWhenItArrives() {
 void closingDoesNotWaitForAnAbandonedOpen() {
   std::weak_ptr<Context> left;
   executor::reset();
-  executor::blockOpen(true);
+  executor::block("open");
   {
     User user;
     left = user.context();
-    const uint64_t id = user.open();
+    const auto id = user.open();
     eventually([] { return executor::log().size() == 1; });
-    const uint64_t close = user.closeContext();
-    CHECK(user.context()->cancel(id) == Cancelled::removed);
+    const auto close = user.closeContext();
+    CHECK(user.abort(id) == Aborted::removed);
     user.answer(close);
     CHECK(executor::log().size() == 1);
   }
-  executor::blockOpen(false);
+  executor::unblock("open");
   // The session that arrives is closed on the device that is still open for it.
   eventually([&] { return left.expired(); });
   CHECK(executor::log().size() == 2 && executor::log()[1].rfind("close ", 0) == 0);
@@ -349,14 +340,14 @@ void aCallThatWaitsForAThreadIsTakenBack() {
     User user(1);
     left = user.context();
     const auto first = user.openSync(), second = user.openSync();
-    const uint64_t blocked = user.invoke(first, executor::kBlock);
+    const auto blocked = user.invoke(first, executor::kBlock);
     executor::waitFor(invoked(first, executor::kBlock));
-    const uint64_t waiting = user.invoke(second, 1);
-    CHECK(user.context()->cancel(waiting) == Cancelled::removed);
+    const auto waiting = user.invoke(second, 1);
+    CHECK(user.abort(waiting) == Aborted::removed);
     // Its turn is over, so a blocking call behind it need not wait for the thread.
-    CHECK(user.invokeSync(second, 2).status == status::kAnswered);
-    const uint64_t opening = user.open();
-    CHECK(user.context()->cancel(opening) == Cancelled::removed);
+    CHECK(user.invokeSync(second, 2).status == Status::answered);
+    const auto opening = user.open();
+    CHECK(user.abort(opening) == Aborted::removed);
     auto keeper = std::make_shared<int>();
     kept = keeper;
     user.invoke(second, 3, share(user, std::move(keeper)));
@@ -382,9 +373,9 @@ void noCancelIsSentAfterTheIoctl() {
     letting.set_value();
     let.get_future().wait();
   });
-  const uint64_t id = user.invoke(session, 1, share(user, std::move(keeper)));
+  const auto id = user.invoke(session, 1, share(user, std::move(keeper)));
   letting.get_future().wait();
-  CHECK(user.context()->cancel(id) == Cancelled::ended);
+  CHECK(user.abort(id) == Aborted::ended);
   let.set_value();
   CHECK(user.answer(id).flags == 0);
   for (const std::string& entry : executor::log()) CHECK(entry.rfind("cancel", 0) != 0);
@@ -395,23 +386,26 @@ void closingWaitsForWhatIsQueuedAndRefusesMore() {
   User user;
   const auto session = user.openSync();
   const auto other = user.openSync();
+  const int device = user.context()->enter()->get();
+  user.context()->leave();
   executor::reset();
-  const uint64_t first = user.invoke(session, executor::kBlock);
-  const uint64_t second = user.invoke(session, 1, 4096);
+  const auto first = user.invoke(session, executor::kBlock);
+  const auto second = user.invoke(session, 1, 4096);
   executor::waitFor(invoked(session, executor::kBlock));
-  const uint64_t close = user.close(session);
-  CHECK(close != 0 && user.close(session) == 0);
-  CHECK(user.invoke(session, 2) == 0);
-  CHECK(user.invokeSync(session, 2).status == status::kClosed);
-  const uint64_t context = user.closeContext();
-  CHECK(user.invoke(other, 2) == 0 && user.open() == 0);
+  const auto close = user.close(session);
+  CHECK(close && !user.close(session));
+  CHECK(!user.invoke(session, 2));
+  CHECK(user.invokeSync(session, 2).status == Status::closed);
+  const auto context = user.closeContext();
+  CHECK(!user.invoke(other, 2) && !user.open());
   executor::waitFor(closed(other));
-  CHECK(user.context()->fd() >= 0);
+  CHECK(!user.context()->enter() && isOpen(device));
   executor::release();
   user.answer(context);
-  CHECK((user.order() == std::vector<uint64_t>{first, second, close, context}));
+  CHECK((user.order() == std::vector<JobRef>{first, second, close, context}));
   CHECK((executor::log().size() == 5 && executor::log().back() == closed(session)));
-  CHECK(user.context()->fd() < 0);
+  // The calls are all there still, but nobody needs the device any more.
+  CHECK(!isOpen(device));
   CHECK(user.context()->statistics().sessions == 0);
   CHECK(user.context()->statistics().temporary.slots == 0);
 }
@@ -419,12 +413,12 @@ void closingWaitsForWhatIsQueuedAndRefusesMore() {
 void anOpenThatArrivesInAClosingContextIsClosed() {
   User user;
   executor::reset();
-  executor::blockOpen(true);
-  const uint64_t id = user.open();
+  executor::block("open");
+  const auto id = user.open();
   eventually([] { return executor::log().size() == 1; });
-  const uint64_t context = user.closeContext();
-  executor::blockOpen(false);
-  CHECK(user.answer(id).status == status::kClosed);
+  const auto context = user.closeContext();
+  executor::unblock("open");
+  CHECK(user.answer(id).status == Status::closed);
   user.answer(context);
   CHECK(executor::log().back().rfind("close ", 0) == 0);
 }
@@ -463,7 +457,7 @@ void anEnvironmentsEndClosesASessionWhoseLastCallHasNoThreadYet() {
     user.invoke(first, executor::kBlock);
     executor::waitFor(invoked(first, executor::kBlock));
     user.invoke(second, 1);
-    CHECK(user.close(second) != 0);
+    CHECK(user.close(second));
     user.endEnvironment();
   }
   executor::release();
@@ -481,16 +475,14 @@ void temporaryMemoryIsReusedBoundedAndClean() {
   CHECK(TemporaryMemory::classOf(SIZE_MAX) == SIZE_MAX);
   CHECK(wholePages(0) == page && wholePages(UINT64_MAX) == 0);
 
-  auto memory = std::make_shared<TemporaryMemory>(8 * page, true, std::make_shared<Threads>("close", 1));
+  auto memory = std::make_shared<TemporaryMemory>(8 * page, true);
   const auto take = [&](size_t bytes, uint64_t session) {
-    auto slot = memory->take(bytes, session);
+    auto slot = memory->take(bytes, session, STDIN_FILENO);
     CHECK(slot.ok());
     return std::move(slot.value());
   };
   const auto use = [&](std::unique_ptr<Slot> slot, size_t bytes, bool wipe) {
-    CHECK(!memory->prepare(*slot, 0));
     memset(slot->data(), 7, bytes);
-    memory->ended(*slot);
     memory->give(std::move(slot), wipe);
   };
   use(take(2 * page, 1), 2 * page, false);
@@ -527,21 +519,18 @@ void temporaryMemoryIsReusedBoundedAndClean() {
   memory->clear();
   memory->give(std::move(busy), false);
   CHECK(memory->statistics().slots == 0 && memory->statistics().bytes == 0);
-  CHECK(!memory->take(SIZE_MAX / 2, 1).ok());
+  CHECK(!memory->take(SIZE_MAX / 2, 1, STDIN_FILENO).ok());
 }
 
 void temporaryMemoryGivesWayOnlyWhereThatHelps() {
   const size_t page = pageSize();
-  auto memory = std::make_shared<TemporaryMemory>(6 * page, true, std::make_shared<Threads>("close", 1));
+  auto memory = std::make_shared<TemporaryMemory>(6 * page, true);
   const auto take = [&](size_t bytes) {
-    auto slot = memory->take(bytes, 1);
-    CHECK(slot.ok() && !memory->prepare(*slot.value(), 0));
+    auto slot = memory->take(bytes, 1, STDIN_FILENO);
+    CHECK(slot.ok());
     return std::move(slot.value());
   };
-  const auto give = [&](std::unique_ptr<Slot> slot) {
-    memory->ended(*slot);
-    memory->give(std::move(slot), false);
-  };
+  const auto give = [&](std::unique_ptr<Slot> slot) { memory->give(std::move(slot), false); };
   // Its class would be eight pages, more than the bound.
   give(take(5 * page));
   CHECK(memory->statistics().bytes == 6 * page);
@@ -568,12 +557,12 @@ void idleTemporaryMemoryMakesRoomForARegistration() {
   executor::reset();
   const auto session = user.openSync();
   const auto slots = [&] { return user.context()->statistics().temporary.slots; };
-  CHECK(user.answer(user.invoke(session, 1, 4096)).status == status::kAnswered && slots() == 1);
+  CHECK(user.answer(user.invoke(session, 1, 4096)).status == Status::answered && slots() == 1);
   executor::refuseRegistrations(1);
   CHECK(allocSharedMemory(user.context(), 100).ok() && slots() == 0);
-  CHECK(user.answer(user.invoke(session, 1, 4096)).status == status::kAnswered && slots() == 1);
+  CHECK(user.answer(user.invoke(session, 1, 4096)).status == Status::answered && slots() == 1);
   executor::refuseRegistrations(1);
-  CHECK(user.answer(user.invoke(session, 1, 20000)).status == status::kAnswered && slots() == 1);
+  CHECK(user.answer(user.invoke(session, 1, 20000)).status == Status::answered && slots() == 1);
   CHECK(user.context()->temporary().releaseIdle());
   executor::refuseRegistrations(1);  // nothing is left that could go
   CHECK(!allocSharedMemory(user.context(), 100).ok());
@@ -593,24 +582,33 @@ void aShorterRegistrationIsUsedOnlyAsFarAsItGoes() {
   const auto session = user.openSync();
   CHECK(user.answer(user.invoke(session, 1, 4096)).status == ENOMEM);
   executor::limitRegistrations(UINT64_MAX);
-  CHECK(user.answer(user.invoke(session, 1, 4096)).status == status::kAnswered);
+  CHECK(user.answer(user.invoke(session, 1, 4096)).status == Status::answered);
   user.answer(user.closeContext());
 }
 
-// A task that keeps the thread for ends of registrations busy until it is let go of.
+// Keeps a thread busy until remove().
 class Obstacle {
  public:
   explicit Obstacle(const std::shared_ptr<Threads>& threads) {
-    CHECK(threads->post({run, new std::future<void>(gone_.get_future())}) == 0);
+    CHECK(threads->post(std::make_shared<Wait>(gone_.get_future())) == 0);
   }
   void remove() { gone_.set_value(); }
 
  private:
-  static void run(void* gone) {
-    std::unique_ptr<std::future<void>>(static_cast<std::future<void>*>(gone))->wait();
-  }
+  class Wait : public Task {
+   public:
+    explicit Wait(std::future<void> gone) : gone_(std::move(gone)) {}
+    void run() override { gone_.wait(); }
+
+   private:
+    std::future<void> gone_;
+  };
 
   std::promise<void> gone_;
+};
+
+class Nothing : public Task {
+  void run() override {}
 };
 
 void memoryClosedBesideACallIsLeftToAThread() {
@@ -632,9 +630,9 @@ void memoryClosedBesideACallIsLeftToAThread() {
   CHECK(!add().ok());  // nothing is left that could make room
   CHECK(registered() == 1);
 
-  const uint64_t call = user.invoke(session, executor::kBlock);
+  const auto call = user.invoke(session, executor::kBlock);
   executor::waitFor(invoked(session, executor::kBlock));
-  Obstacle first(user.context()->closer());
+  Obstacle first(releaser());
   add();
   CHECK(!kept.expired());
   const size_t before = registered();
@@ -659,9 +657,9 @@ void aCallThatHasItsTurnCounts() {
   const auto first = user.openSync(), second = user.openSync();
   executor::reset();
   CHECK(!InTee::any());
-  const uint64_t blocked = user.invoke(first, executor::kBlock);
+  const auto blocked = user.invoke(first, executor::kBlock);
   CHECK(InTee::any());
-  const uint64_t waiting = user.invoke(second, 1);
+  const auto waiting = user.invoke(second, 1);
   executor::release();
   user.answer(blocked);
   user.answer(waiting);
@@ -670,6 +668,305 @@ void aCallThatHasItsTurnCounts() {
   CHECK(!InTee::any());
   user.answer(user.closeContext());
   CHECK(!InTee::any());
+}
+
+// Each state of the table in call.h; a context that closes afterwards shows that each is counted once.
+void anAbortInEachState() {
+  executor::reset();
+  std::weak_ptr<Context> left;
+  {
+    User user(2);
+    left = user.context();
+    const auto session = user.openSync(), other = user.openSync();
+    executor::block("register");
+    const auto taking = user.invoke(session, 1, 4096);  // begun: its thread takes memory for it
+    executor::waitFor("register");
+    const auto queued = user.invoke(session, 2);
+    const auto inTee = user.invoke(other, executor::kBlockCancellable);
+    executor::waitFor(invoked(other, executor::kBlockCancellable));
+    const auto waiting = user.open();  // begun: without a thread yet
+    for (const auto& call : {taking, queued, waiting}) {
+      CHECK(user.abort(call) == Aborted::removed && call->state() == Call::State::ended);
+      CHECK(user.abort(call) == Aborted::ended);
+    }
+    const auto next = user.invoke(session, 3);
+    CHECK(user.abort(inTee) == Aborted::requested);
+    CHECK(user.answer(inTee).result == executor::kCancelled);
+    executor::unblock("register");
+    CHECK(user.answer(next).status == Status::answered);
+
+    executor::block("open");
+    executor::reset();
+    const auto opening = user.open();
+    eventually([] { return executor::log().size() == 1; });
+    CHECK(user.abort(opening) == Aborted::removed && opening->state() == Call::State::givenUp);
+    CHECK(user.abort(opening) == Aborted::ended);
+
+    executor::block("close");
+    const auto close = user.close(session);
+    executor::waitFor(closed(session));
+    CHECK(user.abort(close) == Aborted::ended);
+    executor::unblock("close");
+    CHECK(user.answer(close).status == Status::answered);
+    CHECK(user.abort(close) == Aborted::ended && user.abort(next) == Aborted::ended);
+
+    user.answer(user.closeContext());
+    CHECK((user.order().size() == 4));
+    executor::unblock("open");
+  }
+  eventually([&] { return left.expired() && !InTee::any(); });
+  const Log log = executor::log();
+  for (uint32_t command : {1u, 2u})
+    CHECK(std::count(log.begin(), log.end(), "invoke 1 " + std::to_string(command)) == 0);
+}
+
+// What waits holds its input and nothing else, and is taken back in the same time wherever it stands.
+void manyCallsWait() {
+  constexpr size_t kCalls = 100000;
+  const clock_t start = clock();
+  for (const bool forward : {true, false}) {
+    User user(1);
+    const auto session = user.openSync();
+    executor::reset();
+    const auto blocked = user.invoke(session, executor::kBlock, 16);
+    executor::waitFor(invoked(session, executor::kBlock));
+    std::vector<CallRef> calls;
+    for (size_t i = 0; i < kCalls; i++) calls.push_back(user.invoke(session, 1, 16));
+    CHECK(user.context()->statistics().temporary.slots == 1);
+    if (!forward) std::reverse(calls.begin(), calls.end());
+    for (const CallRef& call : calls) CHECK(user.abort(call) == Aborted::removed);
+    executor::release();
+    user.answer(blocked);
+    user.answer(user.closeContext());
+    CHECK(executor::log().size() == 3);  // the registration, one call and the close
+
+    auto threads = std::make_shared<Threads>("one", 1);
+    Obstacle obstacle(threads);
+    std::vector<std::shared_ptr<Task>> tasks;
+    for (size_t i = 0; i < kCalls; i++) {
+      tasks.push_back(std::make_shared<Nothing>());
+      threads->post(tasks.back());
+    }
+    if (!forward) std::reverse(tasks.begin(), tasks.end());
+    for (const auto& task : tasks) CHECK(threads->remove(*task) && !threads->remove(*task));
+    obstacle.remove();
+  }
+  // Also under a sanitizer. A search through them would take minutes.
+  CHECK((clock() - start) / CLOCKS_PER_SEC < 20);
+}
+
+// While it lives, this process can make no thread. The limit is the user's and not root's, so root becomes
+// somebody else: this is for a child process.
+class NoThreads {
+ public:
+  NoThreads() {
+    if (geteuid() == 0) CHECK(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
+    CHECK(getrlimit(RLIMIT_NPROC, &before_) == 0);
+    rlimit none = before_;
+    none.rlim_cur = 0;
+    CHECK(setrlimit(RLIMIT_NPROC, &none) == 0);
+    CHECK(startThread("none", [] {}) == EAGAIN);
+  }
+  ~NoThreads() { CHECK(setrlimit(RLIMIT_NPROC, &before_) == 0); }
+
+ private:
+  rlimit before_;
+};
+
+bool lacksThread(const Answer& answer) {
+  return answer.status == EAGAIN && answer.detail == static_cast<uint32_t>(Operation::thread);
+}
+
+void withoutAThreadCallsEnd() {
+  constexpr size_t kCalls = 10000;
+  executor::reset();
+  User user, aborting;
+  const auto session = user.openSync(), other = user.openSync(), third = aborting.openSync();
+  // On a stack of the addon's own size, which calls within calls would use up.
+  std::promise<Answer> blocking;
+  CHECK(startThread("blocking", [&] { blocking.set_value(user.invokeSync(session, executor::kBlock)); }) ==
+        0);
+  executor::waitFor(invoked(session, executor::kBlock));
+  const auto cancelled = aborting.invoke(third, executor::kBlockCancellable);
+  executor::waitFor(invoked(third, executor::kBlockCancellable));
+  std::vector<CallRef> calls;
+  for (size_t i = 0; i < kCalls; i++) calls.push_back(user.invoke(session, 1, 16));
+  const auto close = user.close(session);
+  {
+    const NoThreads none;
+    // The CANCEL has been sent when abort returns.
+    CHECK(aborting.abort(cancelled) == Aborted::requested);
+    CHECK(executor::log().back() == "cancelled " + std::to_string(third->id));
+    CHECK(aborting.answer(cancelled).flags == AnswerFlags::cancelSent);
+
+    const auto opening = user.make(Call::Kind::open);
+    CHECK(!user.start(opening) && lacksThread(opening->answer));
+    CHECK(lacksThread(user.answer(user.invoke(other, 1, 16))));
+    CHECK(user.answer(user.close(other)).status == Status::answered);
+    CHECK(executor::log().back() == closed(other));
+
+    executor::release();
+    CHECK(user.answer(close).status == Status::answered);
+    CHECK(executor::log().back() == closed(session));
+    for (const CallRef& call : calls) CHECK(user.ended(call) && lacksThread(call->answer));
+    CHECK(user.order().size() == kCalls + 3);
+    CHECK(blocking.get_future().get().status == Status::answered);
+    user.answer(user.closeContext());
+    CHECK(!InTee::any());
+  }
+  CHECK(aborting.answer(aborting.invoke(third, 1)).status == Status::answered);
+  aborting.answer(aborting.closeContext());
+}
+
+// In a child process, which may change what the rest needs. False if it failed.
+bool inChild(const std::function<void()>& test) {
+  const pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    test();
+    _exit(0);
+  }
+  int status;
+  CHECK(waitpid(child, &status, 0) == child);
+  return status == 0;
+}
+
+void aDescriptorHasOneOwner() {
+  for (int round = 0; round < 200; round++) {
+    const int fd = memfd_create("shared", 0);
+    std::shared_ptr<DmaBuf> owners[2];
+    std::atomic<int> ready{0};
+    const auto adopt = [&](size_t i) {
+      for (ready++; ready < 2;) {
+      }
+      auto adopted = DmaBuf::adopt(fd, true);
+      if (adopted.ok())
+        owners[i] = std::move(adopted.value());
+      else
+        CHECK(adopted.failure().error == EBUSY && adopted.failure().operation == Operation::argument);
+    };
+    std::thread other(adopt, 1);
+    adopt(0);
+    other.join();
+    CHECK((owners[0] == nullptr) != (owners[1] == nullptr));
+    CHECK(!UniqueFd::adopt(fd).valid() && isOpen(fd));
+    owners[0].reset();
+    owners[1].reset();
+    CHECK(!isOpen(fd));
+    // Its number is somebody else's now.
+    CHECK(dup2(STDERR_FILENO, fd) == fd);
+    CHECK(UniqueFd::adopt(fd).valid());
+    CHECK(!isOpen(fd));
+  }
+  CHECK(!UniqueFd::adopt(-1).valid());
+}
+
+void moreMemoryThanThereIsIsRefused() {
+  for (const uint64_t bytes : {uint64_t{1} << 50, UINT64_MAX - pageSize()}) {
+    const Failure failure = checkMemory(bytes);
+    CHECK(failure.error == ENOMEM && failure.operation == Operation::memAvailable);
+    CHECK(Mapping::ownPages(bytes).failure().error == ENOMEM);
+  }
+  CHECK(!checkMemory(1 << 20));
+  // What is in use already is no request.
+  static uint8_t used[1 << 20];
+  memset(used, 1, sizeof(used));
+  CHECK(!checkMemoryOf(used, sizeof(used)));
+}
+
+bool writeFile(const std::string& path, const std::string& text, const char* mode = "we") {
+  FILE* file = fopen(path.c_str(), mode);
+  if (file == nullptr) return false;
+  const bool written = fwrite(text.data(), 1, text.size(), file) == text.size();
+  return (fclose(file) == 0) && written;
+}
+
+// With a limit on a group, and this process in a group within it. False where no such group can be made.
+bool aGroupsLimitCounts() {
+  constexpr uint64_t kLimit = 128 << 20;
+  const std::string name = "/node-optee-" + std::to_string(getpid());
+  const bool second = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
+  const std::string outer = (second ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory") + name;
+  const std::string inner = outer + "/inner";
+  const std::string file = std::string(P_tmpdir) + name;
+  bool good = true;
+  bool made = mkdir(outer.c_str(), 0755) == 0;
+  if (second) made = made && writeFile(outer + "/cgroup.subtree_control", "+memory");
+  made = made && mkdir(inner.c_str(), 0755) == 0 &&
+         writeFile(outer + (second ? "/memory.max" : "/memory.limit_in_bytes"), std::to_string(kLimit));
+  if (made) {
+    good = inChild([&] {
+      CHECK(writeFile(inner + "/cgroup.procs", std::to_string(getpid())));
+      const Failure failure = checkMemory(kLimit);
+      CHECK(failure.error == ENOMEM && failure.operation == Operation::memoryCgroup);
+      CHECK(!checkMemory(kLimit / 4));
+      // Files in the page cache make room, also those of a group within the limited one.
+      const std::string part(kLimit / 128, 'x');
+      for (int i = 0; i < 96; i++) CHECK(writeFile(file, part, "ae"));
+      eventually([&] { return !checkMemory(kLimit / 3); });  // the kernel's statistics come a little later
+    });
+  }
+  unlink(file.c_str());
+  rmdir(inner.c_str());
+  rmdir(outer.c_str());
+  CHECK(good);
+  return made;
+}
+
+void closingWaitsForWorkOnMemory() {
+  User user;
+  executor::reset();
+  executor::block("register");
+  auto memory = std::async(std::launch::async, [&] { return allocSharedMemory(user.context(), 100).ok(); });
+  executor::waitFor("register");
+  const int device = user.context()->enter()->get();
+  user.context()->leave();
+  const auto close = user.closeContext();
+  usleep(20000);
+  CHECK(isOpen(device));
+  CHECK(allocSharedMemory(user.context(), 100).failure().error == EBADF);
+  executor::unblock("register");
+  user.answer(close);
+  CHECK(!isOpen(device));
+  CHECK(memory.get());
+}
+
+// Who waits for the end of a context may drop everything as soon as it is told.
+void theLastWordOfAContext() {
+  struct Waiter {
+    std::shared_ptr<Completions> completions = std::make_shared<Completions>(onWake, this);
+    std::promise<bool> alive;
+
+    static void onWake(void* self) {
+      auto* waiter = static_cast<Waiter*>(self);
+      waiter->completions->take();
+      // Who has called this is in there, and needs it until it returns.
+      waiter->alive.set_value(waiter->completions.use_count() > 1);
+    }
+  } waiter;
+  const auto context = std::move(Context::open("", 1, 0, true).value());
+  auto job = std::make_shared<Closed>();
+  job->completions = waiter.completions;
+  context->close(std::move(job));
+  CHECK(waiter.alive.get_future().get());
+  waiter.completions->close();
+}
+
+void releasesAreBounded() {
+  constexpr int kMost = 32;
+  Obstacle obstacle(releaser());
+  const InTee call;
+  const auto owner = std::make_shared<int>();
+  for (int i = 0; i < kMost; i++) release({owner, nullptr, {}});
+  waitForFewReleases();  // so many may be left behind
+  release({owner, nullptr, {}});
+  auto waiting = std::async(std::launch::async, waitForFewReleases);
+  CHECK(waiting.wait_for(std::chrono::milliseconds(50)) == std::future_status::timeout);
+  CHECK(owner.use_count() == kMost + 2);
+  obstacle.remove();
+  waiting.get();
+  CHECK(waitForReleases(std::chrono::seconds(60)) || owner.use_count() == 1);
+  eventually([&] { return owner.use_count() == 1; });
 }
 
 void idleMemoryAndThreadsGo() {
@@ -682,7 +979,7 @@ void idleMemoryAndThreadsGo() {
     const ContextStatistics now = user.context()->statistics();
     return now.temporary.slots == 0 && now.threads == 0;
   });
-  CHECK(user.answer(user.invoke(session, 2, 4096)).status == status::kAnswered);
+  CHECK(user.answer(user.invoke(session, 2, 4096)).status == Status::answered);
   user.answer(user.closeContext());
 }
 
@@ -695,39 +992,11 @@ void threadsThatAreNotNeededGo() {
     eventually([&] { return threads->alive() == 4; });
     for (const auto& each : burst) each->remove();
   }
-  const Task nothing{[](void*) {}, nullptr};
   for (int i = 0; i < 100 && threads->alive() > 1; i++) {
-    CHECK(threads->post(nothing) == 0);
+    CHECK(threads->post(std::make_shared<Nothing>()) == 0);
     usleep(100000);
   }
   CHECK(threads->alive() == 1);
-}
-
-// One at a time, none waits for ever, and who has it last may end it.
-void aLockIsHeldByOne() {
-  constexpr unsigned kThreads = 4, kTimes = 20000;
-  for (int round = 0; round < 5; round++) {
-    auto* lock = new Lock;
-    unsigned held = 0, left = kThreads;
-    std::vector<std::future<void>> holders;
-    for (unsigned i = 0; i < kThreads; i++) {
-      holders.push_back(std::async(std::launch::async, [&] {
-        for (unsigned k = 0; k < kTimes; k++) {
-          std::lock_guard<Lock> guard(*lock);
-          held++;
-          if (k % 1000 == 0) usleep(10);
-        }
-        bool last;
-        {
-          std::lock_guard<Lock> guard(*lock);
-          last = --left == 0;
-        }
-        if (last) delete lock;
-      }));
-    }
-    for (auto& holder : holders) holder.get();
-    CHECK(held == kThreads * kTimes);
-  }
 }
 
 // Everything at once, in an order that a seed decides: nothing may be lost, and nothing done twice.
@@ -735,34 +1004,56 @@ void anythingGoes(unsigned seed, std::weak_ptr<Context>& left) {
   std::mt19937 random(seed);
   executor::reset();
   executor::release();
+  // The TEE takes its time, here and there.
+  std::atomic<bool> over{false};
+  auto slow = std::async(std::launch::async, [&over, seed] {
+    std::mt19937 random(seed);
+    while (!over) {
+      const char* what[] = {"open", "register", "cancel", "close", "invoke"};
+      const char* chosen = what[random() % 5];
+      executor::block(chosen);
+      usleep(random() % 300);
+      executor::unblock(chosen);
+    }
+  });
   User user(1 + random() % 4, random() % 3 * 40960);
   std::vector<std::shared_ptr<Session>> sessions;
-  std::vector<uint64_t> pending;
+  std::vector<CallRef> pending;
+  std::vector<std::future<void>> memory;
   left = user.context();
   for (int i = 0; i < 4; i++) sessions.push_back(user.openSync());
   for (int i = 0; i < 400; i++) {
-    const auto session = sessions[random() % sessions.size()];
-    switch (random() % 10) {
+    auto& session = sessions[random() % sessions.size()];
+    switch (random() % 12) {
       case 0:
-        user.invokeSync(session, 1);
+        if (random() % 4 == 0) user.invokeSync(session, 1);
         break;
       case 1:
-        if (!pending.empty()) {
-          const size_t at = random() % pending.size();
-          if (user.context()->cancel(pending[at]) == Cancelled::removed) {
-            pending.erase(pending.begin() + static_cast<ptrdiff_t>(at));
-          }
-        }
-        break;
       case 2:
-        if (random() % 5 == 0) {
-          pending.push_back(user.close(session));
-          sessions[static_cast<size_t>(std::find(sessions.begin(), sessions.end(), session) -
-                                       sessions.begin())] = user.openSync();
+        if (!pending.empty()) {
+          const size_t recent = std::min<size_t>(pending.size(), 8);
+          const size_t at = pending.size() - 1 - random() % recent;
+          if (pending[at]->kind == Call::Kind::closeSession) break;
+          if (user.abort(pending[at]) == Aborted::removed)
+            pending.erase(pending.begin() + static_cast<ptrdiff_t>(at));
         }
         break;
       case 3:
+        if (random() % 5 == 0) {
+          pending.push_back(user.close(session));
+          session = user.openSync();
+        }
+        break;
+      case 4:
         pending.push_back(user.open());
+        break;
+      case 5:
+        if (memory.size() < 16) {
+          memory.push_back(std::async(std::launch::async, [context = user.context()] {
+            const auto shared = allocSharedMemory(context, 5000);
+            CHECK(shared.ok() || shared.failure().error == EBADF);
+          }));
+        }
         break;
       default:
         pending.push_back(user.invoke(session, random() % 2 == 0 ? executor::kBlock : 1, random() % 20000));
@@ -770,17 +1061,36 @@ void anythingGoes(unsigned seed, std::weak_ptr<Context>& left) {
   }
   if (seed % 2 == 0) {
     user.endEnvironment();
-    return;
+  } else {
+    const auto close = user.closeContext();
+    for (const CallRef& call : pending) user.answer(call);
+    user.answer(close);
+    CHECK(user.order().back() == close && user.order().size() == pending.size() + 1);
   }
-  const uint64_t close = user.closeContext();
-  for (uint64_t id : pending) user.answer(id);
-  user.answer(close);
-  CHECK(user.order().back() == close);
+  memory.clear();
+  over = true;
+}
+
+// Each session that was opened has been closed, once.
+void nothingIsLeft() {
+  std::multiset<std::string> opened, ended;
+  for (const std::string& entry : executor::log()) {
+    if (entry.rfind("open ", 0) == 0) opened.insert(entry.substr(5));
+    if (entry.rfind("close ", 0) == 0) ended.insert(entry.substr(6));
+  }
+  CHECK(opened == ended);
+  CHECK(!InTee::any());
 }
 
 }  // namespace
 
-int main(int argc, char**) {
+// slow: also waits for what is idle to go. A number: of seeds.
+int main(int argc, char** argv) {
+  const std::string option = argc > 1 ? argv[1] : "";
+  const bool slow = option == "slow";
+  const unsigned seeds = std::max(30, atoi(option.c_str()));
+  CHECK(inChild(withoutAThreadCallsEnd));
+  if (!aGroupsLimitCounts()) puts("no cgroup could be made");
   callsOfASessionRunInOrder();
   sessionsRunAtTheSameTimeUpToTheBound();
   aQueuedCallIsCancelledWithoutBeingSent();
@@ -800,13 +1110,20 @@ int main(int argc, char**) {
   aShorterRegistrationIsUsedOnlyAsFarAsItGoes();
   memoryClosedBesideACallIsLeftToAThread();
   aCallThatHasItsTurnCounts();
-  aLockIsHeldByOne();
-  for (unsigned seed = 0; seed < 30; seed++) {
+  anAbortInEachState();
+  manyCallsWait();
+  aDescriptorHasOneOwner();
+  moreMemoryThanThereIsIsRefused();
+  closingWaitsForWorkOnMemory();
+  theLastWordOfAContext();
+  releasesAreBounded();
+  for (unsigned seed = 0; seed < seeds; seed++) {
     std::weak_ptr<Context> left;
     anythingGoes(seed, left);
     eventually([&] { return left.expired(); });
+    nothingIsLeft();
   }
-  if (argc > 1) {
+  if (slow) {
     idleMemoryAndThreadsGo();
     threadsThatAreNotNeededGo();
   }

@@ -19,8 +19,7 @@ std::condition_variable changed;
 std::vector<std::string> entries;
 std::set<uint32_t> cancelled;
 bool released = false;
-bool cancelBlocked = false;
-bool openBlocked = false;
+std::set<std::string> blocked;
 uint32_t sessions = 0;
 unsigned inside = 0;
 unsigned mostInside = 0;
@@ -30,6 +29,10 @@ uint64_t longest = UINT64_MAX;
 void note(const std::string& entry) {
   entries.push_back(entry);
   changed.notify_all();
+}
+
+void waitWhileBlocked(std::unique_lock<std::mutex>& lock, const char* what) {
+  changed.wait(lock, [what] { return blocked.count(what) == 0; });
 }
 
 struct Inside {
@@ -63,15 +66,14 @@ void release() {
   changed.notify_all();
 }
 
-void blockCancel(bool block) {
+void block(const std::string& what) {
   std::lock_guard<std::mutex> lock(mutex);
-  cancelBlocked = block;
-  changed.notify_all();
+  blocked.insert(what);
 }
 
-void blockOpen(bool block) {
+void unblock(const std::string& what) {
   std::lock_guard<std::mutex> lock(mutex);
-  openBlocked = block;
+  blocked.erase(what);
   changed.notify_all();
 }
 
@@ -114,8 +116,9 @@ Result<TeeShm> shmAlloc(int, uint64_t size) {
 Result<TeeShm> shmRegister(int device, const void*, uint64_t length) {
   if (fcntl(device, F_GETFD) < 0) return Failure::last(Operation::shmRegister);
   {
-    std::lock_guard<std::mutex> lock(mutex);
+    std::unique_lock<std::mutex> lock(mutex);
     note("register");
+    waitWhileBlocked(lock, "register");
     if (refused != 0) {
       refused--;
       return Failure{Operation::shmRegister, ENOMEM};
@@ -138,7 +141,7 @@ Failure openSession(int device, OpenSessionMessage& message) {
   Inside in;
   message.arg.session = ++sessions;
   note("open " + std::to_string(message.arg.session));
-  changed.wait(lock, [] { return !openBlocked; });
+  waitWhileBlocked(lock, "open");
   return {};
 }
 
@@ -154,6 +157,7 @@ Failure invoke(int device, InvokeMessage& message) {
     return (command != kBlock && command != kBlockCancellable) || released ||
            (command == kBlockCancellable && cancelled.count(session) != 0);
   });
+  waitWhileBlocked(lock, "invoke");
   // Like OP-TEE: the flag is the session's and goes with a call's return.
   if (cancelled.erase(session) != 0 && command != kBlock) message.arg.ret = kCancelled;
   return {};
@@ -165,16 +169,17 @@ int cancel(int device, uint32_t session) {
   note("cancel " + std::to_string(session));
   cancelled.insert(session);
   changed.notify_all();
-  changed.wait(lock, [] { return !cancelBlocked; });
+  waitWhileBlocked(lock, "cancel");
   note("cancelled " + std::to_string(session));
   return 0;
 }
 
 Failure closeSession(int device, uint32_t session) {
   if (fcntl(device, F_GETFD) < 0) return Failure::last(Operation::closeSession);
-  std::lock_guard<std::mutex> lock(mutex);
+  std::unique_lock<std::mutex> lock(mutex);
   Inside in;
   note("close " + std::to_string(session));
+  waitWhileBlocked(lock, "close");
   return {};
 }
 

@@ -23,10 +23,10 @@ std::vector<std::string> log();
 void waitFor(const std::string& entry);
 // Lets all blocked calls return, and those to come.
 void release();
-// CANCEL does not return before.
-void blockCancel(bool block);
-// Opens block, too.
-void blockOpen(bool block);
+// What begins with that word in the log ("open", "invoke", "cancel", "close", "register") does not return
+// before unblock().
+void block(const std::string& what);
+void unblock(const std::string& what);
 // The next registrations fail with ENOMEM, so many.
 void refuseRegistrations(unsigned count);
 // The next registrations take so many bytes at most, as the kernel may.
