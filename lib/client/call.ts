@@ -259,18 +259,14 @@ export function startCall<T>(
   return new Promise((resolve, reject) => {
     let underWay = true;
     let stopListening: (() => void) | undefined;
-    const fail = (make: () => Error): Promise<unknown> => {
-      const error = rejected(make);
-      resolve(error);
-      return error;
-    };
     const settle: Settle = (answer) => {
       underWay = false;
       if (!answer.succeeded) {
         const failed = readFailed(request.params, answer);
-        return () => {
+        return (known) => {
           stopListening?.();
-          return fail(() => endError(n, request, failed, signal));
+          resolve(rejected(() => endError(n, request, failed, signal), known));
+          return true;
         };
       }
       try {
@@ -278,12 +274,12 @@ export function startCall<T>(
         return () => {
           stopListening?.();
           resolve(result);
-          return undefined;
         };
       } catch (error) {
-        return () => {
+        return (known) => {
           stopListening?.();
-          return fail(() => restacked(error as Error)); // there was no memory for the outputs, say
+          resolve(rejected(() => restacked(error as Error), known)); // there was no memory for the outputs, say
+          return true;
         };
       }
     };
@@ -297,7 +293,7 @@ export function startCall<T>(
         n.settle.delete(ticket);
         const outcome =
           invoke === undefined ? 'was given up; a session that still arrives is closed' : undefined;
-        void fail(() => new AbortError(signal.reason, asked(request), undefined, outcome)).catch(() => {});
+        resolve(rejected(() => new AbortError(signal.reason, asked(request), undefined, outcome)));
       });
     } catch (error) {
       reject(error); // a signal of the caller's own making; the call goes on
@@ -315,12 +311,16 @@ function endError(n: Native, request: Request, failed: Failed, signal: AbortSign
 
 /**
  * A promise that is rejected, with an error whose stack names the async functions that wait for it: V8 finds them if the
- * error is made in a reaction of a promise that they wait for already, which takes a turn of the microtasks.
+ * error is made in a reaction of a promise that they wait for already, which takes a turn of the microtasks, and if that
+ * promise has no other reaction.
+ * @param known called when those that wait know it
  */
-export function rejected(make: () => Error): Promise<never> {
+export function rejected(make: () => Error, known?: () => void): Promise<never> {
   return Promise.resolve()
     .then(() => undefined)
     .then(() => {
+      // The promise is rejected in the next turn, and that of its caller in the one after.
+      if (known !== undefined) queueMicrotask(() => queueMicrotask(known));
       throw make();
     });
 }

@@ -21,12 +21,11 @@ export function finished<Data extends object, T>(
       const data = answer.made as Data | Failure;
       try {
         const result = make(data);
-        return () => void resolve(result);
+        return () => resolve(result);
       } catch (error) {
-        return () => {
-          const failed = rejected(() => restacked(error as Error));
-          resolve(failed);
-          return failed;
+        return (known) => {
+          resolve(rejected(() => restacked(error as Error), known));
+          return true;
         };
       }
     });

@@ -173,9 +173,12 @@ export class Answer {
 
 /**
  * Reads the answer of a job that has ended; no code of a user's may run in it, and it must not throw. Returns what tells
- * the user; its promise, if there is one, settles when the user knows.
+ * the user.
  */
-export type Settle = (answer: Answer) => () => Promise<unknown> | undefined;
+export type Settle = (answer: Answer) => Tell;
+
+/** Tells the user. Returns true if the user knows only later; then `known` is called. */
+export type Tell = (known: () => void) => boolean | void;
 
 /** What {@link Functions.abort} did. */
 export const enum Aborted {
@@ -426,7 +429,7 @@ function attach(addon: Addon): Native {
   const functions = addon.attach(
     records,
     (count, outputs) => {
-      const tell: ReturnType<Settle>[] = [];
+      const tell: Tell[] = [];
       for (let i = 0; i < count; i++) {
         const answer = new Answer(records, i, outputs);
         const ticket = answer.number(Place.ticket);
@@ -443,14 +446,9 @@ function attach(addon: Addon): Native {
 }
 
 /** Users are told in the order of their calls: whoever comes behind an error waits until that one is known. */
-function tellInOrder(tell: readonly ReturnType<Settle>[], from: number): void {
+function tellInOrder(tell: readonly Tell[], from: number): void {
   for (let i = from; i < tell.length; i++) {
-    const known = tell[i]?.();
-    if (known !== undefined) {
-      const others = (): void => tellInOrder(tell, i + 1);
-      known.then(others, others);
-      return;
-    }
+    if (tell[i]?.(() => tellInOrder(tell, i + 1)) === true) return;
   }
 }
 

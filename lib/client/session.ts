@@ -205,11 +205,13 @@ export function closed(n: Native, ticket: Ticket, path: string, asked: string): 
     n.settle.set(ticket, (answer) => {
       const status = answer.number(Place.status);
       const failure = failureOf(n, status, answer.number(Place.detail));
-      return () => {
-        if (status <= 0) return void resolve();
-        const error = rejected(() => new TeeSystemError({ ...failure, path, asked }));
-        resolve(error);
-        return error;
+      return (known) => {
+        if (status <= 0) {
+          resolve();
+          return false;
+        }
+        resolve(rejected(() => new TeeSystemError({ ...failure, path, asked }), known));
+        return true;
       };
     });
   });

@@ -1,7 +1,8 @@
 // A call has its own numbers, whatever code of its caller's runs on the way, and its error says who waited.
+import { readFileSync } from 'node:fs';
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { buffer, Parameter, value, type Session, type Value } from 'node-optee';
+import { buffer, Parameter, reportedSize, value, type Session, type Value } from 'node-optee';
 import { rejection, useTee, within } from '../support/device.js';
 import * as TA from '../support/test-ta.js';
 
@@ -189,7 +190,6 @@ test('users are told in the order of the calls, errors included', () =>
 
 test('a size beyond the room is told together with success', () =>
   withTwo(async (one) => {
-    const { reportedSize } = await import('node-optee');
     const shm = guest.tee.allocSharedMemorySync(64);
     const params = [value.in(0, 500), shm.out({ size: 8 })] as const;
     expect(await one.invoke(TA.TEST_TA_RESULT, params)).toEqual([undefined, 500]);
@@ -225,8 +225,7 @@ test(
   () =>
     withTwo(async (one) => {
       const COUNT = 20_000;
-      const { readFileSync } = await import('node:fs');
-      const mappings = (): number => readFileSync('/proc/self/maps', 'utf8').split('\n').length;
+        const mappings = (): number => readFileSync('/proc/self/maps', 'utf8').split('\n').length;
       const queue = async (params: () => Parameter<unknown>[], first: boolean): Promise<number> => {
         const controller = new AbortController();
         const options = { signal: controller.signal };

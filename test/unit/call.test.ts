@@ -71,7 +71,7 @@ describe('a close', () => {
     const operations = [{ operation: 'TEE_IOC_CLOSE_SESSION', syscall: 'ioctl' }];
     const asked = `closing the session with TA ${CALLEE.uuid}`;
     const promise = closed({ settle, operations } as unknown as Native, 3, CALLEE.path, asked);
-    void settle.get(3)?.(answerOf({ [Place.status]: status }))();
+    settle.get(3)?.(answerOf({ [Place.status]: status }))(() => undefined);
     return promise;
   };
 

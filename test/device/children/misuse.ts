@@ -121,7 +121,7 @@ const settle =
   (answer) => {
     if (name === 'openSession') keep({ session: answer.number(Place.session) });
     keep(answer.made);
-    return () => undefined;
+    return () => false;
   };
 
 function once(): void {
