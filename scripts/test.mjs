@@ -106,7 +106,9 @@ const hostTests = (name, pattern) => ({
   run: async () => {
     const report = join(REPORTS, `${pattern}.json`);
     const args = ['--json', `--outputFile=${report}`, '--runInBand', `build/test/${pattern}/`];
-    const { ok, output } = await quiet([process.execPath, JEST, ...args]);
+    const { ok, output } = await quiet([process.execPath, JEST, ...args], {
+      NODE_OPTEE_LONG: options.long ? '1' : '',
+    });
     const result = readReport(report, 'host');
     if (!ok && !result.failed) return { failed: 1, output };
     return { ...result, output: result.failed > 0 ? `${output}\n${result.output ?? ''}` : '' };

@@ -165,7 +165,7 @@ export interface Failure {
 }
 
 /** The fresh arrays of large temporary out and inout parameters, at the index of their parameter. */
-export type Outputs = (Uint8Array<ArrayBuffer> | undefined)[];
+export type Outputs = (Uint8Array | undefined)[];
 
 /**
  * Called on the JavaScript thread when a call has ended. The record begins at `at` in {@link Native.records}
@@ -345,7 +345,7 @@ export interface Functions {
     memory: SharedMemoryHandle,
     offset: number,
     length: number,
-  ): Uint8Array<ArrayBuffer> | Status | undefined;
+  ): Uint8Array | Status | undefined;
 
   /** Copies bytes into allocated or registered memory. Returns 0, or a Status as above. */
   writeSharedMemory(memory: SharedMemoryHandle, bytes: Uint8Array, offset: number): Status;
