@@ -13,19 +13,24 @@
         # As addon.cc decides.
         ['OS=="linux" and target_arch not in "arm ia32 mips mipsel ppc"', {
           'sources': [
+            'native/binding/buffers.cc',
             'native/binding/calls.cc',
             'native/binding/client.cc',
-            'native/binding/devices.cc',
+            'native/binding/contexts.cc',
             'native/binding/memory.cc',
+            'native/binding/shared_views.cc',
             'native/glibc.cc',
+            'native/core/call.cc',
             'native/core/context.cc',
             'native/core/dma.cc',
             'native/core/mapping.cc',
-            'native/core/remains.cc',
+            'native/core/memory_limit.cc',
+            'native/core/release.cc',
             'native/core/shared_memory.cc',
             'native/core/tee.cc',
             'native/core/temporary_memory.cc',
             'native/core/threads.cc',
+            'native/core/unique_fd.cc',
           ],
           'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],
           'cflags_cc': [

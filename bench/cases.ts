@@ -63,7 +63,7 @@ function temporary(direction: 'in' | 'out' | 'inout' | 'into' | 'inplace', size:
 
 function sharedMemory(size: number, part: boolean): BenchCase {
   const prepare = (tee: TeeContext, session: Session): Prepared => {
-    const shm = tee.allocSharedMemory(part ? size + 2 * PART_MARGIN : size);
+    const shm = tee.allocSharedMemorySync(part ? size + 2 * PART_MARGIN : size);
     const param = () => (part ? shm.inout({ offset: PART_MARGIN, size }) : shm.inout());
     return {
       sync: () => void session.invokeSync(TEST_TA_TOUCH, [param()]),
@@ -75,7 +75,7 @@ function sharedMemory(size: number, part: boolean): BenchCase {
 }
 
 function allocation(size: number): BenchCase {
-  const prepare = (tee: TeeContext): Prepared => ({ sync: () => tee.allocSharedMemory(size).close() });
+  const prepare = (tee: TeeContext): Prepared => ({ sync: () => tee.allocSharedMemorySync(size).close() });
   return { name: `shm-alloc-${size}`, share: 1, prepare };
 }
 
@@ -84,9 +84,9 @@ const dmaBuf: BenchCase = {
   share: 5,
   prepare(tee) {
     const heap = DmaHeap.open(HEAPS.find((name) => DmaHeap.list().includes(name)) ?? HEAPS[0]);
-    const dma = heap.alloc(DMA_BUF_SIZE);
+    const dma = heap.allocSync(DMA_BUF_SIZE);
     heap.close();
-    return { sync: () => tee.registerDmaBuf(dma).close(), close: () => dma.close() };
+    return { sync: () => tee.registerDmaBufSync(dma).close(), close: () => dma.close() };
   },
 };
 

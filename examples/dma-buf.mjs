@@ -11,8 +11,8 @@ const heap = DmaHeap.open(name);
 const tee = TeeContext.open();
 try {
   const session = await tee.openSession(TA);
-  const dma = heap.alloc(65536); // or DmaBuf.fromFd(fd), or the bare fd of any other library
-  const shm = tee.registerDmaBuf(dma);
+  const dma = await heap.alloc(65536); // or DmaBuf.fromFd(fd), or the bare fd of any other library
+  const shm = await tee.registerDmaBuf(dma);
   dma.close(); // the registration holds the memory
 
   await session.invoke(FILL, [shm.inout(), value.in(7)]);

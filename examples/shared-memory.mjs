@@ -8,7 +8,7 @@ const CHECKSUM = 5;
 const tee = TeeContext.open();
 try {
   const session = await tee.openSession(TA);
-  const shm = tee.allocSharedMemory(65536);
+  const shm = await tee.allocSharedMemory(65536);
   const bytes = new Uint8Array(shm.buffer);
   bytes.fill(0x5a);
 

@@ -47,7 +47,7 @@ try {
   });
 
   await show('Shared memory, changed in place: nothing is copied', async () => {
-    const shm = tee.allocSharedMemory(65536);
+    const shm = await tee.allocSharedMemory(65536);
     try {
       const bytes = new Uint8Array(shm.buffer);
       bytes.fill(0);
@@ -66,8 +66,8 @@ try {
     const name = DmaHeap.list().find((heap) => heap.startsWith('protected') || heap.startsWith('sdp'));
     if (name === undefined) return 'this machine has no protected heap';
     const heap = DmaHeap.open(name);
-    const dma = heap.alloc(65536);
-    const secret = tee.registerDmaBuf(dma);
+    const dma = await heap.alloc(65536);
+    const secret = await tee.registerDmaBuf(dma);
     try {
       // The TEE holds the memory now; our descriptor is not needed any more.
       dma.close();

@@ -2,6 +2,7 @@
 export {
   AbortError,
   buffer,
+  reportedSize,
   DmaBuf,
   DmaHeap,
   Login,

@@ -13,7 +13,7 @@ export type { TeeCapabilities, TeeDevice, TeeVersion } from './client/devices.js
 export { DmaBuf } from './client/dma-buf.js';
 export { DmaHeap } from './client/dma-heap.js';
 export { Login } from './client/login.js';
-export { buffer, Parameter, value } from './client/parameters.js';
+export { buffer, Parameter, reportedSize, value } from './client/parameters.js';
 export type { Direction, Output, Outputs, Params, Value } from './client/parameters.js';
 export { TEE_RESULTS } from './client/results.js';
 export type { TeeOrigin } from './client/results.js';

@@ -1,16 +1,14 @@
 // The module's entry.
+#include <napi.h>
+
 #if defined(__linux__) && defined(__LP64__)
 
 #include "binding/client.h"
 
 namespace {
 
-napi_value init(napi_env env, napi_value exports) {
-  napi_value attach;
-  if (napi_create_function(env, "attach", NAPI_AUTO_LENGTH, binding::Client::attach, nullptr, &attach) ==
-      napi_ok) {
-    napi_set_named_property(env, exports, "attach", attach);
-  }
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  exports.Set("attach", Napi::Function::New<binding::Client::attach>(env, "attach"));
   return exports;
 }
 
@@ -20,37 +18,29 @@ napi_value init(napi_env env, napi_value exports) {
 
 // Where there is no Linux there is no /dev/tee, and sizes of 32 bits are not provided for: every function
 // answers so.
-#include <napi.h>
-
 #include <cerrno>
 
 namespace {
 
-napi_value noDevice(napi_env env, napi_callback_info) {
-  Napi::Object failure = Napi::Object::New(env);
+Napi::Value noDevice(const Napi::CallbackInfo& info) {
+  Napi::Object failure = Napi::Object::New(info.Env());
   failure.Set("operation", "open");
   failure.Set("syscall", "open");
   failure.Set("errno", ENOSYS);
   return failure;
 }
 
-napi_value attach(napi_env env, napi_callback_info) {
-  Napi::Object functions = Napi::Object::New(env);
+Napi::Value attach(const Napi::CallbackInfo& info) {
+  Napi::Object functions = Napi::Object::New(info.Env());
   for (const char* name : {"openContext", "openDmaHeap", "describeDescriptor", "adoptDmaBuf"}) {
-    napi_value function;
-    if (napi_create_function(env, name, NAPI_AUTO_LENGTH, noDevice, nullptr, &function) == napi_ok) {
-      functions.Set(name, function);
-    }
+    functions.Set(name, Napi::Function::New<noDevice>(info.Env(), name));
   }
-  functions.Set("operations", Napi::Array::New(env));
+  functions.Set("operations", Napi::Array::New(info.Env()));
   return functions;
 }
 
-napi_value init(napi_env env, napi_value exports) {
-  napi_value function;
-  if (napi_create_function(env, "attach", NAPI_AUTO_LENGTH, attach, nullptr, &function) == napi_ok) {
-    napi_set_named_property(env, exports, "attach", function);
-  }
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  exports.Set("attach", Napi::Function::New<attach>(env, "attach"));
   return exports;
 }
 
@@ -58,4 +48,4 @@ napi_value init(napi_env env, napi_value exports) {
 
 #endif
 
-NAPI_MODULE(NODE_GYP_MODULE_NAME, init)
+NODE_API_MODULE(NODE_GYP_MODULE_NAME, init)

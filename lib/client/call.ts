@@ -1,19 +1,22 @@
-/** What the opening of a session and the invocation of a command have in common: how they end. */
+/** One open or invoke: from what was read of its caller's to its answer or error. */
+import { onAbort } from './abort.js';
 import {
   AbortError,
   closedError,
+  describeErrno,
+  invalidArgValue,
   outOfRange,
   TeeError,
   TeeSystemError,
   wrongContext,
-  describeErrno,
+  type FailedOutput,
 } from './errors.js';
-import { callHint, memoryOf, resultHint } from './hints.js';
-import type { Login } from './login.js';
-import { AnswerFlags, Cancelled, Packet, Status } from './native.js';
-import type { Native, Outputs as NativeOutputs } from './native.js';
-import { describeParam, unpackFailed, type Params } from './parameters.js';
+import { callHint, resultHint } from './hints.js';
+import { Aborted, Answer, AnswerFlags, failureOf, Place, RequestFlags, Status } from './native.js';
+import type { ContextHandle, Native, Outputs, SessionHandle, Settle, Ticket } from './native.js';
+import { describeParam, memoryOf, NONE, readFailedOutputs, readOutputs, type Spec } from './parameters.js';
 import { originName } from './results.js';
+import { checkBoolean, checkOptions, checkSignal } from './validate.js';
 
 /** What a call takes besides its parameters. */
 export interface CallOptions {
@@ -26,162 +29,304 @@ export interface CallOptions {
   wipe?: boolean | undefined;
 }
 
-/** Who calls what, for messages and errors. */
-export interface Caller {
+/** Whom a call asks, for messages and errors. */
+export interface Callee {
   readonly uuid: string;
   readonly path: string;
   /** Does the device speak GlobalPlatform? */
   readonly globalPlatform: boolean;
-  /** Only where a session is being opened. */
-  readonly login?: Login;
+}
+
+/** A call, all of it read from its caller: nothing in here is code of a user's. */
+export interface Request {
+  readonly callee: Callee;
+  readonly params: readonly Spec[];
+  readonly wipe: boolean;
+  /** Only an invocation's. */
+  readonly invoke?: { readonly session: SessionHandle | 0; readonly command: number };
+  /** Only an opening's. */
+  readonly open?: {
+    readonly context: ContextHandle;
+    readonly uuid: Uint8Array;
+    readonly login: { readonly method: number; readonly client: Uint8Array; readonly name: string };
+    /** How many sessions with this TA were open. */
+    readonly openSessions: number;
+  };
+}
+
+/** The options of a call, read once. */
+export interface ReadOptions {
+  readonly wipe: boolean;
+  readonly signal: AbortSignal | undefined;
+  readonly aborted: boolean;
+}
+
+const NO_OPTIONS: ReadOptions = { wipe: false, signal: undefined, aborted: false };
+
+/**
+ * Reads the options of a call, which can run code of the caller's.
+ * @param sync is it a blocking call, which nothing can abort
+ */
+export function readOptions(options: CallOptions | undefined, sync: boolean): ReadOptions {
+  if (options === undefined) return NO_OPTIONS;
+  checkOptions(options, 'options');
+  const { wipe = false, signal } = options;
+  checkBoolean(wipe, 'options.wipe');
+  if (signal === undefined) return { wipe, signal, aborted: false };
+  if (sync) {
+    throw invalidArgValue(
+      'options.signal',
+      undefined,
+      'cannot abort a blocking call; use the asynchronous one',
+    );
+  }
+  checkSignal(signal, 'options.signal');
+  return { wipe, signal, aborted: signal.aborted };
 }
 
 /** What was asked, in words. */
-export function asked(caller: Caller, command: number | undefined, params: Params): string {
+function asked({ callee, params, invoke, open }: Request): string {
   const what =
-    command === undefined
-      ? `opening a session with TA ${caller.uuid} (login ${caller.login?.name})`
-      : `command ${command} of TA ${caller.uuid}`;
+    invoke === undefined
+      ? `opening a session with TA ${callee.uuid} (login ${open?.login.name})`
+      : `command ${invoke.command} of TA ${callee.uuid}`;
   return params.length === 0 ? what : `${what} with [${params.map(describeParam).join(', ')}]`;
 }
 
-/**
- * The error of a call that did not succeed.
- */
-export function failure(
-  n: Native,
-  numbers: Float64Array,
-  at: number,
-  outputs: NativeOutputs | undefined,
-  first: number,
-  caller: Caller,
-  command: number | undefined,
-  params: Params,
-): Error {
-  const status = numbers[at + Packet.status] as number;
-  const detail = numbers[at + Packet.detail] as number;
-  if (status === Status.answered) {
-    const result = numbers[at + Packet.result] as number;
-    const originCode = numbers[at + Packet.origin] as number;
-    const staleCancel = ((numbers[at + Packet.flags] as number) & AnswerFlags.staleCancel) !== 0;
-    const found = unpackFailed(n, numbers, at, params, outputs, first);
-    const opening = command === undefined;
-    return new TeeError({
-      result,
-      originCode,
-      uuid: caller.uuid,
-      ...(opening ? {} : { command }),
-      outputs: found,
-      staleCancel,
-      asked: asked(caller, command, params),
-      hint: resultHint(result, originName(originCode), opening, staleCancel, params, (i) => {
-        const out = found[i];
-        return out !== undefined && 'size' in out ? out.size : undefined;
+/** What a call that failed brought back, read from its answer. */
+export interface Failed {
+  readonly status: number;
+  readonly detail: number;
+  readonly result: number;
+  readonly originCode: number;
+  readonly staleCancel: boolean;
+  readonly outputs: FailedOutput[];
+}
+
+export function readFailed(params: readonly Spec[], answer: Answer): Failed {
+  const status = answer.number(Place.status);
+  return {
+    status,
+    detail: answer.number(Place.detail),
+    result: answer.number(Place.result),
+    originCode: answer.number(Place.origin),
+    staleCancel: (answer.number(Place.flags) & AnswerFlags.staleCancel) !== 0,
+    outputs: status === Status.answered ? readFailedOutputs(params, answer) : [],
+  };
+}
+
+/** The error of a call that did not succeed. */
+export function callError(n: Native, request: Request, failed: Failed): Error {
+  const { status, detail } = failed;
+  const { callee, params, invoke, open } = request;
+  if (status === Status.answered) return answeredError(request, failed);
+  if (status > 0) {
+    const failure = failureOf(n, status, detail);
+    return new TeeSystemError({
+      ...failure,
+      path: callee.path,
+      asked: asked(request),
+      hint: callHint({
+        code: describeErrno(status).code,
+        operation: failure.operation,
+        globalPlatform: callee.globalPlatform,
+        login: open?.login.name,
+        bytes: memoryOf(params),
       }),
     });
   }
-  if (status > 0) {
-    const { operation, syscall } = n.operations[detail] ?? { operation: 'unknown', syscall: 'unknown' };
-    return new TeeSystemError({
-      errno: status,
-      syscall,
-      operation,
-      path: caller.path,
-      asked: asked(caller, command, params),
-      hint: callHint(
-        describeErrno(status).code,
-        operation,
-        caller.globalPlatform,
-        caller.login?.name,
-        memoryOf(params),
-      ),
-    });
-  }
+  const name = `params[${detail}]`;
   switch (status) {
     case Status.closed:
       return closedError(
-        command === undefined ? `the TeeContext of ${caller.path}` : `the session with TA ${caller.uuid}`,
+        invoke === undefined ? `the TeeContext of ${callee.path}` : `the Session with TA ${callee.uuid}`,
       );
     case Status.sharedMemoryClosed:
-      return closedError(`params[${detail}], shared memory,`);
+      return closedError(`${name}, a SharedMemory,`);
     case Status.otherContext:
-      return wrongContext(`params[${detail}]`);
+      return wrongContext(name);
     case Status.outOfBounds:
-      return outOfRange(`params[${detail}]`, 'inside its shared memory', params[detail]?.b);
-    default:
-      return new Error(
-        `The native addon refused ${asked(caller, command, params)} (status ${status}, ${detail})`,
+      return outOfRange(name, 'inside its shared memory', params[detail]?.b);
+    case Status.bytesChanged:
+      return invalidArgValue(
+        name,
+        undefined,
+        `has not the ${params[detail]?.b} bytes any more that it had when the parameter was made: ` +
+          'its memory was transferred or resized since',
       );
+    default:
+      return new Error(`The native addon refused ${asked(request)} (status ${status}, ${detail})`);
   }
 }
 
-/** Makes the answer of a call that succeeded from its record in `Native.records`. */
-export type Finish<T> = (
-  n: Native,
-  at: number,
-  params: Params,
-  outputs: NativeOutputs | undefined,
-  first: number,
-) => T;
+function answeredError(request: Request, failed: Failed): TeeError {
+  const { callee, params, invoke, open } = request;
+  const { result, originCode, outputs, staleCancel } = failed;
+  return new TeeError({
+    result,
+    originCode,
+    uuid: callee.uuid,
+    ...(invoke === undefined ? {} : { command: invoke.command }),
+    outputs,
+    staleCancel,
+    asked: asked(request),
+    hint: resultHint({
+      result,
+      origin: originName(originCode),
+      opening: invoke === undefined,
+      staleCancel,
+      memory: memoryOf(params),
+      short: outputs.flatMap((out, index) => {
+        const needs = out !== undefined && 'size' in out ? out.size : 0;
+        return needs > (params[index]?.b ?? 0) ? [{ index, needs }] : [];
+      }),
+      dmaBuf: params.some(({ shared }) => shared?.isDmaBuf === true),
+      openSessions: open?.openSessions ?? 0,
+    }),
+  });
+}
+
+/** What the addon takes as a parameter's memory. */
+const memory = ({ bytes, shared }: Spec): Uint8Array | Handle => shared?.handle.number ?? bytes;
+type Handle = NonNullable<Spec['shared']>['handle']['number'] | undefined;
+
+/** Calls the addon's function with all that it needs; the only place that does. */
+function send<H extends number, R>(
+  call: (handle: H, ...rest: Parameters<Native['invoke']> extends [unknown, ...infer A] ? A : never) => R,
+  handle: H,
+  number: number,
+  { params, wipe, open }: Request,
+): R {
+  const p = params[0] ?? NONE;
+  const q = params[1] ?? NONE;
+  const r = params[2] ?? NONE;
+  const s = params[3] ?? NONE;
+  return call(
+    handle,
+    number,
+    wipe ? RequestFlags.wipe : 0,
+    (p.kind | (q.kind << 8) | (r.kind << 16) | (s.kind << 24)) >>> 0,
+    p.a,
+    p.b,
+    memory(p),
+    q.a,
+    q.b,
+    memory(q),
+    r.a,
+    r.b,
+    memory(r),
+    s.a,
+    s.b,
+    memory(s),
+    open?.uuid,
+    open?.login.client,
+  );
+}
+
+/** What a call that succeeded brings its caller. */
+export type Finish<T> = (answer: Answer, outputs: unknown[]) => T;
 
 /**
- * Waits for an asynchronous call that has just been started.
- * @param id the call's
+ * Runs a blocking call.
+ * @throws the call's error
  */
-export function settled<T>(
+export function runCall<T>(n: Native, request: Request, finish: Finish<T>): T {
+  const { invoke, open } = request;
+  let outputs: Outputs | undefined;
+  if (invoke !== undefined) outputs = send(n.invokeSync, invoke.session, invoke.command, request);
+  else if (open !== undefined) outputs = send(n.openSessionSync, open.context, open.login.method, request);
+  const answer = new Answer(n.records, 0, outputs);
+  if (!answer.succeeded) throw callError(n, request, readFailed(request.params, answer));
+  return finish(answer, readOutputs(request.params, answer));
+}
+
+/**
+ * Starts an asynchronous call. What goes in is copied before it returns.
+ * @throws (rejects with) the call's error
+ */
+export function startCall<T>(
   n: Native,
-  id: number,
-  caller: Caller,
-  command: number | undefined,
-  params: Params,
-  signal: AbortSignal | undefined,
+  request: Request,
+  { signal, aborted }: ReadOptions,
   finish: Finish<T>,
 ): Promise<T> {
+  if (signal !== undefined && aborted) throw new AbortError(signal.reason, asked(request));
+  const { invoke, open } = request;
+  let ticket: Ticket = 0;
+  if (invoke !== undefined) ticket = send(n.invoke, invoke.session, invoke.command, request);
+  else if (open !== undefined) ticket = send(n.openSession, open.context, open.login.method, request);
+  if (ticket === 0) throw callError(n, request, readFailed([], new Answer(n.records)));
   return new Promise((resolve, reject) => {
-    let onAbort: (() => void) | undefined;
     let underWay = true;
-    n.settle.set(id, (at, outputs, first) => {
+    let stopListening: (() => void) | undefined;
+    const fail = (make: () => Error): Promise<unknown> => {
+      const error = rejected(make);
+      resolve(error);
+      return error;
+    };
+    const settle: Settle = (answer) => {
       underWay = false;
+      if (!answer.succeeded) {
+        const failed = readFailed(request.params, answer);
+        return () => {
+          stopListening?.();
+          return fail(() => endError(n, request, failed, signal));
+        };
+      }
       try {
-        const numbers = n.records;
-        if (numbers[at + Packet.status] === Status.answered && numbers[at + Packet.result] === 0) {
-          resolve(finish(n, at, params, outputs, first));
-        } else {
-          const error = failure(n, numbers, at, outputs, first, caller, command, params);
-          const known = error instanceof TeeError || error instanceof TeeSystemError;
-          reject(signal?.aborted === true && known ? aborted(signal, caller, command, params, error) : error);
-        }
+        const result = finish(answer, readOutputs(request.params, answer));
+        return () => {
+          stopListening?.();
+          resolve(result);
+          return undefined;
+        };
       } catch (error) {
-        reject(error); // there was no memory for the outputs, say
+        return () => {
+          stopListening?.();
+          return fail(() => restacked(error as Error)); // there was no memory for the outputs, say
+        };
       }
-      try {
-        if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
-      } catch {
-        // Code of somebody's own; the promise is settled.
-      }
-    });
-    if (signal !== undefined) {
-      onAbort = () => {
-        // A signal that keeps its listeners may call after the end, when the id is another call's.
-        if (!underWay || n.cancel(id) !== Cancelled.removed) return; // its record decides
+    };
+    n.settle.set(ticket, settle);
+    if (signal === undefined) return;
+    try {
+      stopListening = onAbort(signal, () => {
+        // A signal may call after the end, when the ticket is another call's. Else the call's answer decides.
+        if (!underWay || n.abort(ticket) !== Aborted.removed) return;
         underWay = false;
-        n.settle.take(id);
-        const left =
-          command === undefined ? 'was given up; a session that still arrives is closed' : undefined;
-        reject(new AbortError(signal.reason, asked(caller, command, params), undefined, left));
-      };
-      signal.addEventListener('abort', onAbort, { once: true });
+        n.settle.delete(ticket);
+        const outcome =
+          invoke === undefined ? 'was given up; a session that still arrives is closed' : undefined;
+        void fail(() => new AbortError(signal.reason, asked(request), undefined, outcome)).catch(() => {});
+      });
+    } catch (error) {
+      reject(error); // a signal of the caller's own making; the call goes on
     }
   });
 }
 
-/** The error of a call whose signal was aborted. */
-export function aborted(
-  signal: AbortSignal,
-  caller: Caller,
-  command: number | undefined,
-  params: Params,
-  teeError?: TeeError | TeeSystemError,
-): AbortError {
-  return new AbortError(signal.reason, asked(caller, command, params), teeError);
+/** The error of a call that failed, which an abort may have caused. */
+function endError(n: Native, request: Request, failed: Failed, signal: AbortSignal | undefined): Error {
+  const error = callError(n, request, failed);
+  const ended = error instanceof TeeError || error instanceof TeeSystemError;
+  if (signal === undefined || !ended || !signal.aborted) return error;
+  return new AbortError(signal.reason, asked(request), error);
+}
+
+/**
+ * A promise that is rejected, with an error whose stack names the async functions that wait for it: V8 finds them if the
+ * error is made in a reaction of a promise that they wait for already, which takes a turn of the microtasks.
+ */
+export function rejected(make: () => Error): Promise<never> {
+  return Promise.resolve()
+    .then(() => undefined)
+    .then(() => {
+      throw make();
+    });
+}
+
+/** An error that was made elsewhere, with the stack of here. */
+export function restacked(error: Error): Error {
+  Error.captureStackTrace(error, restacked);
+  return error;
 }

@@ -1,5 +1,13 @@
 import { debuglog } from 'node:util';
-import { aborted, failure, settled, type CallOptions, type Caller } from './call.js';
+import {
+  readOptions,
+  runCall,
+  startCall,
+  type Callee,
+  type CallOptions,
+  type Finish,
+  type Request,
+} from './call.js';
 import {
   checkDevicePath,
   devicePaths,
@@ -9,14 +17,14 @@ import {
   type TeeDevice,
   type TeeVersion,
 } from './devices.js';
-import { DmaBuf } from './dma-buf.js';
-import { closedError, invalidArgType, notSupported, TeeSystemError } from './errors.js';
+import type { DmaBuf } from './dma-buf.js';
+import { notSupported, TeeSystemError } from './errors.js';
+import { Handle } from './handle.js';
 import { Login } from './login.js';
-import { watch } from './lost-handles.js';
-import { native, Packet, RequestFlags, Status } from './native.js';
-import type { ContextData, ContextHandle, Native, Outputs, SessionHandle } from './native.js';
-import { copyParams, NO_PARAMS, pack, unpack, type Params } from './parameters.js';
-import { checkCallOptions, checkSyncOptions, ended, Session } from './session.js';
+import { native, Place } from './native.js';
+import type { ContextData, ContextHandle, Native, SessionHandle, Ticket } from './native.js';
+import { NO_PARAMS, readParams, type Params } from './parameters.js';
+import { closed, openSessions, Session } from './session.js';
 import { SharedMemory } from './shared-memory.js';
 import { formatUuid, parseUuid } from './uuid.js';
 import { checkBoolean, checkInteger, checkOptions } from './validate.js';
@@ -68,20 +76,15 @@ export class TeeContext {
 
   readonly #n: Native;
   readonly #registration: boolean;
-  #handle: ContextHandle | 0;
+  readonly #handle: Handle<ContextHandle, Ticket>;
   #closing: Promise<void> | undefined;
 
   private constructor(n: Native, path: string, data: ContextData, registration: boolean) {
     this.version = versionOf(path, data);
     this.#n = n;
     this.#registration = registration && this.version.capabilities.registeredMemory;
-    const handle = data.context;
-    this.#handle = handle;
-    watch(
-      this,
-      () => `A TeeContext of ${path}`,
-      () => n.closeContext(handle) !== 0,
-    );
+    const close = (context: ContextHandle): Ticket => n.closeContext(context);
+    this.#handle = new Handle(this, `TeeContext of ${path}`, data.context, close);
   }
 
   /**
@@ -130,7 +133,7 @@ export class TeeContext {
 
   /** Was it closed? */
   get closed(): boolean {
-    return this.#handle === 0;
+    return this.#handle.closed;
   }
 
   /**
@@ -150,24 +153,10 @@ export class TeeContext {
   ): Promise<Session<P>>;
   openSession(uuid: string | Uint8Array, options: OpenSessionOptions = {}): Promise<Session> {
     try {
-      const signal = checkCallOptions(options);
-      const { bytes, caller, login, params, temporary } = this.#pack(uuid, options, signal);
-      const n = this.#n;
-      const id = temporary
-        ? n.openSession(
-            bytes,
-            login.client,
-            params[0]?.bytes,
-            params[1]?.bytes,
-            params[2]?.bytes,
-            params[3]?.bytes,
-          )
-        : n.openSession(bytes, login.client);
-      if (id === 0) throw failure(n, n.packet, 0, undefined, 0, caller, undefined, params);
-      if (debug.enabled) debug('open %d: session with TA %s (%s)', id, caller.uuid, login);
-      return settled(n, id, caller, undefined, params, signal, (_, at, given, outputs, first) =>
-        this.#arrived(n.records, at, given, outputs, first, caller),
-      );
+      const read = readOptions(options, false);
+      const request = this.#request(uuid, options, read.wipe);
+      if (debug.enabled) debug('openSession: TA %s', request.callee.uuid);
+      return startCall(this.#n, request, read, this.#arrived(request.callee));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -181,74 +170,59 @@ export class TeeContext {
     uuid: string | Uint8Array,
     options?: Omit<OpenSessionOptions<P>, 'signal'>,
   ): Session<P>;
-  openSessionSync(uuid: string | Uint8Array, options: Omit<OpenSessionOptions, 'signal'> = {}): Session {
-    checkSyncOptions(options);
-    if (debug.enabled) debug('openSync: session with TA %s', uuid);
-    const { bytes, caller, login, params } = this.#pack(uuid, options);
-    const n = this.#n;
-    const outputs = n.openSessionSync(
-      bytes,
-      login.client,
-      params[0]?.bytes,
-      params[1]?.bytes,
-      params[2]?.bytes,
-      params[3]?.bytes,
-    );
-    const packet = n.packet;
-    if (packet[Packet.status] !== Status.answered || packet[Packet.result] !== 0) {
-      throw failure(n, packet, 0, outputs, 0, caller, undefined, params);
-    }
-    return this.#arrived(packet, 0, params, outputs, 0, caller);
+  openSessionSync(uuid: string | Uint8Array, options: OpenSessionOptions = {}): Session {
+    const { wipe } = readOptions(options, true);
+    const request = this.#request(uuid, options, wipe);
+    if (debug.enabled) debug('openSessionSync: TA %s', request.callee.uuid);
+    return runCall(this.#n, request, this.#arrived(request.callee));
   }
 
-  #arrived(
-    numbers: Float64Array,
-    at: number,
-    params: Params,
-    outputs: Outputs | undefined,
-    first: number,
-    caller: Caller,
-  ): Session {
-    const n = this.#n;
-    const handle = numbers[at + Packet.handle] as SessionHandle;
-    try {
-      return Session.make(n, this, handle, caller, unpack(n, numbers, at, params, outputs, first));
-    } catch (error) {
-      n.closeSession(handle);
-      throw error;
-    }
-  }
-
-  #pack(
-    uuid: string | Uint8Array,
-    options: OpenSessionOptions,
-    signal?: AbortSignal,
-  ): { bytes: Uint8Array; caller: Caller; login: Login; params: Params; temporary: boolean } {
-    const handle = this.#open();
-    const bytes = parseUuid(uuid);
-    const { login = Login.public, params: given = NO_PARAMS, wipe } = options;
-    if (!(login instanceof Login)) throw invalidArgType('options.login', 'a Login', login);
-    const params = copyParams(given);
-    const early = signal?.aborted === true; // last of what can be code of somebody's own
+  #request(uuid: string | Uint8Array, options: OpenSessionOptions, wipe: boolean): Request {
     const { path, capabilities } = this.version;
     const { globalPlatform, nullMemref } = capabilities;
-    const caller: Caller = { uuid: formatUuid(bytes), path, globalPlatform, login };
-    const n = this.#n;
-    const temporary = pack(n, params, this, nullMemref);
-    if (signal !== undefined && early) throw aborted(signal, caller, undefined, params);
-    n.packet[Packet.handle] = handle;
-    n.packet[Packet.number] = login.method;
-    n.packet[Packet.flags] = wipe === true ? RequestFlags.wipe : RequestFlags.none;
-    return { bytes, caller, login, params, temporary };
+    const { login = Login.public, params = NO_PARAMS } = options;
+    const bytes = parseUuid(uuid);
+    const read = readParams(params, nullMemref);
+    const who = Login.read(login, 'options.login');
+    const callee: Callee = { uuid: formatUuid(bytes), path, globalPlatform };
+    const open = {
+      context: this.#handle.use(),
+      uuid: bytes,
+      login: who,
+      openSessions: openSessions(callee.uuid),
+    };
+    return { callee, params: read, wipe, open };
+  }
+
+  #arrived(callee: Callee): Finish<Session> {
+    return (answer, outputs) =>
+      Session.make({
+        n: this.#n,
+        callee,
+        number: answer.number(Place.session) as SessionHandle,
+        outputs,
+        nullMemref: this.version.capabilities.nullMemref,
+        context: this.#handle as unknown as Handle,
+        contextClosed: () => this.close(),
+      });
   }
 
   /**
    * Allocates memory that this process and the TEE both see, zeroed.
    * @param size in bytes, 1 to 2^32 - 1; how much a TEE takes at once is its own matter
-   * @throws TeeSystemError, ERR_TEE_CLOSED
+   * @throws (rejects with) TeeSystemError: ENOMEM where the machine, its cgroup or the TEE has no room, and the message says
+   *   which; ERR_TEE_CLOSED; TypeError or RangeError for a bad argument
    */
-  allocSharedMemory(size: number): SharedMemory {
-    return SharedMemory.alloc(this.#n, this, this.#open(), size);
+  async allocSharedMemory(size: number): Promise<SharedMemory> {
+    return SharedMemory.alloc(this.#owner(), size);
+  }
+
+  /**
+   * The same, blocking: while all threads of the TEE are busy, this waits for one.
+   * @throws as `allocSharedMemory` rejects
+   */
+  allocSharedMemorySync(size: number): SharedMemory {
+    return SharedMemory.allocSync(this.#owner(), size);
   }
 
   /**
@@ -256,34 +230,52 @@ export class TeeContext {
    * and last page can be reached by the TEE as well.
    * @param view a Uint8Array over a SharedArrayBuffer of fixed length. (An ArrayBuffer can be moved or freed
    *   while the TEE still writes to it; `allocSharedMemory` gives one that cannot.)
-   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; ERR_TEE_NOT_SUPPORTED where the TEE takes no memory
-   *   of its clients; TeeSystemError, ERR_TEE_CLOSED
+   * @throws (rejects with) TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; ERR_TEE_NOT_SUPPORTED where the TEE takes
+   *   no memory of its clients; TeeSystemError, ERR_TEE_CLOSED
    */
-  registerSharedMemory(view: Uint8Array): SharedMemory {
-    const handle = this.#open();
-    if (!this.#registration) {
-      throw notSupported(
-        `The TEE behind ${this.version.path} does not take memory of its clients (capability registeredMemory); ` +
-          'use allocSharedMemory',
-      );
-    }
-    return SharedMemory.register(this.#n, this, handle, view);
+  async registerSharedMemory(view: Uint8Array): Promise<SharedMemory> {
+    return SharedMemory.register(this.#owner(), this.#registrable(view));
+  }
+
+  /**
+   * The same, blocking.
+   * @throws as `registerSharedMemory` rejects
+   */
+  registerSharedMemorySync(view: Uint8Array): SharedMemory {
+    return SharedMemory.registerSync(this.#owner(), this.#registrable(view));
+  }
+
+  #registrable(view: Uint8Array): Uint8Array {
+    if (this.#registration) return view;
+    throw notSupported(
+      `The TEE behind ${this.version.path} does not take memory of its clients (capability registeredMemory); ` +
+        'use allocSharedMemory',
+    );
   }
 
   /**
    * Registers a dma-buf with the TEE (TEE_IOC_SHM_REGISTER_FD, Linux 6.18 and later).
    * @param buf a DmaBuf, or the descriptor of a dma-buf from any other library. It stays the caller's and may be
    *   closed right afterwards.
-   * @throws RangeError ERR_OUT_OF_RANGE, TypeError ERR_INVALID_ARG_VALUE if it is no dma-buf, ERR_TEE_NOT_SUPPORTED if
-   *   this kernel cannot do it, TeeSystemError: EBADF if it is not open, EINVAL if the kernel does not take this one
+   * @throws (rejects with) RangeError ERR_OUT_OF_RANGE, TypeError ERR_INVALID_ARG_VALUE if it is no dma-buf,
+   *   ERR_TEE_NOT_SUPPORTED if this kernel cannot do it, TeeSystemError: EBADF if it is not open, EINVAL if the kernel does
+   *   not take this one
    */
-  registerDmaBuf(buf: DmaBuf | number): SharedMemory {
-    return SharedMemory.registerDmaBuf(this.#n, this, this.#open(), buf);
+  async registerDmaBuf(buf: DmaBuf | number): Promise<SharedMemory> {
+    return SharedMemory.registerDmaBuf(this.#owner(), buf);
   }
 
-  #open(): ContextHandle {
-    if (this.#handle === 0) throw closedError(`the TeeContext of ${this.version.path}`);
-    return this.#handle;
+  /**
+   * The same, blocking.
+   * @throws as `registerDmaBuf` rejects
+   */
+  registerDmaBufSync(buf: DmaBuf | number): SharedMemory {
+    return SharedMemory.registerDmaBufSync(this.#owner(), buf);
+  }
+
+  #owner(): { n: Native; path: string; context: Handle<ContextHandle> } {
+    this.#handle.use();
+    return { n: this.#n, path: this.version.path, context: this.#handle };
   }
 
   /**
@@ -293,13 +285,8 @@ export class TeeContext {
    * @returns resolves when all else is done; the same promise each time
    */
   close(): Promise<void> {
-    if (this.#closing === undefined) {
-      const id = this.#handle === 0 ? 0 : this.#n.closeContext(this.#handle);
-      this.#handle = 0;
-      const { path } = this.version;
-      this.#closing =
-        id === 0 ? Promise.resolve() : ended(this.#n, id, path, `closing the TeeContext of ${path}`);
-    }
+    const { path } = this.version;
+    this.#closing ??= closed(this.#n, this.#handle.close() ?? 0, path, `closing the TeeContext of ${path}`);
     return this.#closing;
   }
 
@@ -314,7 +301,7 @@ export class TeeContext {
 
   /** @internal For tests and measurements: what it holds at this moment; undefined when it is closed. */
   statistics(): ReturnType<Native['contextStatistics']> {
-    return this.#handle === 0 ? undefined : this.#n.contextStatistics(this.#handle);
+    return this.#handle.closed ? undefined : this.#n.contextStatistics(this.#handle.use());
   }
 }
 

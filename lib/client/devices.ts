@@ -7,30 +7,30 @@ import type { ContextData, Failure } from './native.js';
 
 const FOLDER = '/dev';
 
-/** What a device is, as TEE_IOC_VERSION tells. */
+/** What TEE_IOC_VERSION tells about a device. */
 export interface TeeVersion {
-  /** The TEE's name: TEE_IMPL_ID_OPTEE, _AMDTEE, _TSTEE, _QTEE; `unknown` for another. */
+  /** Which TEE it is (TEE_IMPL_ID_*); `unknown` if the kernel's number has no name here. */
   readonly implementation: 'optee' | 'amdtee' | 'tstee' | 'qtee' | 'unknown';
   readonly capabilities: TeeCapabilities;
-  /** The device's file. */
+  /** The file of the device. */
   readonly path: string;
 }
 
-/** TEE_GEN_CAP_* */
+/** What a device can do (TEE_GEN_CAP_*). */
 export interface TeeCapabilities {
-  /** Speaks GlobalPlatform's sessions and commands. */
+  /** It speaks GlobalPlatform: sessions and commands. */
   readonly globalPlatform: boolean;
-  /** Is the device of a supplicant, with rights that a client does not have. */
+  /** It is a supplicant's device, which has rights that a client does not have. */
   readonly privileged: boolean;
-  /** Takes memory of the client's own: `registerSharedMemory`, and shared memory beyond a few MiB. */
+  /** It takes the client's own memory: needed by `registerSharedMemory`, and by shared memory of more than a few MiB. */
   readonly registeredMemory: boolean;
-  /** Takes NULL buffers: `buffer.null`. */
+  /** It takes NULL buffers: `buffer.null`. */
   readonly nullMemref: boolean;
-  /** Takes references to objects. */
+  /** It takes references to objects. */
   readonly objects: boolean;
 }
 
-/** A device: its version, or why it could not be opened. */
+/** A device: its version, or the error with which it could not be opened. */
 export type TeeDevice =
   | { readonly path: string; readonly version: TeeVersion; readonly error?: undefined }
   | { readonly path: string; readonly version?: undefined; readonly error: TeeSystemError };
@@ -42,7 +42,7 @@ const IMPLEMENTATIONS: Record<number, TeeVersion['implementation']> = {
   4: 'qtee',
 };
 
-/** What TEE_IOC_VERSION says, by name. */
+/** The answer of TEE_IOC_VERSION, with names for its numbers and bits. */
 export function versionOf(path: string, data: ContextData): TeeVersion {
   const bits = data.generalCapabilities;
   return Object.freeze({
@@ -59,8 +59,8 @@ export function versionOf(path: string, data: ContextData): TeeVersion {
 }
 
 /**
- * The files of the clients' devices, by their number. Never the supplicant's teepriv: it has one slot only, and
- * opening it would end the supplicant.
+ * The files of the devices for clients, sorted by their number. Never tee-supplicant's teepriv: it has only one slot, and
+ * opening it ends the supplicant.
  */
 export function devicePaths(folder = FOLDER): string[] {
   return namesIn(folder)
@@ -77,13 +77,13 @@ export function checkDevicePath(path: unknown, name: string): string {
   try {
     real = realpathSync(path);
   } catch {
-    // Opening it will say why.
+    // Opening it gives the reason.
   }
   if (/^teepriv[0-9]+$/.test(basename(real))) {
     throw invalidArgValue(
       name,
       path,
-      'must not be a teepriv device: that is the only slot of tee-supplicant, which ends when another opens it',
+      'must not be a teepriv device: it has a single slot, and tee-supplicant ends when another process opens it',
     );
   }
   return path;
@@ -102,7 +102,7 @@ export function openError(path: string, failed: Failure): TeeSystemError {
 
 /**
  * Why no device can be used.
- * @param tried of each device: why it could not be opened, or what it is instead of one that speaks GlobalPlatform
+ * @param tried for each device, why it could not be opened, or its version if it does not speak GlobalPlatform
  */
 export function noDevice(tried: readonly (TeeSystemError | TeeVersion)[]): Error {
   const reasons = tried.map((one) =>

@@ -1,5 +1,13 @@
-import { closedError, describeErrno, invalidArgValue, notSupported, TeeSystemError } from './errors.js';
-import { keepWhile, watch } from './lost-handles.js';
+import { constants } from 'node:buffer';
+import {
+  bufferTooLarge,
+  closedError,
+  describeErrno,
+  invalidArgValue,
+  notSupported,
+  TeeSystemError,
+} from './errors.js';
+import { Handle, keepWhile } from './handle.js';
 import { native } from './native.js';
 import type { DmaBufData, DmaBufHandle, Failure, Native } from './native.js';
 import { checkBoolean, checkFd, checkOptions } from './validate.js';
@@ -16,26 +24,30 @@ export class DmaBuf {
   readonly size: number;
 
   readonly #n: Native;
-  #fd: number;
-  #handle: DmaBufHandle | 0;
+  readonly #fd: number;
+  readonly #handle: Handle<DmaBufHandle, boolean>;
   #map: ArrayBuffer | undefined;
 
   private constructor(n: Native, data: DmaBufData) {
     this.size = data.size;
     this.#n = n;
     this.#fd = data.fd;
-    const handle = data.buf;
-    this.#handle = handle;
-    watch(
-      this,
-      () => `A DmaBuf of ${data.size} bytes`,
-      () => n.close(handle),
-    );
+    const close = (buf: DmaBufHandle): boolean => n.close(buf);
+    this.#handle = new Handle(this, `DmaBuf of ${data.size} bytes`, data.buf, close);
   }
 
   /** @internal */
   static make(n: Native, data: DmaBufData): DmaBuf {
     return new DmaBuf(n, data);
+  }
+
+  /**
+   * @internal Its descriptor.
+   * @throws ERR_TEE_CLOSED
+   */
+  static use(buf: DmaBuf, name: string): number {
+    if (buf.#handle.closed) throw closedError(`${name}, a ${buf.#handle.what},`);
+    return buf.#fd;
   }
 
   /**
@@ -72,23 +84,26 @@ export class DmaBuf {
 
   /** Was it closed? */
   get closed(): boolean {
-    return this.#handle === 0;
+    return this.#handle.closed;
   }
 
   /** The descriptor, for passing on; it stays this object's own, which closes it. -1 when this is closed. */
   get fd(): number {
-    return this.#fd;
+    return this.closed ? -1 : this.#fd;
   }
 
   /**
    * Maps it for the CPU, whole; the same ArrayBuffer each time, empty after close. Use it between `sync('start', …)` and
    * `sync('end', …)`, so that the CPU and the devices see the same bytes.
    * @throws TeeSystemError of mmap where it is protected memory, which no CPU code outside the TEE can reach;
-   *   ERR_TEE_NOT_SUPPORTED where the runtime does not allow buffers over memory from outside; ERR_TEE_CLOSED
+   *   ERR_BUFFER_TOO_LARGE where it is larger than an ArrayBuffer can be (4 GiB on Node.js 20); ERR_TEE_NOT_SUPPORTED where
+   *   the runtime does not allow buffers over memory from outside; ERR_TEE_CLOSED
    */
   map(): ArrayBuffer {
     if (this.#map !== undefined) return this.#map;
-    const map = this.#n.mapDmaBuf(this.#open());
+    const handle = this.#handle.use();
+    if (this.size > constants.MAX_LENGTH) throw bufferTooLarge(`the DmaBuf of ${this.size} bytes`);
+    const map = this.#n.mapDmaBuf(handle);
     if (map === undefined) {
       throw notSupported(
         'This runtime does not allow an ArrayBuffer over memory from outside, which map() needs',
@@ -111,13 +126,8 @@ export class DmaBuf {
     if (!Object.hasOwn(SYNC_ACCESS, access)) {
       throw invalidArgValue('access', access, "must be 'read', 'write' or 'readwrite'");
     }
-    const failed = this.#n.syncDmaBuf(this.#open(), SYNC_PHASE[phase] | SYNC_ACCESS[access]);
+    const failed = this.#n.syncDmaBuf(this.#handle.use(), SYNC_PHASE[phase] | SYNC_ACCESS[access]);
     if (failed !== undefined) throw this.#error(failed, `sync('${phase}', '${access}')`);
-  }
-
-  #open(): DmaBufHandle {
-    if (this.#handle === 0) throw closedError(`the DmaBuf of ${this.size} bytes`);
-    return this.#handle;
   }
 
   #error(failed: Failure, asked: string): TeeSystemError {
@@ -134,11 +144,8 @@ export class DmaBuf {
 
   /** Closes the descriptor; the ArrayBuffer of `map` becomes empty. What else holds the buffer goes on holding it. */
   close(): void {
-    if (this.#handle === 0) return;
-    this.#n.close(this.#handle);
-    this.#handle = 0;
-    this.#fd = -1;
-    this.#map = undefined; // its pages stay as long as somebody has it
+    this.#handle.close();
+    this.#map = undefined; // it is detached, or somebody has moved it
   }
 
   [Symbol.dispose](): void {

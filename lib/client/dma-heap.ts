@@ -1,35 +1,31 @@
 import { DmaBuf } from './dma-buf.js';
-import { closedError, describeErrno, invalidArgType, invalidArgValue, TeeSystemError } from './errors.js';
-import { DMA_HEAP_FOLDER, namesIn, openHint } from './hints.js';
-import { watch } from './lost-handles.js';
+import { describeErrno, invalidArgType, invalidArgValue, TeeSystemError } from './errors.js';
+import { Handle } from './handle.js';
+import { DMA_HEAP_FOLDER, memoryHint, namesIn, openHint } from './hints.js';
+import { finished } from './jobs.js';
 import { native } from './native.js';
-import type { DmaHeapHandle, Native } from './native.js';
+import type { DmaBufData, DmaHeapHandle, Failure, Native } from './native.js';
 import { checkInteger } from './validate.js';
 
-/** A heap that dma-bufs are allocated from: a file under /dev/dma_heap. */
+/** A heap from which dma-bufs are allocated: a file in /dev/dma_heap. */
 export class DmaHeap {
   /** Its name, like `protected,secure-video`. */
   readonly name: string;
 
   readonly #n: Native;
   readonly #path: string;
-  #handle: DmaHeapHandle | 0;
+  readonly #handle: Handle<DmaHeapHandle, boolean>;
 
   private constructor(n: Native, name: string, path: string, handle: DmaHeapHandle) {
     this.name = name;
     this.#n = n;
     this.#path = path;
-    this.#handle = handle;
-    watch(
-      this,
-      () => `A DmaHeap (${name})`,
-      () => n.close(handle),
-    );
+    this.#handle = new Handle(this, `DmaHeap ${name}`, handle, (heap) => n.close(heap));
   }
 
   /**
-   * The names of this machine's heaps, sorted. Those that begin with `protected,` are a TEE's.
-   * @throws Node's own error where this process may not look into /dev/dma_heap
+   * The names of this machine's heaps, sorted. Heaps of a TEE have names that begin with `protected,`.
+   * @throws Node's own error if this process may not read /dev/dma_heap
    */
   static list(): string[] {
     return namesIn(DMA_HEAP_FOLDER).sort();
@@ -37,9 +33,9 @@ export class DmaHeap {
 
   /**
    * Opens a heap.
-   * @param name as `list` gives it
-   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; TeeSystemError: ENOENT where there is no such heap (the
-   *   message names those that there are), EACCES without permission
+   * @param name one of those that `list` returns
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; TeeSystemError: ENOENT if there is no such heap (the
+   *   message lists the heaps that exist), EACCES without permission
    */
   static open(name: string): DmaHeap {
     if (typeof name !== 'string') throw invalidArgType('name', 'a string', name);
@@ -58,41 +54,54 @@ export class DmaHeap {
 
   /** Was it closed? */
   get closed(): boolean {
-    return this.#handle === 0;
+    return this.#handle.closed;
   }
 
   /**
    * Allocates a dma-buf.
    * @param size in bytes, 1 and up; the kernel rounds it up to whole pages
-   * @throws RangeError ERR_OUT_OF_RANGE; TeeSystemError: ENOMEM where the heap has no room; ERR_TEE_CLOSED
+   * @throws (rejects with) RangeError ERR_OUT_OF_RANGE; TeeSystemError: ENOMEM where the heap has no room; ERR_TEE_CLOSED
    */
-  alloc(size: number): DmaBuf {
-    if (this.#handle === 0) throw closedError(`the DmaHeap ${this.name}`);
-    checkInteger(size, 'size', 1, Number.MAX_SAFE_INTEGER);
-    const data = this.#n.allocDmaBuf(this.#handle, size);
-    if ('errno' in data) {
-      const full = describeErrno(data.errno).code === 'ENOMEM';
-      throw new TeeSystemError({
-        ...data,
-        path: this.#path,
-        asked: `${size} bytes`,
-        hint: full
-          ? 'the heap has no room for that; protected heaps are small, and a buffer goes back only when every descriptor ' +
-            'and registration of it is closed, and nobody holds what map() returned'
-          : undefined,
-      });
-    }
-    return DmaBuf.make(this.#n, data);
+  async alloc(size: number): Promise<DmaBuf> {
+    const started = this.#n.allocDmaBuf(this.#handle.use(), checkSize(size));
+    return finished(this.#n, started, (data: DmaBufData | Failure) => this.#made(data, size));
   }
 
-  /** Closes the heap. Its buffers go on existing. */
+  /**
+   * The same, blocking: while all threads of the TEE are busy, this waits for one.
+   * @throws as `alloc` rejects
+   */
+  allocSync(size: number): DmaBuf {
+    return this.#made(this.#n.allocDmaBufSync(this.#handle.use(), checkSize(size)), size);
+  }
+
+  #made(data: DmaBufData | Failure, size: number): DmaBuf {
+    if (!('errno' in data)) return DmaBuf.make(this.#n, data);
+    const { code } = describeErrno(data.errno);
+    const full =
+      'the heap has no room for that; protected heaps are small, and a buffer goes back only when every descriptor ' +
+      'and registration of it is closed, and nobody holds what map() returned';
+    throw new TeeSystemError({
+      ...data,
+      path: this.#path,
+      asked: `${size} bytes`,
+      hint:
+        code === 'ENOMEM' && data.operation === 'DMA_HEAP_IOCTL_ALLOC'
+          ? full
+          : memoryHint(code, data.operation, size),
+    });
+  }
+
+  /** Closes the heap. Its dma-bufs stay usable. */
   close(): void {
-    if (this.#handle === 0) return;
-    this.#n.close(this.#handle);
-    this.#handle = 0;
+    this.#handle.close();
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+function checkSize(size: unknown): number {
+  return checkInteger(size, 'size', 1, Number.MAX_SAFE_INTEGER);
 }

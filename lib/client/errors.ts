@@ -1,15 +1,16 @@
-/** Every error that this package throws is made here, or in a file that builds its message from here. */
+/** The errors of the client: their classes, and functions that make Node's usual argument errors. */
+import { constants } from 'node:buffer';
 import { getSystemErrorMap, inspect } from 'node:util';
 import { hex32, originName, resultName, type TeeOrigin } from './results.js';
 
-/** What an output parameter brought back although the call failed. */
+/** What a parameter brought back from a call that failed; undefined if it is no output. */
 export type FailedOutput = { a: number; b: number } | { size: number; data?: Uint8Array } | undefined;
 
 /** What {@link TeeError} is made of. */
 export interface TeeErrorInit {
   /** u32 */
   result: number;
-  /** u32, 1 to 4 have names */
+  /** u32; 1 to 4 have names, see `originName` */
   originCode: number;
   uuid: string;
   command?: number;
@@ -29,28 +30,29 @@ const ORIGINS: Record<TeeOrigin, string> = {
   unknown: 'an unknown origin',
 };
 
-/** The TEE answered, with something else than TEE_SUCCESS. */
+/** The TEE or the TA answered with a result other than TEE_SUCCESS. */
 export class TeeError extends Error {
-  /** The result's name, `TEE_ERROR_SHORT_BUFFER`; of one that has none `TEE_0x12345678`. */
+  /** The result's name, like `TEE_ERROR_SHORT_BUFFER`; `TEE_0x12345678` if it has none. */
   readonly code: string;
-  /** The result, u32, as the TEE or the TA gave it. */
+  /** The result, u32, exactly as the TEE or the TA gave it. */
   readonly result: number;
-  /** Who answered. */
+  /** Which part answered. */
   readonly origin: TeeOrigin;
-  /** The same as a number. */
+  /** `origin` as a number, u32. */
   readonly originCode: number;
   /** The TA's UUID. */
   readonly uuid: string;
-  /** The command; undefined where the call was the opening of a session. */
+  /** The command, u32; undefined if a session was being opened. */
   declare readonly command?: number;
   /**
-   * One entry per parameter: `{ a, b }` of value outputs; `{ size, data? }` of memory outputs, where size is what
-   * the TA asked for (with TEE_ERROR_SHORT_BUFFER more than it was given) and data what a temporary buffer holds.
+   * One entry per parameter: `{ a, b }` for a value output, `{ size, data? }` for a memory output, undefined for the
+   * others. `size` is what the TA asked for, in bytes; with TEE_ERROR_SHORT_BUFFER it is more than the TA was given. `data`
+   * is the content of a temporary buffer.
    */
   readonly outputs: FailedOutput[];
   /**
-   * True if this call ended with TEE_ERROR_CANCEL although nobody aborted it: the TEE's cancel flag belongs to the
-   * session, and was most likely left over from an abort of the call before.
+   * True if this call ended with TEE_ERROR_CANCEL although nobody aborted it. The TEE's cancel flag belongs to the session;
+   * most likely the abort of an earlier call left it set.
    */
   declare readonly staleCancel?: boolean;
 
@@ -76,7 +78,7 @@ export class TeeError extends Error {
 
 /** What {@link TeeSystemError} is made of. */
 export interface TeeSystemErrorInit {
-  /** Positive, as C knows it. */
+  /** Positive, as in C. */
   errno: number;
   syscall: string;
   operation: string;
@@ -87,9 +89,9 @@ export interface TeeSystemErrorInit {
   hint?: string | undefined;
 }
 
-/** The operating system refused. Its form is that of Node's own system errors. */
+/** The operating system refused a call. The form is that of Node's own system errors. */
 export class TeeSystemError extends Error {
-  /** `EACCES` and so on. */
+  /** The errno's name, like `EACCES`. */
   readonly code: string;
   /** Negative, as in Node's own errors. */
   readonly errno: number;
@@ -97,7 +99,7 @@ export class TeeSystemError extends Error {
   readonly syscall: string;
   /** What the system call was for: `TEE_IOC_INVOKE`, `DMA_HEAP_IOCTL_ALLOC`, `open`, … */
   readonly operation: string;
-  /** The device. */
+  /** The file of the device or of the dma-heap. */
   declare readonly path?: string;
 
   constructor(init: TeeSystemErrorInit) {
@@ -135,17 +137,17 @@ export function describeErrno(errno: number): { code: string; text: string } {
     : { code: known[0], text: known[1] };
 }
 
-/** A call was aborted by its AbortSignal. The form is that of Node's own AbortError. */
+/** An AbortSignal aborted the call. The form is that of Node's own AbortError. */
 export class AbortError extends Error {
   readonly code = 'ABORT_ERR';
-  /** How the call ended; undefined where nothing was sent to the TEE, or an open was left to itself. */
+  /** How the call ended in the TEE; undefined if nothing was sent, or if the opening of a session was abandoned. */
   declare readonly teeError?: TeeError | TeeSystemError;
 
   /**
-   * @param reason the signal's
+   * @param reason the reason of the signal; it becomes `cause`
    * @param asked what was asked, for the message
    * @param teeError how the call ended
-   * @param outcome what became of it, in words
+   * @param outcome what became of the call, in words
    */
   constructor(
     reason: unknown,
@@ -207,16 +209,26 @@ export function closedError(what: string): Error & { code: string } {
 export function wrongContext(name: string): Error & { code: string } {
   return withCode(
     new Error(
-      `${name} is shared memory of another TeeContext: an id is only valid on the open device that made it. ` +
-        'Allocate or register it with the context of the session',
+      `${name} is shared memory of another TeeContext. Only the context that made it can use it: ` +
+        'allocate or register it with the context of the session',
     ),
     'ERR_TEE_WRONG_CONTEXT',
   );
 }
 
-/** @param what there is no memory for */
+/** @param what needed the memory */
 export function noMemory(what: string): Error & { code: string } {
   return withCode(new Error(`There is no memory for ${what}`), 'ERR_MEMORY_ALLOCATION_FAILED');
+}
+
+/** @param what is too large */
+export function bufferTooLarge(what: string): RangeError & { code: string } {
+  return withCode(
+    new RangeError(
+      `${what} is larger than an ArrayBuffer can be in this runtime (${constants.MAX_LENGTH} bytes)`,
+    ),
+    'ERR_BUFFER_TOO_LARGE',
+  );
 }
 
 /** @param problem a whole sentence without its stop */

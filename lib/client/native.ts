@@ -1,26 +1,25 @@
 /**
- * The seam between TypeScript and the native addon: all that crosses it is stated here, and nothing else
- * imports the addon. It loads at the first call of {@link native}, so importing the package never needs it.
+ * The seam between TypeScript and the native addon: all that crosses it is stated here, and nothing else imports the
+ * addon. It loads at the first call of {@link native}, so importing the package never needs it.
  *
- * Who does what: TypeScript checks arguments, names them in messages, builds parameters and makes Error
- * objects. C++ owns descriptors, mappings, threads and the order of calls. C++ trusts nothing it is given:
- * a wrong number, a foreign handle or a detached buffer ends in a {@link Status} or a {@link Failure}, never
- * in a crash; but it does not explain, so whatever a user can get wrong is checked before.
+ * Who does what: TypeScript checks arguments, names them in messages, builds parameters and makes Error objects. C++ owns
+ * descriptors, mappings, threads and the order of calls. C++ trusts nothing it is given: a wrong number, a foreign handle
+ * or a detached buffer ends in a {@link Status} or a {@link Failure}, never in a crash; but it does not explain, so
+ * whatever a user can get wrong is checked before.
  *
- * **Handles** are plain numbers: a slot of the environment's table with its generation, so a closed handle
- * is never mistaken for a newer one, and the table knows what kind of object each is. They are valid in the
- * environment (and the copy of this module) that made them. The garbage collector does not see numbers: the
- * object that wraps one registers itself with `watch()` of `lost-handles.ts`.
+ * **Handles** are plain numbers: a slot of the environment's table with its generation, so a closed handle is never
+ * mistaken for a newer one, and the table knows what kind of object each is. They are valid in the environment (and the
+ * copy of this module) that made them.
  *
- * **The hot path** (open and invoke) takes its numbers from {@link Native.packet} and its bytes as arguments.
- * `packet` is one array for all calls, free again as soon as the function has returned. A blocking call
- * leaves its answer there; an asynchronous one answers by a record of the same layout in
- * {@link Native.records}, handed to the function that was put into {@link Native.settle}. Both are over
- * SharedArrayBuffers, which cannot be detached, so C++ need not ask anew where they are. Small outputs come in
- * {@link Functions.bytes}.
+ * **A call** takes all its numbers and bytes as arguments of one native function. What it brings back is an
+ * {@link Answer}: at once for a blocking call, else in a {@link Settle}. An answer is valid only until code of a user's
+ * runs, so it is read as a whole first.
+ *
+ * The enums have their twins in native/core/protocol.h; test/unit/protocol.test.ts compares them.
  *
  * @internal
  */
+import { constants } from 'node:buffer';
 import { loadAddon } from './addon.js';
 
 declare const kind: unique symbol;
@@ -35,63 +34,26 @@ export type DmaHeapHandle = number & { readonly [kind]: 'dma-heap' };
 /** A dma-buf descriptor that we own. */
 export type DmaBufHandle = number & { readonly [kind]: 'dma-buf' };
 
-/**
- * What is at which index of {@link Native.packet}, and of each record in {@link Native.records} from the
- * record's own start. `in`: read by the call. `out`: written by the time that it has ended. What is not said to
- * be `out` has no meaning afterwards.
- */
-export const enum Packet {
-  /** out, records only: the call's id (the addon's ticket), as the function that started it returned it. */
-  call = 0,
-  /** in: the session (invoke) or the context (open). out, open: the new session, 0 if there is none. */
-  handle = 1,
-  /** in: the command (invoke) or the login method (open), 0 to 2^32 - 1. */
-  number = 2,
-  /** in: {@link RequestFlags}. out: {@link AnswerFlags}. */
-  flags = 3,
-  /** out: {@link Status}, or a positive errno. The indices below it are only valid as said there. */
-  status = 4,
-  /** out: which {@link Native.operations} failed (status is an errno), or which parameter (Status says so). */
-  detail = 5,
-  /** out, Status.answered: the TEE's 32-bit result, 0 is TEE_SUCCESS. */
-  result = 6,
-  /** out, Status.answered: the result's origin, as the kernel gave it. */
-  origin = 7,
-  /** in: how many parameters there are, 0 to 4. */
-  count = 8,
-  /** The first of them, {@link Param.stride} numbers each. There is room for four. */
-  params = 9,
-  /** The length of a packet and of a record. */
-  length = 25,
-}
-
-/** A parameter, from its own start at `Packet.params + i * Param.stride`. */
-export const enum Param {
-  /** in: {@link ParamKind}. */
-  kind = 0,
-  /** Values: in and out, a. Shared memory: in, the offset in bytes. */
-  a = 1,
-  /**
-   * Values: in and out, b. Memory: in, the size in bytes (not read where bytes are passed: the size is theirs); out,
-   * the size as the TEE reported it, which can be more than was given.
-   */
-  b = 2,
-  /**
-   * Shared memory: in, its {@link SharedMemoryHandle}. Temporary out and inout: out, where in {@link Functions.bytes} the
-   * output begins, or -1: then it is in the call's {@link Outputs}, if there is any.
-   */
-  memory = 3,
-  stride = 4,
-}
-
-/** What is at which index of {@link Native.packet} when a function that makes shared memory has returned a handle. */
-export const enum MemoryAnswer {
-  /** The kernel's id, valid on this context only. */
-  id = 9,
-  /** The tee_shm descriptor, close-on-exec. Ours: it is closed by close() or soon after, never by the caller. */
-  fd = 10,
-  /** Bytes that can be used: what was asked, or less if the kernel said less. A dma-buf's own size. */
-  size = 11,
+/** Where in an answer's numbers what is. */
+export const enum Place {
+  /** The job's ticket, as the function that started it returned it. Not of blocking calls. */
+  ticket = 0,
+  /** {@link Status}, or a positive errno. */
+  status = 1,
+  /** Which {@link Functions.operations} failed (status is an errno), or which parameter or argument (Status says so). */
+  detail = 2,
+  /** Status.answered: the TEE's 32-bit result, 0 is TEE_SUCCESS. */
+  result = 3,
+  /** Status.answered: the result's origin, as the kernel gave it. */
+  origin = 4,
+  /** {@link AnswerFlags} */
+  flags = 5,
+  /** Of an opening: the new session, 0 if there is none. */
+  session = 6,
+  /** Two numbers for each parameter. */
+  params = 7,
+  /** How many numbers an answer has. */
+  length = 15,
 }
 
 /** The low three bits are the kernel's TEE_IOCTL_PARAM_ATTR_TYPE_*. */
@@ -104,10 +66,7 @@ export const enum ParamKind {
   temporaryIn = 5,
   temporaryOut = 6,
   temporaryInout = 7,
-  /**
-   * The same with the output in the argument of the same index, which has the size: a blocking call has written it there
-   * when it returns, that of an asynchronous one is fetched by {@link Functions.takeOutput}.
-   */
+  /** The same with the output in the argument of the same index, which has the size. */
   intoOut = 0x0e,
   inPlace = 0x0f,
   /** The NULL memref; needs capability bit TEE_GEN_CAP_MEMREF_NULL, which is not looked at here. */
@@ -120,13 +79,11 @@ export const enum ParamKind {
 }
 
 export const enum RequestFlags {
-  none = 0,
   /** Zero the call's temporary memory as soon as the outputs have been copied out of it. */
   wipe = 1,
 }
 
 export const enum AnswerFlags {
-  none = 0,
   /** A CANCEL was sent to the TEE while this call was in flight. */
   cancelSent = 1,
   /**
@@ -142,7 +99,7 @@ export const enum Status {
   answered = 0,
   /** The session or the context is closed or closing, or was never one. Nothing was sent. */
   closed = -1,
-  /** A number in the packet, or a buffer, is not what it should be; `detail` is the index in the packet. */
+  /** An argument is not what it should be; `detail` is its index. */
   argument = -2,
   /** Parameter `detail` (0 to 3) names shared memory that is closed, or never was one. Nothing was sent. */
   sharedMemoryClosed = -3,
@@ -150,6 +107,8 @@ export const enum Status {
   otherContext = -4,
   /** Parameter `detail` reaches beyond its shared memory. Nothing was sent. */
   outOfBounds = -5,
+  /** The bytes of parameter `detail` are not as many any more as when it was made. Nothing was sent. */
+  bytesChanged = -6,
 }
 
 /** A system call that failed. `errno` is positive here. */
@@ -164,26 +123,70 @@ export interface Failure {
   readonly errno: number;
 }
 
-/** The fresh arrays of large temporary out and inout parameters, at the index of their parameter. */
+/** The new arrays of temporary outputs, at the index of their parameter. */
 export type Outputs = (Uint8Array | undefined)[];
 
-/**
- * Called on the JavaScript thread when a call has ended. The record begins at `at` in {@link Native.records}
- * and is only there until the function returns. Outputs of record parameter i are at `outputs[first + i]`;
- * `outputs` is undefined where the whole batch has none. Must not throw.
- */
-export type Settle = (at: number, outputs: Outputs | undefined, first: number) => void;
+/** What a job brought back. Valid only until code of a user's runs. */
+export class Answer {
+  readonly #numbers: Float64Array;
+  readonly #at: number;
+  readonly #outputs: unknown[] | undefined;
+  readonly #first: number;
 
-/** What {@link Functions.cancel} did. */
-export const enum Cancelled {
-  /** No such call is under way: it has ended, its record is on its way. */
+  constructor(numbers: Float64Array, index = 0, outputs?: unknown[]) {
+    this.#numbers = numbers;
+    this.#at = index * Place.length;
+    this.#outputs = outputs;
+    this.#first = index * 4;
+  }
+
+  /** @param place of {@link Place} */
+  number(place: Place): number {
+    return this.#numbers[this.#at + place] as number;
+  }
+
+  /** Did the TEE answer with TEE_SUCCESS? */
+  get succeeded(): boolean {
+    return this.number(Place.status) === Status.answered && this.number(Place.result) === 0;
+  }
+
+  /** A value's a. Of an intoOut or inPlace: 1 if there was room for the output. */
+  a(param: number): number {
+    return this.#numbers[this.#at + Place.params + 2 * param] as number;
+  }
+
+  /** A value's b; a memory's size as the TEE reported it, which can be more than there was room for. */
+  b(param: number): number {
+    return this.#numbers[this.#at + Place.params + 2 * param + 1] as number;
+  }
+
+  /** A temporary output, cut to what the TA wrote. Undefined if there was no memory for it. */
+  bytes(param: number): Uint8Array | undefined {
+    return this.#outputs?.[this.#first + param] as Uint8Array | undefined;
+  }
+
+  /** What a job that is no call has made. */
+  get made(): unknown {
+    return this.#outputs?.[this.#first];
+  }
+}
+
+/**
+ * Reads the answer of a job that has ended; no code of a user's may run in it, and it must not throw. Returns what tells
+ * the user; its promise, if there is one, settles when the user knows.
+ */
+export type Settle = (answer: Answer) => () => Promise<unknown> | undefined;
+
+/** What {@link Functions.abort} did. */
+export const enum Aborted {
+  /** No such call is under way: it has ended, its answer is on its way. */
   ended = 0,
   /**
-   * The call had not begun: nothing was or will be sent for it, and it will have no record. The same for an
-   * open in flight, which no kernel can cancel: its session is closed as soon as it arrives.
+   * The call had not begun: nothing was or will be sent for it, and it has no answer. The same for an open in flight,
+   * which no kernel can cancel: its session is closed as soon as it arrives.
    */
   removed = 1,
-  /** The call is in flight: CANCEL goes out from a thread of its own if it still is then. A record follows. */
+  /** The call is in flight: CANCEL goes out from a thread of its own if it still is then. An answer follows. */
   requested = 2,
 }
 
@@ -196,6 +199,16 @@ export interface ContextData {
   readonly implementationCapabilities: number;
   /** gen_caps: TEE_GEN_CAP_*. */
   readonly generalCapabilities: number;
+}
+
+export interface SharedMemoryData {
+  readonly memory: SharedMemoryHandle;
+  /** The kernel's id, valid on this context only. */
+  readonly id: number;
+  /** The tee_shm descriptor, close-on-exec. Ours: it is closed by close() or soon after, never by the caller. */
+  readonly fd: number;
+  /** Bytes that can be used: what was asked, or less if the kernel said less. A dma-buf's own size. */
+  readonly size: number;
 }
 
 export interface DmaBufData {
@@ -219,12 +232,23 @@ export interface ContextStatistics {
   readonly temporaryRegistrations: number;
 }
 
-/** The addon's functions. None blocks on the TEE unless it says so. */
-export interface Functions {
-  /** Small outputs, at `Param.memory`: of the call or the records that were answered last. */
-  readonly bytes: Uint8Array;
+/** a and b of a value; offset and size of memory. Its bytes, or the handle of its shared memory. */
+type Parameter = [a: number, b: number, memory: Uint8Array | SharedMemoryHandle | 0 | undefined];
+/** @param kinds the {@link ParamKind} of each parameter in its byte, that of the first in the lowest one */
+type Call<Handle, Result> = (
+  handle: Handle,
+  number: number,
+  flags: RequestFlags | 0,
+  kinds: number,
+  ...rest: [...Parameter, ...Parameter, ...Parameter, ...Parameter, uuid?: Uint8Array, client?: Uint8Array]
+) => Result;
 
-  /** Name and system call of each operation, by the number that `Packet.detail` holds. */
+/** 1 and up, valid until its answer came or `abort` has said `removed` (then it can be another's); 0 is none. */
+export type Ticket = number;
+
+/** The addon's functions. Those whose names end in Sync can wait for the TEE; no other does. */
+export interface Functions {
+  /** Name and system call of each operation, by the number that `Place.detail` holds. */
   readonly operations: readonly { readonly operation: string; readonly syscall: string }[];
 
   /**
@@ -241,99 +265,69 @@ export interface Functions {
   ): ContextData | Failure;
 
   /**
-   * Closes a context: its handle, and those of its sessions and shared memory, are unusable at once, and
-   * ArrayBuffers over its shared memory are detached. Calls under way or queued are done first, then each
-   * session's CLOSE_SESSION, then its memory, its temporary memory and its descriptor.
-   * @returns the id of the call whose record (Status.answered, or an errno) tells that all is done; 0: no such context
+   * Closes a context: its handle, and those of its sessions and shared memory, are unusable at once, and ArrayBuffers over
+   * its shared memory are detached. Calls under way or queued are done first, then each session's CLOSE_SESSION, then its
+   * memory, its temporary memory and its descriptor.
+   * @returns the ticket of the job whose answer (Status.answered, or an errno) tells that all is done; 0: no such context
    */
-  closeContext(context: ContextHandle): number;
+  closeContext(context: ContextHandle): Ticket;
 
   /**
-   * Opens a session with the packet's handle (the context), number (the login method), flags and params.
+   * Opens a session. What goes in is copied before it returns.
+   * @param number the login method
    * @param uuid the TA's UUID, 16 bytes in the order of its text
    * @param client clnt_uuid, 16 bytes: the group id in host order in the first 4 for a group login, else zeros
-   * @param b0 the bytes of parameter 0 if it is temporaryIn, temporaryInout, intoOut or inPlace; what goes in is copied
-   *   before it returns
-   * @returns the call's id, valid until its record was settled or `cancel` has said `removed` (then it can be
-   *   another's), or 0 if it was refused: then the packet has the status, and there is no record
+   * @returns the call's ticket; 0 if it was refused: then the first record has the status, and no answer follows
    */
-  openSession(
-    uuid: Uint8Array,
-    client: Uint8Array,
-    b0?: Uint8Array,
-    b1?: Uint8Array,
-    b2?: Uint8Array,
-    b3?: Uint8Array,
-  ): number;
-
-  /** The same, blocking. The answer is in the packet; what it returns are the outputs, if there are any. */
-  openSessionSync(
-    uuid: Uint8Array,
-    client: Uint8Array,
-    b0?: Uint8Array,
-    b1?: Uint8Array,
-    b2?: Uint8Array,
-    b3?: Uint8Array,
-  ): Outputs | undefined;
+  openSession: Call<ContextHandle, Ticket>;
+  /** The same, blocking. The answer is in the first record; what it returns are its new arrays, if there are any. */
+  openSessionSync: Call<ContextHandle, Outputs | undefined>;
 
   /**
-   * Invokes a command with the packet's handle (the session), number (the command), flags and params. Calls
-   * of one session run in the order in which they were made, each when the one before has ended.
-   * Arguments and result as for {@link openSession}.
+   * Invokes a command. Calls of one session run in the order in which they were made, each when the one before has ended.
+   * @param number the command
+   * @returns as for {@link openSession}
    */
-  invoke(b0?: Uint8Array, b1?: Uint8Array, b2?: Uint8Array, b3?: Uint8Array): number;
-
+  invoke: Call<SessionHandle | 0, Ticket>;
   /** The same, blocking: takes its place behind the session's asynchronous calls, which need no event loop. */
-  invokeSync(b0?: Uint8Array, b1?: Uint8Array, b2?: Uint8Array, b3?: Uint8Array): Outputs | undefined;
+  invokeSync: Call<SessionHandle | 0, Outputs | undefined>;
+
+  /** Aborts one asynchronous open or invoke, also when its session or context is closing. */
+  abort(call: Ticket): Aborted;
 
   /**
-   * Copies the output of an intoOut or inPlace, as far as the TA wrote it, while its record is being settled.
-   * @param record which of the batch, from 0
-   * @param param from 0
-   * @returns false if there is none, or `into` has no room for it (any more)
+   * Closes a session: its handle is unusable at once; calls under way or queued are done first, then CLOSE_SESSION is sent.
+   * @returns the ticket of the call whose answer tells that it is done; 0: no such session
    */
-  takeOutput(record: number, param: number, into: Uint8Array): boolean;
+  closeSession(session: SessionHandle): Ticket;
 
   /**
-   * Cancels one asynchronous open or invoke, also when its session or context is closing.
-   * @param call its id, still valid
-   */
-  cancel(call: number): Cancelled;
-
-  /**
-   * Closes a session: its handle is unusable at once; calls under way or queued are done first, then
-   * CLOSE_SESSION is sent.
-   * @returns the id of the call whose record tells that it is done; 0: no such session
-   */
-  closeSession(session: SessionHandle): number;
-
-  /**
-   * Allocates shared memory: a memfd named node-optee, mapped shared and registered (SHM_REGISTER), or
-   * SHM_ALLOC and its mapping where the TEE cannot register. Zeroed. Blocks while all of OP-TEE's threads are
-   * busy, as the two below do.
+   * Allocates shared memory: a memfd named node-optee, mapped shared and registered (SHM_REGISTER), or SHM_ALLOC and its
+   * mapping where the TEE cannot register. Zeroed.
    * @param size in bytes, 1 and up
-   * @returns the handle, with a {@link MemoryAnswer} in the packet; or 0, with the reason there for {@link refusal}.
-   *   The same for the two below
+   * @returns a ticket, whose {@link Answer.made} is what the Sync form returns
    */
-  allocSharedMemory(context: ContextHandle, size: number): SharedMemoryHandle | 0;
+  allocSharedMemory(context: ContextHandle, size: number): Ticket | Failure;
+  allocSharedMemorySync(context: ContextHandle, size: number): SharedMemoryData | Failure;
 
   /**
-   * Registers the bytes of a view over a SharedArrayBuffer (anything else is refused). The view is
-   * held, and its memory kept, until the registration has ended and the calls that use it have, even when
-   * the environment ends before.
+   * Registers the bytes of a view over a SharedArrayBuffer (anything else is refused). The view is held, and its memory
+   * kept, until the registration has ended and the calls that use it have, even when the environment ends before.
    */
-  registerSharedMemory(context: ContextHandle, view: Uint8Array): SharedMemoryHandle | 0;
+  registerSharedMemory(context: ContextHandle, view: Uint8Array): Ticket | Failure;
+  registerSharedMemorySync(context: ContextHandle, view: Uint8Array): SharedMemoryData | Failure;
 
   /**
    * Registers a dma-buf (SHM_REGISTER_FD).
    * @param fd stays the caller's and may be closed afterwards
    */
-  registerDmaBuf(context: ContextHandle, fd: number): SharedMemoryHandle | 0;
+  registerDmaBuf(context: ContextHandle, fd: number): Ticket | Failure;
+  registerDmaBufSync(context: ContextHandle, fd: number): SharedMemoryData | Failure;
 
   /**
-   * An ArrayBuffer over the pages of allocated shared memory: the same one as long as it is alive. Undefined
-   * for other memory, for a closed handle and where the runtime forbids external buffers. It is detached by
-   * close(); the pages are unmapped when the garbage collector has taken it, or what it was transferred to.
+   * An ArrayBuffer over the pages of allocated shared memory: the same one as long as it is alive. Undefined for other
+   * memory, for a closed handle and where the runtime forbids external buffers. close() detaches it and gives the pages
+   * back, unless it was transferred: then they stay as long as anybody can see them.
    */
   sharedMemoryBuffer(memory: SharedMemoryHandle): ArrayBuffer | undefined;
 
@@ -354,24 +348,25 @@ export interface Functions {
   openDmaHeap(path: string): { readonly heap: DmaHeapHandle } | Failure;
 
   /** Allocates a dma-buf (DMA_HEAP_IOCTL_ALLOC). `size` in bytes, 1 and up; the kernel rounds up to pages. */
-  allocDmaBuf(heap: DmaHeapHandle, size: number): DmaBufData | Failure;
+  allocDmaBuf(heap: DmaHeapHandle, size: number): Ticket | Failure;
+  allocDmaBufSync(heap: DmaHeapHandle, size: number): DmaBufData | Failure;
 
   /**
    * Makes a dma-buf's descriptor ours.
-   * @param own true: this very descriptor, which gets close-on-exec and is closed with the handle, but only if
-   *   this succeeds; false: a duplicate, the caller's stays the caller's
+   * @param own true: this very descriptor, which gets close-on-exec and is closed with the handle, but only if this
+   *   succeeds (EBUSY: it has an owner in this process); false: a duplicate, the caller's stays the caller's
    */
   adoptDmaBuf(fd: number, own: boolean): DmaBufData | Failure;
 
-  /** An ArrayBuffer over the whole dma-buf, detached and unmapped as that of shared memory. Undefined where the runtime forbids external buffers. */
+  /** An ArrayBuffer over the whole dma-buf, as that of shared memory. */
   mapDmaBuf(buf: DmaBufHandle): ArrayBuffer | Failure | undefined;
 
   /** DMA_BUF_IOCTL_SYNC. `flags` is the kernel's: DMA_BUF_SYNC_READ 1, _WRITE 2, _START 0, _END 4. */
   syncDmaBuf(buf: DmaBufHandle, flags: number): Failure | undefined;
 
   /**
-   * Closes shared memory, a dma-heap or a dma-buf: unusable at once, its ArrayBuffer detached, the descriptor
-   * closed as soon as no call uses it any more: at once, or by another thread while calls are in the TEE.
+   * Closes shared memory, a dma-heap or a dma-buf: unusable at once, its ArrayBuffer detached, the descriptor closed as
+   * soon as no call uses it any more: at once, or by another thread while calls are in the TEE.
    * @returns false if there was no such handle (any more)
    */
   close(handle: SharedMemoryHandle | DmaHeapHandle | DmaBufHandle): boolean;
@@ -387,41 +382,25 @@ export interface Functions {
 }
 
 export interface Native extends Functions {
-  /** The numbers of the call to be made, and of the answer of a blocking one. Layout: {@link Packet}. */
-  readonly packet: Float64Array;
-  /** The records of calls that have ended, valid inside a {@link Settle}. */
+  /** Where the addon writes answers; the first one is that of a blocking call, or of one that was refused. */
   readonly records: Float64Array;
-  /** What to do when a call has ended: put in right after the function that started it returned its id. */
-  readonly settle: Settlers;
-}
-
-/** Of each call under way its {@link Settle}. Ids are small numbers, so an array is all that it takes. */
-export class Settlers {
-  readonly #settle: (Settle | undefined)[] = [];
-
-  set(id: number, settle: Settle): void {
-    this.#settle[id] = settle;
-  }
-
-  /** Takes it out. */
-  take(id: number): Settle | undefined {
-    const settle = this.#settle[id];
-    this.#settle[id] = undefined;
-    return settle;
-  }
+  /** What reads the answer of each job under way, by its ticket: put in right after the job was started. */
+  readonly settle: Map<Ticket, Settle>;
 }
 
 /** What the addon itself exports. */
 interface Addon {
   /**
-   * Makes a client of its own: handles, calls and records of one copy of this module (a test runner can load
-   * several into one environment).
+   * Makes a client of its own: handles, jobs and records of one copy of this module (a test runner can load several into
+   * one environment).
+   * @param records over a SharedArrayBuffer, which cannot be detached, so C++ need not ask anew where it is
    * @param deliver called with how many records there are, and their outputs, four per record
+   * @param mostBytes of an ArrayBuffer in this runtime
    */
   attach(
-    packet: Float64Array,
     records: Float64Array,
-    deliver: (count: number, outputs: Outputs | undefined) => void,
+    deliver: (count: number, outputs: unknown[] | undefined) => void,
+    mostBytes: number,
   ): Functions;
 }
 
@@ -440,27 +419,42 @@ export function native(): Native {
 }
 
 function attach(addon: Addon): Native {
-  const numbers = (count: number): Float64Array =>
-    new Float64Array(new SharedArrayBuffer(count * Float64Array.BYTES_PER_ELEMENT));
-  const packet = numbers(Packet.length);
-  const records = numbers(Packet.length * BATCH);
-  const settle = new Settlers();
-  const functions = addon.attach(packet, records, (count, outputs) => {
-    for (let i = 0; i < count; i++) {
-      const at = i * Packet.length;
-      settle.take(records[at + Packet.call] as number)?.(at, outputs, i * 4);
-    }
-  });
+  const records = new Float64Array(
+    new SharedArrayBuffer(BATCH * Place.length * Float64Array.BYTES_PER_ELEMENT),
+  );
+  const settle = new Map<Ticket, Settle>();
+  const functions = addon.attach(
+    records,
+    (count, outputs) => {
+      const tell: ReturnType<Settle>[] = [];
+      for (let i = 0; i < count; i++) {
+        const answer = new Answer(records, i, outputs);
+        const ticket = answer.number(Place.ticket);
+        const read = settle.get(ticket);
+        settle.delete(ticket);
+        if (read !== undefined) tell.push(read(answer));
+      }
+      tellInOrder(tell, 0);
+    },
+    constants.MAX_LENGTH,
+  );
   // In an object of its own: one that Node-API filled property by property is a hash table for V8.
-  return { ...functions, packet, records, settle };
+  return { ...functions, records, settle };
 }
 
-/** Why a function that makes shared memory returned 0. */
-export function refusal(n: Native): Failure {
-  const named = n.operations[n.packet[Packet.detail] as number];
-  return {
-    operation: named?.operation ?? 'unknown',
-    syscall: named?.syscall ?? 'unknown',
-    errno: n.packet[Packet.status] as number,
-  };
+/** Users are told in the order of their calls: whoever comes behind an error waits until that one is known. */
+function tellInOrder(tell: readonly ReturnType<Settle>[], from: number): void {
+  for (let i = from; i < tell.length; i++) {
+    const known = tell[i]?.();
+    if (known !== undefined) {
+      const others = (): void => tellInOrder(tell, i + 1);
+      known.then(others, others);
+      return;
+    }
+  }
+}
+
+/** The words for an errno of a call. */
+export function failureOf(n: Native, errno: number, operation: number): Failure {
+  return { ...(n.operations[operation] ?? { operation: 'unknown', syscall: 'unknown' }), errno };
 }

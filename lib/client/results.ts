@@ -4,7 +4,7 @@
  * `tee_api_defines.h`.
  */
 
-/** The results that have a name. Any other u32 belongs to the TA that returned it. */
+/** The results that have a name. The meaning of any other u32 is defined by the TA that returned it. */
 export const TEE_RESULTS = {
   TEE_SUCCESS: 0x00000000,
   TEE_ERROR_CORRUPT_OBJECT: 0xf0100001,
@@ -49,14 +49,14 @@ export function hex32(value: number): string {
 }
 
 /**
- * The name of a result; for one that has none, `TEE_0x` and its eight hexadecimal digits.
+ * The name of a result, like `TEE_ERROR_BUSY`; `TEE_0x` and eight hexadecimal digits if it has none.
  * @param result u32
  */
 export function resultName(result: number): string {
   return names.get(result >>> 0) ?? `TEE_${hex32(result)}`;
 }
 
-/** Which part answered: TEEC_ORIGIN_API, _COMMS, _TEE, _TRUSTED_APP; anything else is `unknown`. */
+/** Which part answered (TEEC_ORIGIN_*): API, COMMS, TEE or TRUSTED_APP; `unknown` for any other number. */
 export type TeeOrigin = 'api' | 'comms' | 'tee' | 'trusted-app' | 'unknown';
 
 const origins: readonly TeeOrigin[] = ['unknown', 'api', 'comms', 'tee', 'trusted-app'];

@@ -1,13 +1,20 @@
 import { tracingChannel } from 'node:diagnostics_channel';
 import { debuglog } from 'node:util';
-import { aborted, failure, settled, type CallOptions, type Caller, type Finish } from './call.js';
-import type { TeeContext } from './context.js';
-import { closedError, invalidArgValue, TeeSystemError } from './errors.js';
-import { watch } from './lost-handles.js';
-import { Packet, RequestFlags, Status } from './native.js';
-import type { Native, SessionHandle } from './native.js';
-import { copyParams, NO_PARAMS, pack, unpack, type Outputs, type Params } from './parameters.js';
-import { checkBoolean, checkOptions, checkSignal, checkU32 } from './validate.js';
+import {
+  readOptions,
+  rejected,
+  runCall,
+  startCall,
+  type Callee,
+  type CallOptions,
+  type Request,
+} from './call.js';
+import { TeeSystemError } from './errors.js';
+import { Handle } from './handle.js';
+import { failureOf, Place } from './native.js';
+import type { Native, SessionHandle, Ticket } from './native.js';
+import { NO_PARAMS, readParams, type Outputs, type Params } from './parameters.js';
+import { checkU32 } from './validate.js';
 
 const debug = debuglog('node-optee');
 // NODE_DEBUG is read once; its getter is not for each call.
@@ -22,7 +29,21 @@ export interface InvokeTrace {
   readonly session: Session;
 }
 
-const NO_OPTIONS: CallOptions = {};
+/** How many sessions of this thread are open, by their TA. */
+const open = new Map<string, number>();
+
+/** How many sessions with a TA are open in this thread. */
+export function openSessions(uuid: string): number {
+  return open.get(uuid) ?? 0;
+}
+
+function count(uuid: string, more: 1 | -1): void {
+  const sessions = openSessions(uuid) + more;
+  if (sessions === 0) open.delete(uuid);
+  else open.set(uuid, sessions);
+}
+
+const outputsOf = (_: unknown, outputs: unknown[]): unknown[] => outputs;
 
 /**
  * A session with a Trusted Application. Its calls run one after the other, in the order in which they were made,
@@ -36,52 +57,37 @@ export class Session<P extends Params = Params> {
   readonly outputs: Outputs<P>;
 
   readonly #n: Native;
-  readonly #context: TeeContext;
-  readonly #caller: Caller;
+  readonly #callee: Callee;
   readonly #nullMemref: boolean;
-  #handle: SessionHandle | 0;
+  readonly #handle: Handle<SessionHandle, Ticket>;
+  readonly #contextClosed: () => Promise<void>;
   #closing: Promise<void> | undefined;
 
-  private constructor(
-    n: Native,
-    context: TeeContext,
-    handle: SessionHandle,
-    caller: Caller,
-    outputs: unknown[],
-  ) {
-    this.uuid = caller.uuid;
+  private constructor(made: MadeSession) {
+    const { n, callee, number, outputs, context, contextClosed } = made;
+    this.uuid = callee.uuid;
     this.outputs = outputs as Outputs<P>;
     this.#n = n;
-    this.#context = context;
-    this.#caller = { uuid: caller.uuid, path: caller.path, globalPlatform: caller.globalPlatform };
-    this.#nullMemref = context.version.capabilities.nullMemref;
-    this.#handle = handle;
-    watch(
-      this,
-      () => `A Session with TA ${caller.uuid}`,
-      () => n.closeSession(handle) !== 0,
-    );
+    this.#callee = callee;
+    this.#nullMemref = made.nullMemref;
+    this.#contextClosed = contextClosed;
+    const { uuid } = callee;
+    const close = (session: SessionHandle): Ticket => {
+      count(uuid, -1);
+      return n.closeSession(session);
+    };
+    this.#handle = new Handle(this, `Session with TA ${uuid}`, number, close, context);
+    count(uuid, 1);
   }
 
   /** @internal */
-  static make<P extends Params>(
-    n: Native,
-    context: TeeContext,
-    handle: SessionHandle,
-    caller: Caller,
-    outputs: unknown[],
-  ): Session<P> {
-    return new Session<P>(n, context, handle, caller, outputs);
+  static make(made: MadeSession): Session {
+    return new Session(made);
   }
 
   /** Was it, or its context, closed? */
   get closed(): boolean {
-    return this.#handle === 0 || this.#context.closed;
-  }
-
-  /** The context that it was opened with. */
-  get context(): TeeContext {
-    return this.#context;
+    return this.#handle.closed;
   }
 
   /**
@@ -92,8 +98,8 @@ export class Session<P extends Params = Params> {
    *
    * @param command u32, the TA's own
    * @param params up to four parameters; inputs are copied before this returns
-   * @returns one entry per parameter: `{ a, b }`; a Uint8Array cut to what the TA wrote; of shared memory how many
-   *   bytes it wrote; undefined for what only goes in and for none
+   * @returns one entry per parameter: `{ a, b }`; a Uint8Array cut to what the TA wrote; of shared memory and NULL buffers
+   *   the size that the TA reported; undefined for what only goes in and for none
    * @throws (rejects with) TeeError, TeeSystemError, AbortError; TypeError or RangeError for a bad argument;
    *   ERR_TEE_CLOSED, ERR_TEE_WRONG_CONTEXT, ERR_TEE_NOT_SUPPORTED
    */
@@ -102,7 +108,7 @@ export class Session<P extends Params = Params> {
     params?: Q,
     options?: CallOptions,
   ): Promise<Outputs<Q>>;
-  invoke(command: number, params: Params = NO_PARAMS, options: CallOptions = NO_OPTIONS): Promise<unknown[]> {
+  invoke(command: number, params: Params = NO_PARAMS, options?: CallOptions): Promise<unknown[]> {
     if (!channel.hasSubscribers) return this.#start(command, params, options);
     const trace: InvokeTrace = { uuid: this.uuid, command, params, session: this };
     return channel.tracePromise(() => this.#start(command, params, options), trace);
@@ -118,65 +124,34 @@ export class Session<P extends Params = Params> {
     params?: Q,
     options?: Pick<CallOptions, 'wipe'>,
   ): Outputs<Q>;
-  invokeSync(
-    command: number,
-    params: Params = NO_PARAMS,
-    options: Pick<CallOptions, 'wipe'> = NO_OPTIONS,
-  ): unknown[] {
-    if (!channel.hasSubscribers) return this.#startSync(command, params, options);
+  invokeSync(command: number, params: Params = NO_PARAMS, options?: CallOptions): unknown[] {
+    if (!channel.hasSubscribers) return this.#run(command, params, options);
     const trace: InvokeTrace = { uuid: this.uuid, command, params, session: this };
-    return channel.traceSync(() => this.#startSync(command, params, options), trace);
+    return channel.traceSync(() => this.#run(command, params, options), trace);
   }
 
-  #start(command: number, params: Params, options: CallOptions): Promise<unknown[]> {
+  #start(command: number, params: Params, options: CallOptions | undefined): Promise<unknown[]> {
     try {
-      return this.#begin(command, params, options);
+      const read = readOptions(options, false);
+      const request = this.#request(command, params, read.wipe);
+      if (debugging) debug('invoke: command %d of TA %s', command, this.uuid);
+      return startCall(this.#n, request, read, outputsOf);
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
-  #begin(command: number, given: Params, options: CallOptions): Promise<unknown[]> {
-    const n = this.#n;
-    const signal = options === NO_OPTIONS ? undefined : checkCallOptions(options);
-    const wipe = options.wipe === true;
-    const params = copyParams(given);
-    const early = signal?.aborted === true; // last of what can be code of somebody's own
-    const bytes = this.#pack(n, command, params, wipe);
-    if (early) throw aborted(signal, this.#caller, command, params);
-    const id = bytes
-      ? n.invoke(params[0]?.bytes, params[1]?.bytes, params[2]?.bytes, params[3]?.bytes)
-      : n.invoke();
-    if (id === 0) throw failure(n, n.packet, 0, undefined, 0, this.#caller, command, params);
-    if (debugging) debug('invoke %d: command %d of TA %s', id, command, this.uuid);
-    return settled(n, id, this.#caller, command, params, signal, values);
-  }
-
-  #startSync(command: number, given: Params, options: Pick<CallOptions, 'wipe'>): unknown[] {
-    const n = this.#n;
-    if (options !== NO_OPTIONS) checkSyncOptions(options);
-    const wipe = options.wipe === true;
-    const params = copyParams(given);
+  #run(command: number, params: Params, options: CallOptions | undefined): unknown[] {
+    const { wipe } = readOptions(options, true);
+    const request = this.#request(command, params, wipe);
     if (debugging) debug('invokeSync: command %d of TA %s', command, this.uuid);
-    const bytes = this.#pack(n, command, params, wipe);
-    const outputs = bytes
-      ? n.invokeSync(params[0]?.bytes, params[1]?.bytes, params[2]?.bytes, params[3]?.bytes)
-      : n.invokeSync();
-    const packet = n.packet;
-    if (packet[Packet.status] !== Status.answered || packet[Packet.result] !== 0) {
-      throw failure(n, packet, 0, outputs, 0, this.#caller, command, params);
-    }
-    return unpack(n, packet, 0, params, outputs, 0);
+    return runCall(this.#n, request, outputsOf);
   }
 
-  #pack(n: Native, command: number, params: Params, wipe: boolean): boolean {
-    if (this.#handle === 0) throw closedError(`the session with TA ${this.uuid}`);
+  #request(command: number, params: Params, wipe: boolean): Request {
+    const read = readParams(params, this.#nullMemref);
     checkU32(command, 'command');
-    const bytes = pack(n, params, this.#context, this.#nullMemref);
-    n.packet[Packet.handle] = this.#handle;
-    n.packet[Packet.number] = command;
-    n.packet[Packet.flags] = wipe ? RequestFlags.wipe : RequestFlags.none;
-    return bytes;
+    return { callee: this.#callee, params: read, wipe, invoke: { session: this.#handle.use(), command } };
   }
 
   /**
@@ -186,10 +161,11 @@ export class Session<P extends Params = Params> {
    */
   close(): Promise<void> {
     if (this.#closing === undefined) {
-      const id = this.#handle === 0 ? 0 : this.#n.closeSession(this.#handle);
-      this.#handle = 0;
-      if (id === 0) this.#closing = this.#context.closed ? this.#context.close() : Promise.resolve();
-      else this.#closing = ended(this.#n, id, this.#caller.path, `closing the session with TA ${this.uuid}`);
+      const { path, uuid } = this.#callee;
+      const contextClosed = this.#handle.closed;
+      const ticket = this.#handle.close() ?? 0;
+      if (contextClosed) this.#closing = this.#contextClosed();
+      else this.#closing = closed(this.#n, ticket, path, `closing the session with TA ${uuid}`);
     }
     return this.#closing;
   }
@@ -204,57 +180,37 @@ export class Session<P extends Params = Params> {
   }
 }
 
-const values: Finish<unknown[]> = (n, at, params, outputs, first) =>
-  unpack(n, n.records, at, params, outputs, first);
-
-/** Checks the options of an asynchronous call and returns its signal. */
-export function checkCallOptions(options: CallOptions): AbortSignal | undefined {
-  checkOptions(options, 'options');
-  checkWipe(options);
-  return options.signal === undefined ? undefined : checkSignal(options.signal, 'options.signal');
-}
-
-/** Checks the options of a blocking call, which nothing can abort. */
-export function checkSyncOptions(options: CallOptions): void {
-  checkOptions(options, 'options');
-  checkWipe(options);
-  if (options.signal !== undefined) {
-    throw invalidArgValue(
-      'options.signal',
-      undefined,
-      'cannot abort a blocking call; use the asynchronous one',
-    );
-  }
-}
-
-function checkWipe(options: CallOptions): void {
-  if (options.wipe !== undefined) checkBoolean(options.wipe, 'options.wipe');
+/** What a session is made of. */
+export interface MadeSession {
+  readonly n: Native;
+  readonly callee: Callee;
+  readonly number: SessionHandle;
+  readonly outputs: unknown[];
+  readonly nullMemref: boolean;
+  /** Its context's, which it closes with. */
+  readonly context: Handle;
+  /** Closes the context, or waits until it is closed. */
+  readonly contextClosed: () => Promise<void>;
 }
 
 /**
  * Waits for a close.
- * @param id the call's
+ * @param ticket the job's; 0 if there is nothing to wait for
  * @param path the device's
  * @param asked what is being closed: 'closing the session with TA …'
  */
-export function ended(n: Native, id: number, path: string, asked: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    n.settle.set(id, (at) => {
-      const status = n.records[at + Packet.status] as number;
-      if (status <= 0) {
-        resolve();
-      } else {
-        const failed = n.operations[n.records[at + Packet.detail] as number];
-        reject(
-          new TeeSystemError({
-            errno: status,
-            syscall: failed?.syscall ?? 'ioctl',
-            operation: failed?.operation ?? 'TEE_IOC_CLOSE_SESSION',
-            path,
-            asked,
-          }),
-        );
-      }
+export function closed(n: Native, ticket: Ticket, path: string, asked: string): Promise<void> {
+  if (ticket === 0) return Promise.resolve();
+  return new Promise((resolve) => {
+    n.settle.set(ticket, (answer) => {
+      const status = answer.number(Place.status);
+      const failure = failureOf(n, status, answer.number(Place.detail));
+      return () => {
+        if (status <= 0) return void resolve();
+        const error = rejected(() => new TeeSystemError({ ...failure, path, asked }));
+        resolve(error);
+        return error;
+      };
     });
   });
 }

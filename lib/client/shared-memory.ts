@@ -1,8 +1,6 @@
 import { isSharedArrayBuffer } from 'node:util/types';
-import type { TeeContext } from './context.js';
 import { DmaBuf } from './dma-buf.js';
 import {
-  closedError,
   describeErrno,
   invalidArgType,
   invalidArgValue,
@@ -10,12 +8,22 @@ import {
   notSupported,
   TeeSystemError,
 } from './errors.js';
-import { TEE_IS_FULL, visibleDmaHeaps } from './hints.js';
-import { keepWhile, watch } from './lost-handles.js';
-import { MemoryAnswer, ParamKind, refusal } from './native.js';
-import type { ContextHandle, Failure, Native, SharedMemoryHandle } from './native.js';
-import { Parameter } from './parameters.js';
-import { checkBytes, checkFd, checkInteger, checkOptions, checkRange, U32_MAX } from './validate.js';
+import { Handle, keepWhile } from './handle.js';
+import { memoryHint, visibleDmaHeaps } from './hints.js';
+import { finished } from './jobs.js';
+import { ParamKind } from './native.js';
+import type { ContextHandle, Failure, Native, SharedMemoryData, SharedMemoryHandle } from './native.js';
+import { Parameter, type Shared } from './parameters.js';
+import {
+  bufferOf,
+  byteLengthOf,
+  checkBytes,
+  checkFd,
+  checkInteger,
+  checkOptions,
+  checkRange,
+  U32_MAX,
+} from './validate.js';
 
 /** A part of shared memory. */
 export interface Range {
@@ -25,16 +33,15 @@ export interface Range {
   size?: number | undefined;
 }
 
-type Origin = 'allocated' | 'registered' | 'dma-buf';
-
-/** In one private field: each that an object has is a good part of what making one costs (docs/performance.md). */
-interface Own {
+/** The context that memory belongs to. */
+interface Owner {
   readonly n: Native;
-  readonly origin: Origin;
-  fd: number;
-  handle: SharedMemoryHandle | 0;
-  buffer: ArrayBuffer | undefined;
+  /** The device's. */
+  readonly path: string;
+  readonly context: Handle<ContextHandle>;
 }
+
+type Origin = 'allocated' | 'registered' | 'dma-buf';
 
 const EBADF = 9;
 const EINVAL = 22;
@@ -44,95 +51,110 @@ const EINVAL = 22;
  * `registerDmaBuf` of a TeeContext; can be used by sessions of that context only.
  */
 export class SharedMemory {
-  /** The context that it belongs to. */
-  readonly context: TeeContext;
   /** The kernel's id of it, valid on this context only. */
   readonly id: number;
   /** In bytes: as asked; of a dma-buf its whole. */
   readonly size: number;
 
-  readonly #own: Own;
+  readonly #n: Native;
+  readonly #origin: Origin;
+  readonly #fd: number;
+  readonly #shared: Shared & { readonly handle: Handle<SharedMemoryHandle, boolean> };
+  #buffer: ArrayBuffer | undefined;
 
-  private constructor(n: Native, context: TeeContext, origin: Origin, handle: SharedMemoryHandle) {
-    const size = n.packet[MemoryAnswer.size] as number;
-    this.context = context;
-    this.id = n.packet[MemoryAnswer.id] as number;
-    this.size = size;
-    this.#own = { n, origin, fd: n.packet[MemoryAnswer.fd] as number, handle, buffer: undefined };
-    watch(
-      this,
-      () => `A SharedMemory of ${size} bytes`,
-      () => n.close(handle),
-    );
+  private constructor({ n, context }: Owner, origin: Origin, data: SharedMemoryData) {
+    this.id = data.id;
+    this.size = data.size;
+    this.#n = n;
+    this.#origin = origin;
+    this.#fd = data.fd;
+    const close = (memory: SharedMemoryHandle): boolean => n.close(memory);
+    const what = `SharedMemory of ${data.size} bytes`;
+    const handle = new Handle(this, what, data.memory, close, context as unknown as Handle);
+    this.#shared = { handle, isDmaBuf: origin === 'dma-buf' };
+  }
+
+  /** What was made; throws what the caller gets where it was not. */
+  static #made(
+    owner: Owner,
+    origin: Origin,
+    failed: (failure: Failure) => Error,
+  ): (data: SharedMemoryData | Failure) => SharedMemory {
+    return (data) => {
+      if ('errno' in data) {
+        owner.context.use(); // closed meanwhile?
+        throw failed(data);
+      }
+      const memory = new SharedMemory(owner, origin, data);
+      if (owner.context.closed) memory.close();
+      owner.context.use();
+      return memory;
+    };
   }
 
   /** @internal */
-  static alloc(n: Native, context: TeeContext, handle: ContextHandle, size: number): SharedMemory {
-    checkInteger(size, 'size', 1, U32_MAX);
-    const memory = n.allocSharedMemory(handle, size);
-    if (memory === 0) throw memoryError(refusal(n), context, `allocSharedMemory of ${size} bytes`, size);
-    return new SharedMemory(n, context, 'allocated', memory);
+  static alloc(owner: Owner, size: number): Promise<SharedMemory> {
+    const started = owner.n.allocSharedMemory(owner.context.use(), checkSize(size));
+    return finished(owner.n, started, SharedMemory.#allocated(owner, size));
   }
 
   /** @internal */
-  static register(n: Native, context: TeeContext, handle: ContextHandle, view: Uint8Array): SharedMemory {
-    checkBytes(view, 'view');
-    const memory = view.buffer as ArrayBufferLike & { growable?: boolean };
-    if (!isSharedArrayBuffer(memory)) {
-      throw invalidArgValue(
-        'view',
-        undefined,
-        'must be over a SharedArrayBuffer: an ArrayBuffer can be moved or freed while the TEE still writes to it. ' +
-          'allocSharedMemory gives an ArrayBuffer that the TEE shares',
-      );
-    }
-    if ((memory as { growable?: boolean }).growable === true) {
-      throw invalidArgValue(
-        'view',
-        undefined,
-        'must be over a SharedArrayBuffer of fixed length, not a growable one',
-      );
-    }
-    if (view.byteLength === 0) throw invalidArgValue('view', undefined, 'must not be empty');
-    const size = view.byteLength;
-    const registered = n.registerSharedMemory(handle, view);
-    if (registered === 0)
-      throw memoryError(refusal(n), context, `registerSharedMemory of ${size} bytes`, size);
-    return new SharedMemory(n, context, 'registered', registered);
+  static allocSync(owner: Owner, size: number): SharedMemory {
+    const made = owner.n.allocSharedMemorySync(owner.context.use(), checkSize(size));
+    return SharedMemory.#allocated(owner, size)(made);
+  }
+
+  static #allocated(owner: Owner, size: number): (data: SharedMemoryData | Failure) => SharedMemory {
+    const asked = `allocSharedMemory of ${size} bytes`;
+    return SharedMemory.#made(owner, 'allocated', (failure) => memoryError(failure, owner, asked, size));
   }
 
   /** @internal */
-  static registerDmaBuf(
-    n: Native,
-    context: TeeContext,
-    handle: ContextHandle,
-    buf: DmaBuf | number,
-  ): SharedMemory {
-    let fd: number;
-    if (buf instanceof DmaBuf) {
-      if (buf.closed) throw closedError('buf, a DmaBuf,');
-      fd = buf.fd;
-    } else if (typeof buf === 'number') {
-      fd = checkFd(buf, 'buf');
-      checkIsDmaBuf(n, fd, context.version.path);
-    } else {
-      throw invalidArgType('buf', 'a DmaBuf or a file descriptor', buf);
-    }
-    const memory = n.registerDmaBuf(handle, fd);
-    if (memory === 0) throw dmaBufError(n, context, handle, fd, refusal(n));
-    return new SharedMemory(n, context, 'dma-buf', memory);
+  static register(owner: Owner, view: Uint8Array): Promise<SharedMemory> {
+    const size = checkView(view);
+    const started = owner.n.registerSharedMemory(owner.context.use(), view);
+    return finished(owner.n, started, SharedMemory.#registered(owner, size));
+  }
+
+  /** @internal */
+  static registerSync(owner: Owner, view: Uint8Array): SharedMemory {
+    const size = checkView(view);
+    const made = owner.n.registerSharedMemorySync(owner.context.use(), view);
+    return SharedMemory.#registered(owner, size)(made);
+  }
+
+  static #registered(owner: Owner, size: number): (data: SharedMemoryData | Failure) => SharedMemory {
+    const asked = `registerSharedMemory of ${size} bytes`;
+    return SharedMemory.#made(owner, 'registered', (failure) => memoryError(failure, owner, asked, size));
+  }
+
+  /** @internal */
+  static registerDmaBuf(owner: Owner, buf: DmaBuf | number): Promise<SharedMemory> {
+    const fd = checkDmaBuf(owner, buf);
+    const started = owner.n.registerDmaBuf(owner.context.use(), fd);
+    return finished(owner.n, started, SharedMemory.#ofDmaBuf(owner, fd));
+  }
+
+  /** @internal */
+  static registerDmaBufSync(owner: Owner, buf: DmaBuf | number): SharedMemory {
+    const fd = checkDmaBuf(owner, buf);
+    return SharedMemory.#ofDmaBuf(owner, fd)(owner.n.registerDmaBufSync(owner.context.use(), fd));
+  }
+
+  static #ofDmaBuf(owner: Owner, fd: number): (data: SharedMemoryData | Failure) => SharedMemory {
+    return SharedMemory.#made(owner, 'dma-buf', (failure) => dmaBufError(owner, fd, failure));
   }
 
   /** Was it, or its context, closed? */
   get closed(): boolean {
-    return this.#own.handle === 0 || this.context.closed;
+    return this.#shared.handle.closed;
   }
 
   /**
    * The tee_shm descriptor, for passing on; it stays this object's own, which closes it. -1 when this is closed.
    */
   get fd(): number {
-    return this.closed ? -1 : this.#own.fd;
+    return this.closed ? -1 : this.#fd;
   }
 
   /**
@@ -141,12 +163,12 @@ export class SharedMemory {
    * (see `DmaBuf.map`), and where the runtime does not allow buffers over memory from outside: use `read` and `write`.
    */
   get buffer(): ArrayBuffer | undefined {
-    const own = this.#own;
-    if (own.buffer === undefined && own.origin === 'allocated') {
-      own.buffer = this.closed ? new ArrayBuffer(0) : own.n.sharedMemoryBuffer(this.handle);
-      if (own.buffer !== undefined) keepWhile(own.buffer, this);
+    if (this.closed && this.#origin === 'allocated') return (this.#buffer ??= new ArrayBuffer(0));
+    if (this.#buffer === undefined && this.#origin === 'allocated') {
+      this.#buffer = this.#n.sharedMemoryBuffer(this.#shared.handle.use());
+      if (this.#buffer !== undefined) keepWhile(this.#buffer, this);
     }
-    return own.buffer;
+    return this.#buffer;
   }
 
   /**
@@ -156,11 +178,10 @@ export class SharedMemory {
    * @throws RangeError ERR_OUT_OF_RANGE; ERR_TEE_NOT_SUPPORTED for dma-bufs; ERR_TEE_CLOSED
    */
   read(offset = 0, length?: number): Uint8Array {
-    const handle = reachable(this);
+    const handle = this.#reachable();
     const count = checkRange(offset, length, this.size, 'offset', 'length');
-    const bytes = this.#own.n.readSharedMemory(handle, offset, count);
-    if (typeof bytes === 'number') throw closedError(this.description);
-    if (bytes === undefined) throw noMemory(`a copy of ${count} bytes`);
+    const bytes = this.#n.readSharedMemory(handle, offset, count);
+    if (typeof bytes !== 'object') throw noMemory(`a copy of ${count} bytes`);
     return bytes;
   }
 
@@ -170,43 +191,46 @@ export class SharedMemory {
    * @throws as `read`
    */
   write(bytes: Uint8Array, offset = 0): void {
-    const handle = reachable(this);
-    checkBytes(bytes, 'bytes');
+    const handle = this.#reachable();
+    const length = byteLengthOf(checkBytes(bytes, 'bytes'));
     checkInteger(offset, 'offset', 0, this.size);
-    if (bytes.byteLength > this.size - offset) {
-      checkInteger(bytes.byteLength, 'bytes.byteLength', 0, this.size - offset);
-    }
-    if (this.#own.n.writeSharedMemory(handle, bytes, offset) !== 0) throw closedError(this.description);
+    checkInteger(length, 'bytes.byteLength', 0, this.size - offset);
+    this.#n.writeSharedMemory(handle, bytes, offset);
+  }
+
+  /** The handle of memory that the CPU can read and write. */
+  #reachable(): SharedMemoryHandle {
+    const handle = this.#shared.handle.use();
+    if (!this.#shared.isDmaBuf) return handle;
+    throw notSupported(
+      'A registered dma-buf is not read or written through its registration: use map() and sync() of the DmaBuf, ' +
+        'or, if it is protected memory, which no CPU code outside the TEE can reach, a TA',
+    );
   }
 
   /** As a parameter that the TA only reads. Brings back nothing. */
   in(range?: Range): Parameter<undefined> {
-    return parameter(ParamKind.sharedIn, this, range);
+    return this.#parameter(ParamKind.sharedIn, range);
   }
 
-  /** As a parameter that the TA writes. Brings back how many bytes it wrote. */
+  /** As a parameter that the TA writes. Brings back the size that it reported, which can be more than there was room for. */
   out(range?: Range): Parameter<number> {
-    return parameter(ParamKind.sharedOut, this, range);
+    return this.#parameter(ParamKind.sharedOut, range);
   }
 
-  /** As a parameter that the TA reads and writes. Brings back how many bytes it left. */
+  /** As a parameter that the TA reads and writes. Brings back the same. */
   inout(range?: Range): Parameter<number> {
-    return parameter(ParamKind.sharedInout, this, range);
+    return this.#parameter(ParamKind.sharedInout, range);
   }
 
-  /** @internal */
-  get description(): string {
-    return `the ${this.#own.origin} SharedMemory of ${this.size} bytes`;
-  }
-
-  /** @internal */
-  get handle(): SharedMemoryHandle {
-    return this.#own.handle as SharedMemoryHandle;
-  }
-
-  /** @internal */
-  get isDmaBuf(): boolean {
-    return this.#own.origin === 'dma-buf';
+  #parameter<O>(kind: ParamKind, range: Range | undefined): Parameter<O> {
+    this.#shared.handle.use();
+    const shared = this.#shared;
+    if (range === undefined) return Parameter.make<O>({ kind, a: 0, b: this.size, shared });
+    checkOptions(range, 'range');
+    const { offset = 0, size: asked } = range;
+    const size = checkRange(offset, asked, this.size, 'range.offset', 'range.size');
+    return Parameter.make<O>({ kind, a: offset, b: size, shared });
   }
 
   /**
@@ -214,12 +238,8 @@ export class SharedMemory {
    * is released when they are done.
    */
   close(): void {
-    const own = this.#own;
-    if (own.handle === 0) return;
-    own.n.close(own.handle);
-    own.handle = 0;
-    own.fd = -1;
-    own.buffer = undefined; // its pages stay as long as somebody has it
+    this.#shared.handle.close();
+    this.#buffer = undefined; // it is detached, or somebody has moved it
   }
 
   [Symbol.dispose](): void {
@@ -227,45 +247,45 @@ export class SharedMemory {
   }
 }
 
-function parameter<O>(kind: ParamKind, memory: SharedMemory, range: Range | undefined): Parameter<O> {
-  if (memory.closed) throw closedError(memory.description);
-  if (range === undefined) return Parameter.make<O>(kind, 0, memory.size, undefined, memory);
-  checkOptions(range, 'range');
-  const offset = range.offset ?? 0;
-  const size = checkRange(offset, range.size, memory.size, 'range.offset', 'range.size');
-  return Parameter.make<O>(kind, offset, size, undefined, memory);
+function checkSize(size: unknown): number {
+  return checkInteger(size, 'size', 1, U32_MAX);
 }
 
-/** The handle of memory that the CPU can read and write. */
-function reachable(memory: SharedMemory): SharedMemoryHandle {
-  if (memory.closed) throw closedError(memory.description);
-  if (memory.isDmaBuf) {
-    throw notSupported(
-      'A registered dma-buf is not read or written through its registration: use map() and sync() of the DmaBuf, ' +
-        'or, if it is protected memory, which no CPU code outside the TEE can reach, a TA',
+/** Returns its size in bytes. */
+function checkView(view: Uint8Array): number {
+  checkBytes(view, 'view');
+  const memory = bufferOf(view);
+  if (!isSharedArrayBuffer(memory)) {
+    throw invalidArgValue(
+      'view',
+      undefined,
+      'must be over a SharedArrayBuffer: an ArrayBuffer can be moved or freed while the TEE still writes to it. ' +
+        'allocSharedMemory gives an ArrayBuffer that the TEE shares',
     );
   }
-  return memory.handle;
+  if ((memory as ArrayBufferLike & { growable?: boolean }).growable === true) {
+    throw invalidArgValue(
+      'view',
+      undefined,
+      'must be over a SharedArrayBuffer of fixed length, not a growable one',
+    );
+  }
+  const size = byteLengthOf(view);
+  if (size === 0) throw invalidArgValue('view', undefined, 'must not be empty');
+  return size;
 }
 
-/** From here on the size is a likely reason. */
-const LARGE = 4 << 20;
+/** Returns its descriptor. */
+function checkDmaBuf({ n, path }: Owner, buf: DmaBuf | number): number {
+  if (buf instanceof DmaBuf) return DmaBuf.use(buf, 'buf');
+  if (typeof buf !== 'number') throw invalidArgType('buf', 'a DmaBuf or a file descriptor', buf);
+  checkIsDmaBuf(n, checkFd(buf, 'buf'), path);
+  return buf;
+}
 
-function memoryError(failed: Failure, context: TeeContext, asked: string, size: number): TeeSystemError {
-  const { code } = describeErrno(failed.errno);
-  let hint: string | undefined;
-  const refused = code === 'ENOMEM' || (code === 'EINVAL' && failed.operation === 'TEE_IOC_SHM_REGISTER');
-  if (refused && size >= LARGE) {
-    hint =
-      failed.operation === 'TEE_IOC_SHM_ALLOC'
-        ? 'this TEE takes its shared memory from physically contiguous pages, of which there is seldom more than 4 MiB'
-        : 'that is more than the TEE can take at once; use smaller pieces';
-  } else if (refused && code === 'EINVAL') {
-    hint = TEE_IS_FULL;
-  } else if (code === 'ENOMEM') {
-    hint = 'the kernel or the TEE is out of memory, or this process may not lock more (ulimit -l)';
-  }
-  return new TeeSystemError({ ...failed, path: context.version.path, asked, hint });
+function memoryError(failed: Failure, { path }: Owner, asked: string, size: number): TeeSystemError {
+  const hint = memoryHint(describeErrno(failed.errno).code, failed.operation, size);
+  return new TeeSystemError({ ...failed, path, asked, hint });
 }
 
 const REGISTER_FD = 'TEE_IOC_SHM_REGISTER_FD';
@@ -288,17 +308,9 @@ function checkIsDmaBuf(n: Native, fd: number, path: string): void {
 }
 
 /** The kernel says EINVAL to everything, so the reason is found by excluding the others. */
-function dmaBufError(
-  n: Native,
-  context: TeeContext,
-  handle: ContextHandle,
-  fd: number,
-  failed: Failure,
-): Error {
-  const path = context.version.path;
+function dmaBufError({ n, path, context }: Owner, fd: number, failed: Failure): Error {
   if (failed.errno === EINVAL || describeErrno(failed.errno).code === 'ENOTTY') {
-    checkIsDmaBuf(n, fd, path);
-    if (!n.hasRegisterDmaBuf(handle)) {
+    if (!n.hasRegisterDmaBuf(context.use())) {
       return notSupported(
         `This kernel cannot register a dma-buf with a TEE: ${path} has no ${REGISTER_FD} (Linux 6.18 and later have it)`,
       );

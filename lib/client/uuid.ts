@@ -1,6 +1,6 @@
 /**
- * UUIDs of Trusted Applications: any 16 bytes. Many TAs in the field have one whose version or variant bits are
- * not those of RFC 4122, so neither is looked at.
+ * UUIDs of Trusted Applications: any 16 bytes. The version and variant bits are not checked, because those of many TAs do
+ * not follow RFC 4122.
  */
 import { isUint8Array } from 'node:util/types';
 import { invalidArgType, invalidArgValue } from './errors.js';
@@ -8,9 +8,9 @@ import { invalidArgType, invalidArgValue } from './errors.js';
 const PATTERN = /^([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})$/i;
 
 /**
- * The 16 bytes of a UUID in the order in which it is written (big-endian), which is how the kernel takes it.
+ * The 16 bytes of a UUID in the order in which they are written (big-endian), as the kernel expects them.
  * @param uuid 32 hexadecimal digits, with or without the usual dashes, upper or lower case; or the 16 bytes
- * @param name what the message of an error calls it
+ * @param name the parameter's name, for the messages of errors
  * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
  */
 export function parseUuid(uuid: string | Uint8Array, name = 'uuid'): Uint8Array {
@@ -33,7 +33,7 @@ export function parseUuid(uuid: string | Uint8Array, name = 'uuid'): Uint8Array 
 }
 
 /**
- * A UUID as it is written: lower case, 8-4-4-4-12 digits.
+ * A UUID as text: lower case, 8-4-4-4-12 digits.
  * @param bytes 16 bytes, big-endian
  */
 export function formatUuid(bytes: Uint8Array): string {

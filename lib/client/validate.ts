@@ -1,11 +1,11 @@
-/** Checks of arguments; each names the parameter in its error. */
+/** Checks of arguments. Each names the parameter in its error. */
 import { isUint8Array } from 'node:util/types';
 import { invalidArgType, outOfRange } from './errors.js';
 
 export const U32_MAX = 0xffffffff;
 
 /**
- * A whole number in a range.
+ * A whole number from `min` to `max`.
  * @throws TypeError ERR_INVALID_ARG_TYPE; RangeError ERR_OUT_OF_RANGE
  */
 export function checkInteger(value: unknown, name: string, min: number, max: number): number {
@@ -16,15 +16,36 @@ export function checkInteger(value: unknown, name: string, min: number, max: num
   return value;
 }
 
-/** An unsigned 32-bit number, as values, commands and results of the TEE are. */
+/** An unsigned 32-bit number, like the TEE's values, commands and results. */
 export function checkU32(value: unknown, name: string): number {
   if (typeof value === 'number' && value >>> 0 === value) return value;
   return checkInteger(value, name, 0, U32_MAX);
 }
 
-/** A file descriptor: 0 is one, too. */
+/** A file descriptor. 0 is valid. */
 export function checkFd(value: unknown, name: string): number {
   return checkInteger(value, name, 0, 0x7fffffff);
+}
+
+/** A getter of all typed arrays, which no class of a user's has overridden. */
+function intrinsic(name: 'buffer' | 'byteOffset' | 'byteLength'): (bytes: Uint8Array) => unknown {
+  const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
+  const { get } = Object.getOwnPropertyDescriptor(typedArray, name) as { get: (this: unknown) => unknown };
+  return (bytes) => Reflect.apply(get, bytes, []);
+}
+
+// What the array is, whatever getters of its own class say.
+export const byteLengthOf = intrinsic('byteLength') as (bytes: Uint8Array) => number;
+const byteOffsetOf = intrinsic('byteOffset') as (bytes: Uint8Array) => number;
+export const bufferOf = intrinsic('buffer') as (bytes: Uint8Array) => ArrayBufferLike;
+
+/** The array itself where it has that length, else the first part of it, of the same class. No code of a user's runs. */
+export function partOf(bytes: Uint8Array, length: number): Uint8Array {
+  if (length >= byteLengthOf(bytes)) return bytes;
+  const part = new Uint8Array(bufferOf(bytes), byteOffsetOf(bytes), length);
+  const prototype = Object.getPrototypeOf(bytes) as object;
+  if (prototype !== Uint8Array.prototype) Object.setPrototypeOf(part, prototype);
+  return part;
 }
 
 /** A Uint8Array (a Buffer is one) of any realm. */
@@ -45,7 +66,7 @@ export function checkOptions(value: unknown, name: string): void {
   }
 }
 
-/** An AbortSignal of any realm: what has `aborted` and can be listened to. */
+/** An AbortSignal of any realm: an object with `aborted` and the functions to add and remove listeners. */
 export function checkSignal(value: unknown, name: string): AbortSignal {
   if (
     typeof value !== 'object' ||
@@ -60,8 +81,8 @@ export function checkSignal(value: unknown, name: string): AbortSignal {
 }
 
 /**
- * A part of a memory of `size` bytes. Both ends are checked one by one, so no sum can wrap around.
- * @returns the length, which without one is all that follows the offset
+ * A part of `size` bytes of memory. Offset and length are checked separately, so no sum can overflow.
+ * @returns the length; if none is given, everything after the offset
  */
 export function checkRange(
   offset: unknown,

@@ -10,7 +10,7 @@ Opens a session with the Trusted Application UUID, invokes COMMAND with up to fo
 brought back. The status is 1 if the TEE or the system answered with an error, 2 if the arguments are wrong.
 
   --device PATH      the TEE device; the first that speaks GlobalPlatform unless given
-  --login WHO        public (the default), user, group:GID or application
+  --login WHO        public (the default), user, group:GID, application, user-application or group-application:GID
   --timeout MS       after so many milliseconds, gives up opening the session, or asks the TA to cancel the command
   --json             prints the outputs as JSON, bytes as hexadecimal digits
 
@@ -59,8 +59,13 @@ function parseLogin(text: string): Login {
   if (text === 'public') return Login.public;
   if (text === 'user') return Login.user;
   if (text === 'application') return Login.application;
-  if (text.startsWith('group:')) return Login.group(parseNumber(text.slice('group:'.length)));
-  throw new ParamError(`--login must be public, user, group:GID or application, not ${text}`);
+  if (text === 'user-application') return Login.userApplication;
+  const [kind, gid] = text.split(/:(.*)/s);
+  if (kind === 'group' && gid !== undefined) return Login.group(parseNumber(gid));
+  if (kind === 'group-application' && gid !== undefined) return Login.groupApplication(parseNumber(gid));
+  throw new ParamError(
+    `--login must be public, user, group:GID, application, user-application or group-application:GID, not ${text}`,
+  );
 }
 
 function toJson(outputs: unknown[]): string {

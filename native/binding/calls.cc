@@ -1,32 +1,75 @@
-// The hot path: open and invoke, from a packet to its call and back.
+// The hot path, in plain Node-API: open and invoke, from JavaScript's arguments to a call, and from its
+// answer to a record.
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 
 #include "client.h"
-#include "numbers.h"
+#include "values.h"
 
 namespace binding {
 
 using core::Call;
 using core::Parameter;
+using core::ParamKind;
+using core::Place;
+using core::Status;
 
 namespace {
 
-// ParamKind in lib/client/native.ts: the kernel's attribute in the low three bits, where the memory is above.
-constexpr uint64_t kAttribute = 0x07;
-constexpr uint64_t kTemporary = 0x00;
-constexpr uint64_t kOwn = 0x08;
-constexpr uint64_t kNull = 0x10;
-constexpr uint64_t kShared = 0x20;
-
-constexpr uint32_t kWipe = 1;
+// The arguments of invoke and openSession: Functions in lib/client/native.ts.
+enum Argument : size_t { kHandle, kNumber, kFlags, kKinds, kParams, kUuid = 16, kClient, kCount };
+// Of each parameter: a, b and its memory.
+constexpr size_t kStride = 3;
 
 // An ArrayBuffer's memory is zeroed before it is written, that of a Buffer is not; from here on that counts.
 constexpr size_t kZeroedFirst = 4096;
 
-bool isMemref(uint64_t attr) {
-  return attr >= uapi::kParamMemrefInput && attr <= uapi::kParamMemrefInout;
+struct Arguments {
+  napi_value values[kCount];
+  Client* client = nullptr;
+
+  Arguments(napi_env env, napi_callback_info info) {
+    size_t count = kCount;
+    void* data = nullptr;
+    // Those that were not given are undefined.
+    if (napi_get_cb_info(env, info, &count, values, nullptr, &data) == napi_ok)
+      client = static_cast<Client*>(data);
+  }
+};
+
+bool getUint(napi_env env, napi_value value, double most, uint64_t& number) {
+  double read;
+  return napi_get_value_double(env, value, &read) == napi_ok && toUint(read, most, number);
+}
+
+bool getUint32(napi_env env, napi_value value, uint32_t& number) {
+  uint64_t wide;
+  if (!getUint(env, value, 4294967295.0, wide)) return false;
+  number = static_cast<uint32_t>(wide);
+  return true;
+}
+
+double getHandle(napi_env env, napi_value value) {
+  double read;
+  return napi_get_value_double(env, value, &read) == napi_ok ? read : -1;
+}
+
+bool getBytes(napi_env env, napi_value value, Bytes& bytes) {
+  napi_typedarray_type type{};
+  void* data = nullptr;
+  // Answers napi_invalid_arg for anything but a typed array.
+  if (napi_get_typedarray_info(env, value, &type, &bytes.length, &data, nullptr, nullptr) != napi_ok)
+    return false;
+  if (type != napi_uint8_array) return false;
+  bytes.data = static_cast<uint8_t*>(data);
+  if (data == nullptr) bytes.length = 0;  // detached
+  return true;
+}
+
+napi_value toNumber(napi_env env, uint32_t value) {
+  napi_value number = nullptr;
+  napi_create_uint32(env, value, &number);
+  return number;
 }
 
 bool refuse(Call& call, int32_t status, uint32_t detail) {
@@ -35,314 +78,266 @@ bool refuse(Call& call, int32_t status, uint32_t detail) {
   return false;
 }
 
-[[gnu::hot]] bool readParam(napi_env env, Client& client, const double* numbers, uint32_t index,
-                            napi_value argument, Call& call, Bytes& bytes) {
-  const uint32_t at = packet::kParams + index * packet::kStride;
+// What is not right about an argument is told by its index.
+bool badArgument(Call& call, size_t index) {
+  return refuse(call, Status::argument, static_cast<uint32_t>(index));
+}
+
+bool goesInto(ParamKind kind) {
+  return kind == ParamKind::intoOut || kind == ParamKind::inPlace;
+}
+
+bool readTemporary(napi_env env, const napi_value* values, size_t at, uint32_t index, Call& call,
+                   Bytes& bytes) {
   Parameter& param = call.params[index];
-  uint64_t kind;
-  if (!toUint(numbers[at + packet::kKind], 0xff, kind)) return refuse(call, core::status::kArgument, at);
-  if (kind == uapi::kParamNone) return true;
-  param.attr = kind & kAttribute;
-  if (kind >= uapi::kParamValueInput && kind <= uapi::kParamValueInout) {
-    if (kind == uapi::kParamValueOutput) return true;
-    uint32_t a, b;
-    if (!toUint32(numbers[at + packet::kA], a)) return refuse(call, core::status::kArgument, at + packet::kA);
-    if (!toUint32(numbers[at + packet::kB], b)) return refuse(call, core::status::kArgument, at + packet::kB);
-    param.a = a;
-    param.b = b;
-    return true;
-  }
-  if (!isMemref(param.attr)) return refuse(call, core::status::kArgument, at);
-  switch (kind & ~kAttribute) {
-    case kOwn:
-      if (param.attr == uapi::kParamMemrefInput) return refuse(call, core::status::kArgument, at);
-      param.own = true;
-      [[fallthrough]];
-    case kTemporary:
-      param.memory = Parameter::Memory::temporary;
-      if (kind == uapi::kParamMemrefOutput) {
-        if (!toUint(numbers[at + packet::kB], kMaxSafe, param.b)) {
-          return refuse(call, core::status::kArgument, at + packet::kB);
-        }
-      } else {
-        if (!readBytes(env, argument, bytes)) return refuse(call, core::status::kArgument, at);
-        param.b = bytes.length;
-      }
-      break;
-    case kNull:
-      param.memory = Parameter::Memory::null;
-      break;
-    case kShared: {
-      param.memory = Parameter::Memory::shared;
-      if (!toUint(numbers[at + packet::kA], kMaxSafe, param.a)) {
-        return refuse(call, core::status::kArgument, at + packet::kA);
-      }
-      if (!toUint(numbers[at + packet::kB], kMaxSafe, param.b)) {
-        return refuse(call, core::status::kArgument, at + packet::kB);
-      }
-      const double handle = numbers[at + packet::kMemory];
-      param.shared = call.sync ? client.handles.borrow<core::SharedMemory>(handle)
-                               : client.handles.get<core::SharedMemory>(handle);
-      if (!param.shared) return refuse(call, core::status::kSharedMemoryClosed, index);
-      if (param.shared->context() != call.context) return refuse(call, core::status::kOtherContext, index);
-      if (!param.shared->contains(param.a, param.b)) return refuse(call, core::status::kOutOfBounds, index);
-      break;
-    }
-    default:
-      return refuse(call, core::status::kArgument, at);
-  }
-  param.given = param.b;
+  if (!getUint(env, values[at + 1], kMaxSafe, param.b)) return badArgument(call, at + 1);
+  param.room = param.b;
+  if (param.kind == ParamKind::temporaryOut) return true;
+  if (!getBytes(env, values[at + 2], bytes)) return badArgument(call, at + 2);
+  // Its memory was moved, or it has become shorter or longer since the parameter was made.
+  if (bytes.length != param.room) return refuse(call, Status::bytesChanged, index);
+  static const uint8_t none = 0;
+  if (param.isIn()) param.input = bytes.length == 0 ? &none : bytes.data;
   return true;
 }
 
-// Reads the packet and copies what temporary buffers hold. bytes: of those; they are valid until JavaScript
-// runs again. False: the call has the status that says why.
-[[gnu::hot]] bool readCall(napi_env env, Client& client, const double* numbers, const napi_value* arguments,
-                           Call& call, Bytes* bytes) {
-  uint32_t flags;
-  if (!toUint32(numbers[packet::kNumber], call.number)) {
-    return refuse(call, core::status::kArgument, packet::kNumber);
-  }
-  if (!toUint32(numbers[packet::kFlags], flags) || flags > kWipe) {
-    return refuse(call, core::status::kArgument, packet::kFlags);
-  }
-  call.wipe = (flags & kWipe) != 0;
-  uint32_t count;
-  if (!toUint32(numbers[packet::kCount], count) || count > core::kMaxParams) {
-    return refuse(call, core::status::kArgument, packet::kCount);
-  }
-  call.count = count;
-  uint64_t size = 0;
-  bool tooLarge = false;
-  for (uint32_t i = 0; i < call.count; i++) {
-    if (!readParam(env, client, numbers, i, arguments[i], call, bytes[i])) return false;
-    Parameter& param = call.params[i];
-    if (param.memory != Parameter::Memory::temporary) continue;
-    // Each buffer begins a page, an empty one too: OP-TEE maps whole pages.
-    param.a = size;
-    const size_t pages = core::wholePages(param.b);
-    tooLarge = tooLarge || pages == 0;
-    size += pages;  // four of at most 2^53 each
-  }
-  if (size == 0) return true;
-  if (tooLarge) {
-    call.answer.fail({core::Operation::memfdCreate, ENOMEM});
-    return false;
-  }
-  auto slot = call.context->temporary().take(size, call.sessionKey);
-  if (!slot.ok()) {
-    call.answer.fail(slot.failure());
-    return false;
-  }
-  call.slot = std::move(slot.value());
-  for (uint32_t i = 0; i < call.count; i++) {
-    const Parameter& param = call.params[i];
-    if (param.memory != Parameter::Memory::temporary) continue;
-    if (param.attr == uapi::kParamMemrefOutput) {
-      call.slot->zero(param.a, param.b);
-    } else if (param.b != 0) {
-      memcpy(call.slot->data() + param.a, bytes[i].data, param.b);
+bool readShared(napi_env env, Client& client, const napi_value* values, size_t at, uint32_t index,
+                Call& call) {
+  Parameter& param = call.params[index];
+  if (!getUint(env, values[at], kMaxSafe, param.a)) return badArgument(call, at);
+  if (!getUint(env, values[at + 1], kMaxSafe, param.b)) return badArgument(call, at + 1);
+  param.room = param.b;
+  param.shared = client.handles.get<core::SharedMemory>(getHandle(env, values[at + 2]));
+  if (!param.shared) return refuse(call, Status::sharedMemoryClosed, index);
+  if (param.shared->context() != call.context) return refuse(call, Status::otherContext, index);
+  if (!param.shared->contains(param.a, param.b)) return refuse(call, Status::outOfBounds, index);
+  return true;
+}
+
+// bytes: where the caller's own are, valid until JavaScript runs again.
+bool readParam(napi_env env, Client& client, const napi_value* values, uint32_t index, Call& call,
+               Bytes& bytes) {
+  const size_t at = kParams + index * kStride;
+  Parameter& param = call.params[index];
+  switch (param.kind) {
+    case ParamKind::none:
+    case ParamKind::valueOut:
+    case ParamKind::nullIn:
+    case ParamKind::nullOut:
+    case ParamKind::nullInout:
+      return true;
+    case ParamKind::valueIn:
+    case ParamKind::valueInout: {
+      uint32_t a, b;
+      if (!getUint32(env, values[at], a)) return badArgument(call, at);
+      if (!getUint32(env, values[at + 1], b)) return badArgument(call, at + 1);
+      param.a = a;
+      param.b = b;
+      return true;
     }
+    case ParamKind::temporaryIn:
+    case ParamKind::temporaryOut:
+    case ParamKind::temporaryInout:
+    case ParamKind::intoOut:
+    case ParamKind::inPlace:
+      return readTemporary(env, values, at, index, call, bytes);
+    case ParamKind::sharedIn:
+    case ParamKind::sharedOut:
+    case ParamKind::sharedInout:
+      return readShared(env, client, values, at, index, call);
+  }
+  return badArgument(call, kKinds);
+}
+
+bool readCall(napi_env env, Client& client, const napi_value* values, Call& call, Bytes* bytes) {
+  uint32_t flags, kinds;
+  if (!getUint32(env, values[kNumber], call.number)) return badArgument(call, kNumber);
+  if (!getUint32(env, values[kFlags], flags) || flags > core::RequestFlags::wipe)
+    return badArgument(call, kFlags);
+  if (!getUint32(env, values[kKinds], kinds)) return badArgument(call, kKinds);
+  call.wipe = (flags & core::RequestFlags::wipe) != 0;
+  for (uint32_t i = 0; kinds != 0; i++, kinds >>= 8) {
+    call.params[i].kind = static_cast<ParamKind>(kinds & 0xff);
+    if (!readParam(env, client, values, i, call, bytes[i])) return false;
+    call.count = i + 1;
   }
   return true;
 }
 
-[[gnu::hot]] void writeAnswer(double* record, const Call& call, double session) {
-  record[packet::kStatus] = call.answer.status;
-  record[packet::kDetail] = call.answer.detail;
-  record[packet::kResult] = call.answer.result;
-  record[packet::kOrigin] = call.answer.origin;
-  record[packet::kFlags] = call.answer.flags;
-  record[packet::kHandle] = session;
-  for (uint32_t i = 0; i < call.count; i++) {
-    double* to = record + packet::kParams + i * packet::kStride;
-    to[packet::kA] = static_cast<double>(call.params[i].a);
-    to[packet::kB] = static_cast<double>(call.params[i].b);
-    to[packet::kMemory] = -1;
-  }
-}
-
-// Small ones into the client's bytes, the others as arrays. What is to be wiped is copied once only. own:
-// where the caller's own bytes are; null while they cannot be relied on.
-[[gnu::hot]] void collectOutputs(napi_env env, Client& client, const Call& call, double* record,
-                                 napi_value* outputs, uint32_t first, const Bytes* own) {
-  if (!call.slot || call.answer.status != core::status::kAnswered) return;
-  for (uint32_t i = 0; i < call.count; i++) {
-    const Parameter& param = call.params[i];
-    if (param.memory != Parameter::Memory::temporary || param.attr == uapi::kParamMemrefInput) continue;
-    const uint8_t* data = call.slot->data() + param.a;
-    const uint64_t length = std::min(param.b, param.given);
-    if (param.own) {
-      if (own != nullptr && call.answer.result == 0 && length != 0) memcpy(own[i].data, data, length);
-      continue;
-    }
-    double& at = record[packet::kParams + i * packet::kStride + packet::kMemory];
-    if (!call.wipe && client.putBytes(data, length, at)) continue;
-    if (*outputs == nullptr && napi_create_array(env, outputs) != napi_ok) return;
-    napi_value bytes = makeBytes(env, data, length);
-    if (bytes != nullptr) napi_set_element(env, *outputs, first + i, bytes);
-  }
-}
-
-// The answer to a call that there is no object for.
-void writeClosed(double* numbers) {
-  numbers[packet::kStatus] = core::status::kClosed;
-  numbers[packet::kFlags] = 0;
-  numbers[packet::kHandle] = 0;
-}
-
-bool readUuids(napi_env env, const napi_value* arguments, Call& call) {
+bool readUuids(napi_env env, const napi_value* values, Call& call) {
   Bytes uuid, client;
-  if (!readBytes(env, arguments[0], uuid) || uuid.length != sizeof(call.uuid) ||
-      !readBytes(env, arguments[1], client) || client.length != sizeof(call.client)) {
-    return refuse(call, core::status::kArgument, packet::kHandle);
+  if (!getBytes(env, values[kUuid], uuid) || uuid.length != sizeof(call.uuid))
+    return badArgument(call, kUuid);
+  if (!getBytes(env, values[kClient], client) || client.length != sizeof(call.client)) {
+    return badArgument(call, kClient);
   }
   memcpy(call.uuid, uuid.data, sizeof(call.uuid));
   memcpy(call.client, client.data, sizeof(call.client));
   return true;
 }
 
-napi_value startCall(napi_env env, Client& client, double* numbers, std::unique_ptr<Call> call, bool read) {
-  const uint32_t ticket = client.enter(*call);
-  const std::shared_ptr<core::Context> context = call->context;
-  if (!read || !context->start(call)) {
-    client.returnTicket(ticket);
-    writeAnswer(numbers, *call, 0);
-    return unsignedNumber(env, 0);
-  }
-  client.callStarted(env);
-  return unsignedNumber(env, ticket);
+void writeStatus(double* record, const core::Answer& answer) {
+  record[Place::status] = answer.status;
+  record[Place::detail] = answer.detail;
+  record[Place::result] = answer.result;
+  record[Place::origin] = answer.origin;
+  record[Place::flags] = answer.flags;
 }
 
-napi_value runCall(napi_env env, Client& client, double* numbers, Call& call, bool read, const Bytes* own) {
-  if (read) call.context->runSync(call);
-  client.forgetBytes();
+// An opening has brought a session: it gets its handle, or is closed again.
+double addSession(Client& client, Call& call) {
+  if (call.context->closing()) {
+    call.answer.status = Status::closed;
+    return 0;
+  }
+  const double session = client.handles.add(call.session);
+  if (session != 0) return session;
+  const auto close = std::make_shared<Call>(Call::Kind::closeSession, call.context, false);
+  close->session = call.session;
+  call.context->start(close);
+  call.answer.fail({core::Operation::handle, EMFILE});
+  return 0;
+}
+
+// Copies outputs to where they belong: into the caller's own bytes, or into new arrays.
+void writeOutputs(napi_env env, const Call& call, double* record, napi_value* outputs, uint32_t first,
+                  const Bytes* bytes) {
+  for (uint32_t i = 0; i < call.count; i++) {
+    const Parameter& param = call.params[i];
+    double* numbers = record + Place::params + i * 2;
+    numbers[0] = static_cast<double>(param.a);
+    numbers[1] = static_cast<double>(param.b);
+    if (!param.isTemporary() || !param.isOut() || call.answer.status != Status::answered) continue;
+    const size_t length = param.written();
+    const uint8_t* data = call.output(param);
+    if (goesInto(param.kind)) {
+      const bool fits = (data != nullptr || length == 0) && param.room <= bytes[i].length;
+      if (fits && length != 0 && call.answer.result == 0) memcpy(bytes[i].data, data, length);
+      numbers[0] = fits;
+    } else if (data != nullptr || length == 0) {
+      if (*outputs == nullptr && napi_create_array(env, outputs) != napi_ok) continue;
+      const napi_value made = makeBytes(env, data, length);
+      if (made != nullptr) napi_set_element(env, *outputs, first + i, made);
+    }
+  }
+}
+
+void writeCall(napi_env env, Client& client, Call& call, double* record, napi_value* outputs, uint32_t first,
+               const Bytes* bytes) {
+  record[Place::session] = call.kind == Call::Kind::open && call.session ? addSession(client, call) : 0;
+  writeStatus(record, call.answer);
+  writeOutputs(env, call, record, outputs, first, bytes);
+}
+
+// The caller's own bytes of an asynchronous call, as they are now.
+void findOwn(napi_env env, const Ticket& ticket, Bytes* bytes) {
+  for (uint32_t i = 0; i < core::kMaxParams; i++) {
+    napi_value value = nullptr;
+    if (ticket.into[i] == nullptr) continue;
+    if (napi_get_reference_value(env, ticket.into[i], &value) == napi_ok) getBytes(env, value, bytes[i]);
+    napi_delete_reference(env, ticket.into[i]);
+  }
+}
+
+// Returns the ticket; or 0, with the reason in the first record.
+napi_value startCall(napi_env env, Client& client, std::shared_ptr<Call> call, const napi_value* values,
+                     bool good) {
+  Ticket ticket;
+  ticket.job = ticket.call = call;
+  for (uint32_t i = 0; good && i < call->count; i++) {
+    if (!goesInto(call->params[i].kind)) continue;
+    if (napi_create_reference(env, values[kParams + i * kStride + 2], 1, &ticket.into[i]) != napi_ok) {
+      good = badArgument(*call, kParams + i * kStride + 2);
+    }
+  }
+  const uint32_t index = client.enter(std::move(ticket));
+  if (good && call->context->start(call)) return toNumber(env, index);
+  Bytes unused[core::kMaxParams];
+  findOwn(env, *client.find(index), unused);
+  client.leave(index);
+  writeStatus(client.record(0), call->answer);
+  return toNumber(env, 0);
+}
+
+// The answer is in the first record; returns the new arrays, if there are any.
+napi_value runCall(napi_env env, Client& client, const std::shared_ptr<Call>& call, bool good,
+                   const Bytes* bytes) {
+  if (good) call->context->runSync(call);
   napi_value outputs = nullptr;
-  writeRecord(env, client, call, numbers, &outputs, 0, own);
+  writeCall(env, client, *call, client.record(0), &outputs, 0, bytes);
   return outputs;
 }
 
+// There is no such object (any more).
+napi_value refuseClosed(napi_env env, Client& client) {
+  core::Answer answer;
+  answer.status = Status::closed;
+  writeStatus(client.record(0), answer);
+  return toNumber(env, 0);
+}
+
+template <bool sync>
 napi_value openSession(napi_env env, napi_callback_info info) {
-  const Arguments<6> arguments(env, info);
-  if (arguments.client == nullptr) return unsignedNumber(env, 0);
+  const Arguments arguments(env, info);
+  if (arguments.client == nullptr) return nullptr;
   Client& client = *arguments.client;
-  double* numbers = client.packet();
-  const auto context = client.handles.get<core::Context>(numbers[packet::kHandle]);
-  if (!context) {
-    writeClosed(numbers);
-    return unsignedNumber(env, 0);
-  }
-  auto call = std::make_unique<Call>(Call::Kind::open, context);
+  const auto context = client.handles.get<core::Context>(getHandle(env, arguments.values[kHandle]));
+  if (!context) return refuseClosed(env, client);
+  const auto call = std::make_shared<Call>(Call::Kind::open, context, sync);
   call->sessionKey = context->newSessionKey();
   Bytes bytes[core::kMaxParams];
-  const bool read = readUuids(env, arguments.values, *call) &&
-                    readCall(env, client, numbers, arguments.values + 2, *call, bytes);
-  return startCall(env, client, numbers, std::move(call), read);
+  const bool good =
+      readUuids(env, arguments.values, *call) && readCall(env, client, arguments.values, *call, bytes);
+  return sync ? runCall(env, client, call, good, bytes)
+              : startCall(env, client, call, arguments.values, good);
 }
 
-napi_value openSessionSync(napi_env env, napi_callback_info info) {
-  const Arguments<6> arguments(env, info);
+template <bool sync>
+napi_value invoke(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
   if (arguments.client == nullptr) return nullptr;
   Client& client = *arguments.client;
-  double* numbers = client.packet();
-  const auto context = client.handles.get<core::Context>(numbers[packet::kHandle]);
-  if (!context) {
-    writeClosed(numbers);
-    return nullptr;
-  }
-  Call call(Call::Kind::open, context, Call::Caller::waits);
-  call.sessionKey = context->newSessionKey();
-  Bytes bytes[core::kMaxParams];
-  const bool read = readUuids(env, arguments.values, call) &&
-                    readCall(env, client, numbers, arguments.values + 2, call, bytes);
-  return runCall(env, client, numbers, call, read, bytes);
-}
-
-[[gnu::hot]] napi_value invoke(napi_env env, napi_callback_info info) {
-  const Arguments<4> arguments(env, info);
-  if (arguments.client == nullptr) return unsignedNumber(env, 0);
-  Client& client = *arguments.client;
-  double* numbers = client.packet();
-  auto session = client.handles.get<core::Session>(numbers[packet::kHandle]);
-  if (!session) {
-    writeClosed(numbers);
-    return unsignedNumber(env, 0);
-  }
-  auto call = std::make_unique<Call>(Call::Kind::invoke, session->context);
+  const auto session = client.handles.get<core::Session>(getHandle(env, arguments.values[kHandle]));
+  if (!session) return refuseClosed(env, client);
+  const auto call = std::make_shared<Call>(Call::Kind::invoke, session->context, sync);
+  call->session = session;
   call->sessionKey = session->key;
-  call->session = std::move(session);
   Bytes bytes[core::kMaxParams];
-  const bool read = readCall(env, client, numbers, arguments.values, *call, bytes);
-  return startCall(env, client, numbers, std::move(call), read);
+  const bool good = readCall(env, client, arguments.values, *call, bytes);
+  return sync ? runCall(env, client, call, good, bytes)
+              : startCall(env, client, call, arguments.values, good);
 }
 
-[[gnu::hot]] napi_value invokeSync(napi_env env, napi_callback_info info) {
-  const Arguments<4> arguments(env, info);
-  if (arguments.client == nullptr) return nullptr;
-  Client& client = *arguments.client;
-  double* numbers = client.packet();
-  // No JavaScript runs before this function returns, so nothing leaves the table.
-  auto session = client.handles.borrow<core::Session>(numbers[packet::kHandle]);
-  if (!session) {
-    writeClosed(numbers);
-    return nullptr;
-  }
-  Call call(Call::Kind::invoke, borrowed(session->context.get()), Call::Caller::waits);
-  call.sessionKey = session->key;
-  call.session = std::move(session);
-  Bytes bytes[core::kMaxParams];
-  const bool read = readCall(env, client, numbers, arguments.values, call, bytes);
-  return runCall(env, client, numbers, call, read, bytes);
-}
-
-napi_value takeOutput(napi_env env, napi_callback_info info) {
-  const Arguments<3> arguments(env, info);
-  bool taken = false;
-  uint64_t record, index;
-  Bytes into;
-  if (arguments.client != nullptr && readUint(env, arguments.values[0], kMaxSafe, record) &&
-      readUint(env, arguments.values[1], core::kMaxParams - 1, index) &&
-      readBytes(env, arguments.values[2], into)) {
-    const Call* call = arguments.client->delivered(record);
-    if (call != nullptr && call->slot && call->answer.status == core::status::kAnswered) {
-      const Parameter& param = call->params[index];
-      const uint64_t length = std::min(param.b, param.given);
-      taken = param.own && param.given <= into.length;
-      if (taken && length != 0) memcpy(into.data, call->slot->data() + param.a, length);
+napi_value abort(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  auto aborted = core::Aborted::ended;
+  uint64_t index;
+  if (arguments.client != nullptr && getUint(env, arguments.values[0], kMaxSafe, index)) {
+    Client& client = *arguments.client;
+    Ticket* ticket = client.find(index);
+    if (ticket != nullptr && ticket->call && ticket->call->kind != Call::Kind::closeSession) {
+      aborted = ticket->call->context->abort(ticket->call);
+      if (aborted == core::Aborted::removed) {
+        Bytes unused[core::kMaxParams];
+        findOwn(env, *ticket, unused);
+        client.leave(static_cast<uint32_t>(index));
+      }
     }
   }
-  napi_value answer = nullptr;
-  napi_get_boolean(env, taken, &answer);
-  return answer;
-}
-
-napi_value cancel(napi_env env, napi_callback_info info) {
-  const Arguments<1> arguments(env, info);
-  auto cancelled = core::Cancelled::ended;
-  uint64_t ticket;
-  if (arguments.client != nullptr && readUint(env, arguments.values[0], kMaxSafe, ticket)) {
-    cancelled = arguments.client->cancel(env, ticket);
-  }
-  return unsignedNumber(env, static_cast<uint32_t>(cancelled));
+  return toNumber(env, static_cast<uint32_t>(aborted));
 }
 
 napi_value closeSession(napi_env env, napi_callback_info info) {
-  const Arguments<1> arguments(env, info);
-  if (arguments.client == nullptr) return unsignedNumber(env, 0);
+  const Arguments arguments(env, info);
+  if (arguments.client == nullptr) return nullptr;
   Client& client = *arguments.client;
-  Entry* entry = client.handles.find<core::Session>(readHandle(env, arguments.values[0]));
-  if (entry == nullptr) return unsignedNumber(env, 0);
-  const auto session = std::static_pointer_cast<core::Session>(entry->object);
+  Entry* entry = client.handles.find(getHandle(env, arguments.values[0]));
+  const auto session = entry == nullptr ? nullptr : entry->as<core::Session>();
+  if (!session) return toNumber(env, 0);
   client.handles.remove(*entry);
-  auto call = std::make_unique<Call>(Call::Kind::closeSession, session->context);
-  const uint32_t ticket = client.enter(*call);
+  const auto call = std::make_shared<Call>(Call::Kind::closeSession, session->context, false);
   call->session = session;
-  if (!session->context->closeSession(*session, std::move(call))) {
-    client.returnTicket(ticket);
-    return unsignedNumber(env, 0);
-  }
-  client.callStarted(env);
-  return unsignedNumber(env, ticket);
+  return startCall(env, client, call, arguments.values, true);
 }
 
 }  // namespace
@@ -363,31 +358,62 @@ napi_value makeBytes(napi_env env, const uint8_t* data, size_t length) {
   return bytes;
 }
 
-[[gnu::hot]] void writeRecord(napi_env env, Client& client, Call& call, double* record, napi_value* outputs,
-                              uint32_t first, const Bytes* own) {
-  double session = 0;
-  if (call.kind == Call::Kind::open && call.session) {
-    if (call.context->closing()) {
-      call.answer.status = core::status::kClosed;
-    } else {
-      session = client.handles.add(call.session);
-      if (session == 0) {
-        auto close = std::make_unique<Call>(Call::Kind::closeSession, call.context);
-        close->session = call.session;
-        call.context->closeSession(*call.session, std::move(close));
-        call.answer.fail({core::Operation::handle, EMFILE});
+// No code of a user's runs in here but inside deliver, which reads all records before it lets any run.
+void deliver(napi_env env, Client& client, napi_value function) {
+  client.views.sweep();
+  const std::vector<std::shared_ptr<core::Job>> ended = client.takeEnded();
+  for (size_t from = 0; from < ended.size(); from += client.batch()) {
+    napi_handle_scope scope;
+    if (napi_open_handle_scope(env, &scope) != napi_ok) return;
+    const size_t count = std::min(client.batch(), ended.size() - from);
+    napi_value outputs = nullptr;
+    for (size_t i = 0; i < count; i++) {
+      const std::shared_ptr<core::Job>& job = ended[from + i];
+      const uint32_t first = static_cast<uint32_t>(i) * core::kMaxParams;
+      double* record = client.record(i);
+      const Ticket ticket = *client.find(job->ticket);
+      if (ticket.call) {
+        Bytes bytes[core::kMaxParams];
+        findOwn(env, ticket, bytes);
+        writeCall(env, client, *ticket.call, record, &outputs, first, bytes);
+      } else {
+        writeStatus(record, job->answer);
       }
+      if (ticket.memory && (outputs != nullptr || napi_create_array(env, &outputs) == napi_ok)) {
+        napi_set_element(env, outputs, first, ticket.memory->describe(env));
+      }
+      record[Place::ticket] = job->ticket;
+      client.leave(job->ticket);
     }
+    napi_value undefined, arguments[2];
+    napi_get_undefined(env, &undefined);
+    arguments[0] = toNumber(env, static_cast<uint32_t>(count));
+    arguments[1] = outputs != nullptr ? outputs : undefined;
+    if (napi_call_function(env, undefined, function, 2, arguments, nullptr) == napi_pending_exception) {
+      napi_value error;
+      if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
+    }
+    napi_close_handle_scope(env, scope);
   }
-  record[packet::kCall] = call.ticket;
-  writeAnswer(record, call, session);
-  collectOutputs(env, client, call, record, outputs, first, own);
 }
 
-const NamedFunction kCallFunctions[7] = {
-    {"openSession", openSession},   {"openSessionSync", openSessionSync}, {"invoke", invoke},
-    {"invokeSync", invokeSync},     {"takeOutput", takeOutput},           {"cancel", cancel},
-    {"closeSession", closeSession},
-};
+void addCallFunctions(Napi::Object functions, Client& client) {
+  const struct {
+    const char* name;
+    napi_callback function;
+  } all[] = {
+      {"openSession", openSession<false>},
+      {"openSessionSync", openSession<true>},
+      {"invoke", invoke<false>},
+      {"invokeSync", invoke<true>},
+      {"abort", abort},
+      {"closeSession", closeSession},
+  };
+  for (const auto& [name, function] : all) {
+    napi_value made;
+    if (napi_create_function(functions.Env(), name, NAPI_AUTO_LENGTH, function, &client, &made) == napi_ok)
+      functions.Set(name, made);
+  }
+}
 
 }  // namespace binding

@@ -1,175 +1,98 @@
-// What one copy of lib/client/native.ts has in one environment: handles, calls under way, the arrays for numbers.
-// Lives until the environment ends.
+// What one copy of lib/client/native.ts has in one environment: handles, jobs under way, records. Lives until
+// the environment ends.
 #pragma once
 
 #include <napi.h>
 
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "../core/completions.h"
 #include "../core/context.h"
-#include "../core/mapping.h"
-#include "../core/threads.h"
+#include "buffers.h"
 #include "handles.h"
-#include "numbers.h"
-#include "shared_numbers.h"
+#include "shared_views.h"
 
 namespace binding {
 
-// Indices of packets and records: Packet and Param in lib/client/native.ts.
-namespace packet {
-constexpr uint32_t kCall = 0;
-constexpr uint32_t kHandle = 1;
-constexpr uint32_t kNumber = 2;
-constexpr uint32_t kFlags = 3;
-constexpr uint32_t kStatus = 4;
-constexpr uint32_t kDetail = 5;
-constexpr uint32_t kResult = 6;
-constexpr uint32_t kOrigin = 7;
-constexpr uint32_t kCount = 8;
-constexpr uint32_t kParams = 9;
-constexpr uint32_t kLength = 25;
+// Makes shared memory or a dma-buf.
+class MemoryJob : public core::Job {
+ public:
+  // On the JavaScript thread, when it has run: the handle and its description, or a Failure.
+  virtual Napi::Value describe(Napi::Env env) = 0;
+};
 
-constexpr uint32_t kKind = 0;
-constexpr uint32_t kA = 1;
-constexpr uint32_t kB = 2;
-constexpr uint32_t kMemory = 3;
-constexpr uint32_t kStride = 4;
-
-// What a new shared memory says, in the place of the parameters: MemoryAnswer in lib/client/native.ts.
-constexpr uint32_t kShmId = 9;
-constexpr uint32_t kShmFd = 10;
-constexpr uint32_t kShmSize = 11;
-}  // namespace packet
+// A job under way. JavaScript knows it by its index, a small number that is used again.
+struct Ticket {
+  std::shared_ptr<core::Job> job;
+  std::shared_ptr<core::Call> call;      // the job, if it is one
+  std::shared_ptr<MemoryJob> memory;     // likewise
+  napi_ref into[core::kMaxParams] = {};  // the caller's own bytes that outputs of a call go into
+};
 
 class Client {
  public:
-  // The object with all functions, or an empty value and a pending exception.
-  static napi_value attach(napi_env env, napi_callback_info info);
+  // The addon's one function: an object with all others.
+  static Napi::Value attach(const Napi::CallbackInfo& info);
 
   Handles handles;
+  Buffers buffers;
+  SharedViews views;
 
-  double* packet() const { return packet_.data(); }
-  // Copies a small output to where JavaScript finds it at once. False if there is no room.
-  bool putBytes(const uint8_t* bytes, size_t length, double& at);
-  // What was put there before has been taken, but for records that are being delivered.
-  void forgetBytes() {
-    if (!delivering_) used_ = 0;
-  }
-  // A call whose record JavaScript is being told of; null if there is none.
-  const core::Call* delivered(uint64_t record) const {
-    return delivering_ && record < ended_.size() - first_ ? ended_[first_ + record].get() : nullptr;
-  }
-  // Gives a call its ticket, and has its record delivered. Tickets are small, and used again.
-  uint32_t enter(core::Call& call);
-  void returnTicket(uint32_t ticket);
-  // Asynchronous calls keep the event loop alive.
-  void callStarted(napi_env env);
-  void callsEnded(napi_env env, size_t count);
+  // Where answers are written, Place::length numbers each.
+  double* record(size_t index) const { return records_ + index * core::Place::length; }
+  size_t batch() const { return recordCount_; }
+
+  // Gives a job its ticket, and has its end told.
+  uint32_t enter(Ticket ticket);
+  // Null if there is no such job.
+  Ticket* find(uint64_t ticket);
+  // Takes the ticket back.
+  void leave(uint32_t ticket);
+  std::vector<std::shared_ptr<core::Job>> takeEnded() { return completions_->take(); }
+  const std::shared_ptr<core::Completions>& completions() const { return completions_; }
 
   void addContext(const std::shared_ptr<core::Context>& context);
-  core::Cancelled cancel(napi_env env, uint64_t ticket);
-
-  // Something that lets a view's memory live until its last copy is gone, which may be on any thread and
-  // after the environment: the environment's end waits for it.
-  std::shared_ptr<void> hold(napi_env env, napi_value view);
-
-  // An ArrayBuffer over pages, the same one as long as it is alive; null where there can be none.
-  napi_value bufferOf(napi_env env, Entry& entry, const std::shared_ptr<core::Mapping>& pages, size_t length,
-                      const std::shared_ptr<core::Threads>& closer);
   // Detaches the buffer, if there is one, and forgets the handle.
-  void close(napi_env env, Entry& entry);
+  void close(Napi::Env env, Entry& entry);
 
  private:
-  // Views that the TEE writes into.
-  struct View {
-    napi_ref reference = nullptr;
-    bool released = false;
-  };
-  struct Views {
-    std::vector<std::unique_ptr<View>> all;  // only the environment's thread adds and takes
-    std::mutex mutex;                        // guards the rest, and what `released` says
-    std::condition_variable changed;
-    size_t held = 0;
-  };
+  static void onWake(Napi::Env env, Napi::Function deliver, Client* client, void*);
+  using Wake = Napi::TypedThreadSafeFunction<Client, void, onWake>;
 
-  explicit Client(napi_env env) : env_(env) {}
-
+  Client(Napi::Env env, Napi::Float64Array records, Napi::Function deliver, double mostBytes);
   static void wake(void* self);
-  static void onWake(napi_env env, napi_value, void* self, void*);
-  static void onEnvironmentEnd(void* self);
-  static void onFinalize(napi_env, void* self, void*);
+  static void onEnvironmentEnd(Client* self);
 
-  bool init(const napi_value* arguments);
-  napi_value makeSharedBytes();
-  void detach();
-  void deliver(napi_env env, napi_value function);
-  void deliverEnded(napi_env env, napi_value function);
-  void sweepViews(napi_env env);
-
-  const napi_env env_;
-  SharedNumbers packet_;
-  SharedNumbers records_;
-  // JavaScript reads it through an ArrayBuffer, and shares it, should somebody have transferred that.
-  std::shared_ptr<uint8_t> bytes_;
-  size_t used_ = 0;  // of bytes_
-  bool inDeliver_ = false;
-  bool again_ = false;
-  bool delivering_ = false;
-  size_t first_ = 0;  // of ended_: the one that has the first record
-  napi_threadsafe_function wake_ = nullptr;
+  const Napi::Env env_;
+  Napi::Reference<Napi::Float64Array> recordsReference_;
+  double* const records_;
+  const size_t recordCount_;
+  Wake wake_;
   std::shared_ptr<core::Completions> completions_;
-  std::shared_ptr<Views> views_ = std::make_shared<Views>();
   std::vector<std::weak_ptr<core::Context>> contexts_;
-  std::vector<std::unique_ptr<core::Call>> ended_;
-  uint64_t calls_ = 0;
-  std::vector<uint64_t> tickets_{0};  // the call that has it; 0 is none
+  std::vector<Ticket> tickets_{1};  // 0 is none
   std::vector<uint32_t> freeTickets_;
   size_t pending_ = 0;
 };
 
-// Writes a call's record; its outputs into `outputs` (made if it is null and there are any) from `first` on,
-// or, while the caller waits, into `own`, its own bytes.
-void writeRecord(napi_env env, Client& client, core::Call& call, double* record, napi_value* outputs,
-                 uint32_t first, const Bytes* own);
-
-// A function's client and its arguments; those that were not given are undefined.
-template <size_t count>
-struct Arguments {
-  napi_value values[count];
-  Client* client = nullptr;
-
-  Arguments(napi_env env, napi_callback_info info) {
-    size_t argc = count;
-    void* data = nullptr;
-    if (napi_get_cb_info(env, info, &argc, values, nullptr, &data) == napi_ok)
-      client = static_cast<Client*>(data);
-  }
-};
-
-inline napi_value number(napi_env env, double value) {
-  napi_value result = nullptr;
-  napi_create_double(env, value, &result);
-  return result;
+inline Client& clientOf(const Napi::CallbackInfo& info) {
+  return *static_cast<Client*>(info.Data());
 }
 
-// The shorter way for what is a whole number already.
-inline napi_value unsignedNumber(napi_env env, uint32_t value) {
-  napi_value result = nullptr;
-  napi_create_uint32(env, value, &result);
-  return result;
+template <Napi::Value (*function)(const Napi::CallbackInfo&)>
+void addFunction(Napi::Object functions, Client& client, const char* name) {
+  functions.Set(name, Napi::Function::New<function>(functions.Env(), name, &client));
 }
 
-using Function = napi_value (*)(napi_env env, napi_callback_info info);
-struct NamedFunction {
-  const char* name;
-  Function function;
-};
-extern const NamedFunction kCallFunctions[7];
-extern const NamedFunction kMemoryFunctions[12];
-extern const NamedFunction kDeviceFunctions[5];
+// Each file's functions.
+void addCallFunctions(Napi::Object functions, Client& client);
+void addContextFunctions(Napi::Object functions, Client& client);
+void addMemoryFunctions(Napi::Object functions, Client& client);
+
+// Writes the records of jobs that have ended, and has JavaScript read them.
+void deliver(napi_env env, Client& client, napi_value function);
+// A fresh Uint8Array; null if there is no memory for it.
+napi_value makeBytes(napi_env env, const uint8_t* data, size_t length);
 
 }  // namespace binding

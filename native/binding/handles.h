@@ -2,8 +2,6 @@
 // table knows what kind of object a handle is, so nothing is unwrapped that was not checked.
 #pragma once
 
-#include <node_api.h>
-
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -38,32 +36,26 @@ struct Entry {
   Kind kind = Kind::none;
   uint32_t generation = 0;
   std::shared_ptr<void> object;
-  napi_ref buffer = nullptr;  // weak: the ArrayBuffer over its pages
 
   template <typename T>
-  T* as() const {
-    return static_cast<T*>(object.get());
+  std::shared_ptr<T> as() const {
+    return kind == kKind<T> ? std::static_pointer_cast<T>(object) : nullptr;
   }
 };
 
-// A pointer that holds nothing, for whoever is done with it before the object can end: it is free to copy.
-template <typename T>
-std::shared_ptr<T> borrowed(T* object) {
-  return std::shared_ptr<T>(std::shared_ptr<void>(), object);
-}
-
 class Handles {
  public:
+  // 0 if there is no room for another one.
   template <typename T>
   double add(std::shared_ptr<T> object) {
-    size_t slot;
-    if (full()) return 0;
-    if (free_.empty()) {
-      slot = entries_.size();
-      entries_.emplace_back();
-    } else {
+    size_t slot = entries_.size();
+    if (!free_.empty()) {
       slot = free_.back();
       free_.pop_back();
+    } else if (slot < kSlots) {
+      entries_.emplace_back();
+    } else {
+      return 0;
     }
     Entry& entry = entries_[slot];
     entry.kind = kKind<T>;
@@ -84,33 +76,17 @@ class Handles {
   }
 
   template <typename T>
-  Entry* find(double handle) {
-    Entry* entry = find(handle);
-    return entry != nullptr && entry->kind == kKind<T> ? entry : nullptr;
-  }
-
-  template <typename T>
   std::shared_ptr<T> get(double handle) {
-    Entry* entry = find<T>(handle);
-    return entry == nullptr ? nullptr : std::static_pointer_cast<T>(entry->object);
+    const Entry* entry = find(handle);
+    return entry == nullptr ? nullptr : entry->as<T>();
   }
 
-  // The same, borrowed from the table.
-  template <typename T>
-  std::shared_ptr<T> borrow(double handle) {
-    Entry* entry = find<T>(handle);
-    return entry == nullptr ? nullptr : borrowed(entry->template as<T>());
-  }
-
-  // The entry's buffer must have been let go of.
   void remove(Entry& entry) {
     // What it holds is let go of when the table is in order again.
     const std::shared_ptr<void> object = std::move(entry.object);
     entry.kind = Kind::none;
     free_.push_back(static_cast<uint32_t>(&entry - entries_.data()));
   }
-
-  bool full() const { return free_.empty() && entries_.size() == kSlots; }
 
   std::vector<Entry>& entries() { return entries_; }
 

@@ -1,109 +1,126 @@
-// One open, invoke or close, from its packet to its record.
+// One open, invoke or close, from its parameters to its answer.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <optional>
 
-#include "in_tee.h"
-#include "result.h"
+#include "completions.h"
+#include "release.h"
 #include "shared_memory.h"
 #include "tee.h"
 #include "temporary_memory.h"
-#include "unique_fd.h"
 
 namespace core {
 
-class Completions;
 class Context;
 class Session;
 
-// The values of Status in lib/client/native.ts; a positive one is an errno.
-namespace status {
-constexpr int32_t kAnswered = 0;
-constexpr int32_t kClosed = -1;
-constexpr int32_t kArgument = -2;
-constexpr int32_t kSharedMemoryClosed = -3;
-constexpr int32_t kOtherContext = -4;
-constexpr int32_t kOutOfBounds = -5;
-}  // namespace status
-
-namespace answer_flags {
-constexpr uint32_t kCancelSent = 1;
-constexpr uint32_t kStaleCancel = 2;
-}  // namespace answer_flags
-
 struct Parameter {
-  enum class Memory : uint8_t { none, temporary, null, shared };
-
-  uint64_t attr = uapi::kParamNone;  // TEE_IOCTL_PARAM_ATTR_TYPE_*
-  Memory memory = Memory::none;
-  // A value's a and b; a memref's offset (in its shared memory or in the slot) and size. a and b of an output
-  // value, and the size of a memref, are what the TEE answered, once it has.
+  ParamKind kind = ParamKind::none;
+  // A value's a and b; a memref's offset (in its shared memory or in the slot) and size. Of outputs: what the
+  // TEE answered, once it has.
   uint64_t a = 0;
   uint64_t b = 0;
-  uint64_t given = 0;  // a memref's size as it was asked
-  bool own = false;    // a temporary buffer: its output goes into bytes of the caller's own
+  uint64_t room = 0;               // a memref's size as it was asked
+  const uint8_t* input = nullptr;  // what a temporary buffer takes in, until the call has ended
   std::shared_ptr<SharedMemory> shared;
+
+  uint32_t attr() const { return static_cast<uint32_t>(kind) & 7; }
+  bool isValue() const { return attr() >= uapi::kParamValueInput && attr() <= uapi::kParamValueInout; }
+  bool isIn() const { return attr() != uapi::kParamMemrefOutput && attr() != uapi::kParamValueOutput; }
+  bool isOut() const { return attr() != uapi::kParamMemrefInput && attr() != uapi::kParamValueInput; }
+  bool isTemporary() const { return attr() >= uapi::kParamMemrefInput && static_cast<uint32_t>(kind) < 0x10; }
+  bool isShared() const { return static_cast<uint32_t>(kind) >= 0x20; }
+  // As much of an output as there was room for; a TA can claim more.
+  size_t written() const { return static_cast<size_t>(b < room ? b : room); }
 };
 
-struct Answer {
-  int32_t status = status::kAnswered;
-  uint32_t detail = 0;
-  uint32_t result = 0;
-  uint32_t origin = 0;
-  uint32_t flags = 0;
+// A call's life. The context's mutex guards it.
+//
+//   state     | what it means                                   | next, and by which method
+//   ----------|-------------------------------------------------|------------------------------------------
+//   queued    | behind calls of its session, or just made       | begun: begin() · ended: abort()
+//   begun     | it is its turn: a thread has it, or will        | inTee: enter() · ended: abort(), end()
+//   inTee     | in its ioctl; CANCEL may be sent for an invoke  | returned: leave() · givenUp: abort() of an
+//   open givenUp   | an open in its ioctl that nobody waits for      | ended: end() returned  | behind its
+//   ioctl                                | ended: end() ended     | it has its answer, or nobody waits for
+//   one      |
+class Call : public Job {
+ public:
+  enum class Kind : uint8_t { open, invoke, closeSession };
+  enum class State : uint8_t { queued, begun, inTee, givenUp, returned, ended };
 
-  void fail(Failure failure) {
-    status = failure.error;
-    detail = static_cast<uint32_t>(failure.operation);
+  // sync: the thread that makes it waits for it, and runs it itself.
+  Call(Kind kind, std::shared_ptr<Context> context, bool sync)
+      : kind(kind), sync(sync), context(std::move(context)) {}
+  ~Call() override;
+
+  void run() override;
+
+  State state() const { return state_; }
+  bool aborted() const { return aborted_; }
+  void begin() {
+    state_ = State::begun;
+    inTee_.emplace();
   }
-};
+  // False if nothing is to be sent any more.
+  bool enter() {
+    if (state_ != State::begun) return false;
+    state_ = State::inTee;
+    return true;
+  }
+  void leave() {
+    if (state_ == State::inTee) state_ = State::returned;
+    inTee_.reset();
+  }
+  void end() {
+    state_ = State::ended;
+    inTee_.reset();
+  }
+  Aborted abort();
 
-struct Call {
-  enum class Kind : uint8_t { open, invoke, closeSession, closeContext };
-  enum class Caller : uint8_t { goesOn, waits };
-  // queued: behind other calls. started: it is its turn. inFlight: in its ioctl. returned: from there.
-  enum class State : uint8_t { queued, started, inFlight, returned, ended };
+  // Copies what temporary buffers take in, which is then not the caller's any more.
+  Failure keepInputs();
+  // Takes the memory that the TEE needs. Can block.
+  Failure takeMemory();
+  // Gives it back but for a blocking call's temporary buffers, whose outputs are read from them.
+  void giveMemory();
+  // The bytes that a temporary output has brought; null if there was no memory for them (or there are none).
+  const uint8_t* output(const Parameter& param) const {
+    const uint8_t* bytes = slot_ ? slot_->data() : kept_.get();
+    return bytes == nullptr ? nullptr : bytes + param.a;
+  }
 
-  // Every living call keeps its context from being closed (but for the one that waits for just that, and
-  // opens that were given up).
-  Call(Kind kind, std::shared_ptr<Context> context, Caller caller = Caller::goesOn);
-  ~Call();
-  Call(const Call&) = delete;
-  Call& operator=(const Call&) = delete;
-
-  // Ends the use of shared memory, as soon as the TEE does not use it any more.
-  void releaseShared();
-  // May it take its time to let go of memory?
-  bool holdsMemory() const;
+  void toUapi(uapi::tee_ioctl_param* params, uint32_t& count) const;
+  void fromUapi(const uapi::tee_ioctl_param* params, uint32_t result, uint32_t origin);
 
   const Kind kind;
-  // The thread that waits runs it itself.
   const bool sync;
-  bool wipe = false;
   const std::shared_ptr<Context> context;
-  uint64_t id = 0;      // unique
-  uint32_t ticket = 0;  // what JavaScript knows it by
+  bool wipe = false;
   uint32_t number = 0;  // command or login
   uint8_t uuid[16] = {};
   uint8_t client[16] = {};
   uint64_t sessionKey = 0;
-  std::shared_ptr<UniqueFd> device;  // an open's, which may outlive the context's own
+  std::shared_ptr<UniqueFd> device;  // open as long as any call needs it
   std::shared_ptr<Session> session;  // an open's: what it opened
   uint32_t count = 0;                // of params
   Parameter params[kMaxParams];
-  std::unique_ptr<Slot> slot;
-  Answer answer;
-  // Where it goes when it has ended; nowhere if nobody waits for it.
-  std::shared_ptr<Completions> completions;
 
   // Guarded by the context's mutex.
-  State state = State::queued;
-  std::optional<InTee> inTee;
-  bool abandoned = false;  // nobody waits any more: not to be begun, or an open to be undone
-  bool counted = true;     // does the context's close wait for it
   bool cancelSent = false;
+  // Of a queued invoke or close.
+  std::list<std::shared_ptr<Call>>::iterator place;
+
+ private:
+  size_t layOut();
+
+  State state_ = State::queued;
+  bool aborted_ = false;
+  std::optional<InTee> inTee_;
+  std::unique_ptr<uint8_t[]> kept_;  // an asynchronous call's bytes: first its inputs, then its outputs
+  std::unique_ptr<Slot> slot_;
 };
 
 }  // namespace core

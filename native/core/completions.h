@@ -1,4 +1,4 @@
-// Calls that have ended, on their way to the thread that made them.
+// What JavaScript waits for, on its way back to the thread that asked for it.
 #pragma once
 
 #include <memory>
@@ -6,10 +6,35 @@
 #include <utility>
 #include <vector>
 
-#include "call.h"
-#include "lock.h"
+#include "protocol.h"
+#include "result.h"
+#include "threads.h"
 
 namespace core {
+
+class Completions;
+
+struct Answer {
+  int32_t status = Status::answered;
+  uint32_t detail = 0;
+  uint32_t result = 0;
+  uint32_t origin = 0;
+  uint32_t flags = 0;
+
+  void fail(Failure failure) {
+    status = failure.error;
+    detail = static_cast<uint32_t>(failure.operation);
+  }
+};
+
+// Work on another thread whose answer is told when it has ended.
+class Job : public Task {
+ public:
+  Answer answer;
+  uint32_t ticket = 0;  // what JavaScript knows it by
+  // Where it goes when it has ended; nowhere if nobody waits for it.
+  std::shared_ptr<Completions> completions;
+};
 
 class Completions {
  public:
@@ -19,50 +44,50 @@ class Completions {
   Completions(const Completions&) = delete;
   Completions& operator=(const Completions&) = delete;
 
-  // After close() nobody takes it, and it ends here.
-  void post(std::unique_ptr<Call> call) {
+  // After close() nobody takes it.
+  void post(std::shared_ptr<Job> job) {
     {
-      std::lock_guard<Lock> lock(mutex_);
+      std::lock_guard<std::mutex> lock(mutex_);
       if (!open_) return;
-      ended_.push_back(std::move(call));
+      ended_.push_back(std::move(job));
       if (ended_.size() != 1) return;
     }
-    // Not under the lock: the thread that wakes up takes it at once.
     wake();
   }
 
   // For news of another kind.
   void wake() {
-    std::lock_guard<Lock> lock(wakeMutex_);
+    std::lock_guard<std::mutex> lock(wakeMutex_);
     if (wakes_) wake_(waker_);
   }
 
   // In the order of posting.
-  void take(std::vector<std::unique_ptr<Call>>& into) {
-    into.clear();
-    std::lock_guard<Lock> lock(mutex_);
-    ended_.swap(into);
+  std::vector<std::shared_ptr<Job>> take() {
+    std::vector<std::shared_ptr<Job>> ended;
+    std::lock_guard<std::mutex> lock(mutex_);
+    ended_.swap(ended);
+    return ended;
   }
 
   // wake is not called any more once this has returned.
   void close() {
-    std::vector<std::unique_ptr<Call>> dead;
+    std::vector<std::shared_ptr<Job>> dead;
     {
-      std::lock_guard<Lock> lock(mutex_);
+      std::lock_guard<std::mutex> lock(mutex_);
       open_ = false;
       ended_.swap(dead);
     }
-    std::lock_guard<Lock> lock(wakeMutex_);
+    std::lock_guard<std::mutex> lock(wakeMutex_);
     wakes_ = false;
   }
 
  private:
   void (*const wake_)(void* waker);
   void* const waker_;
-  Lock mutex_;
+  std::mutex mutex_;
   bool open_ = true;
-  std::vector<std::unique_ptr<Call>> ended_;
-  Lock wakeMutex_;
+  std::vector<std::shared_ptr<Job>> ended_;
+  std::mutex wakeMutex_;  // held while wake_ runs
   bool wakes_ = true;
 };
 

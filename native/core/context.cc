@@ -6,75 +6,41 @@
 #include <cstring>
 #include <utility>
 
-#include "completions.h"
-
 namespace core {
 
 namespace {
 
 constexpr uint32_t kTeeErrorCancel = 0xFFFF0002;
-// How long a thread for calls may look out for the next one: about what JavaScript needs in the guest to take
-// an answer and to make the next call.
-constexpr Clock::duration kSpin = std::chrono::microseconds(200);
-
-// What a call runs each time is hot, so that it lies on few pages (docs/performance.md).
-
-// The kernel's parameters; how many there are up to the last that is used.
-[[gnu::hot]] uint32_t pack(const Call& call, uapi::tee_ioctl_param* params) {
-  uint32_t count = 0;
-  for (uint32_t i = 0; i < call.count; i++) {
-    const Parameter& from = call.params[i];
-    uapi::tee_ioctl_param& to = params[i];
-    to = {from.attr, from.a, from.b, 0};
-    switch (from.memory) {
-      case Parameter::Memory::none:
-        break;
-      case Parameter::Memory::temporary:
-        to.c = static_cast<uint64_t>(call.slot->id());
-        break;
-      case Parameter::Memory::null:
-        to.c = uapi::kMemrefNull;
-        break;
-      case Parameter::Memory::shared:
-        to.c = static_cast<uint64_t>(from.shared->id());
-        break;
-    }
-    if (from.attr != uapi::kParamNone) count = i + 1;
-  }
-  return count;
-}
-
-[[gnu::hot]] void unpack(Call& call, const uapi::tee_ioctl_param* params, uint32_t result, uint32_t origin) {
-  for (uint32_t i = 0; i < call.count; i++) {
-    Parameter& to = call.params[i];
-    if (to.memory == Parameter::Memory::none) to.a = params[i].a;
-    to.b = params[i].b;
-  }
-  call.answer.result = result;
-  call.answer.origin = origin;
-}
 
 }  // namespace
 
-[[gnu::hot]] Call::Call(Kind kind, std::shared_ptr<Context> context, Caller caller)
-    : kind(kind), sync(caller == Caller::waits), context(std::move(context)) {
-  if (kind != Kind::closeContext) this->context->calls_++;
-}
+class Context::Cancel : public Task {
+ public:
+  explicit Cancel(std::shared_ptr<Call> call) : call_(std::move(call)) {}
+  void run() override { call_->context->sendCancel(call_); }
 
-[[gnu::hot]] Call::~Call() {
-  if (slot) context->temporary().give(std::move(slot), wipe);
-  releaseShared();
-  if (kind != Kind::closeContext && counted) context->callReleased();
-}
+ private:
+  const std::shared_ptr<Call> call_;
+};
 
-bool Call::holdsMemory() const {
-  if (slot && !slot->kept()) return true;
-  return std::any_of(params, params + count, [](const Parameter& param) { return param.shared != nullptr; });
-}
+// What is left of a context that nothing uses any more.
+class Context::Finish : public Task {
+ public:
+  Finish(std::shared_ptr<TemporaryMemory> temporary, std::shared_ptr<UniqueFd> device,
+         std::shared_ptr<Job> closed)
+      : temporary_(std::move(temporary)), device_(std::move(device)), closed_(std::move(closed)) {}
 
-void Call::releaseShared() {
-  for (uint32_t i = 0; i < count; i++) params[i].shared.reset();
-}
+  void run() override {
+    temporary_->clear();
+    device_.reset();
+    if (closed_) closed_->completions->post(std::move(closed_));
+  }
+
+ private:
+  const std::shared_ptr<TemporaryMemory> temporary_;
+  std::shared_ptr<UniqueFd> device_;
+  std::shared_ptr<Job> closed_;
+};
 
 Result<std::shared_ptr<Context>> Context::open(const char* path, unsigned threads, uint64_t temporaryBytes,
                                                bool registration) {
@@ -90,457 +56,266 @@ Context::Context(UniqueFd fd, const uapi::tee_ioctl_version_data& version, unsig
                  uint64_t temporaryBytes, bool registration)
     : version_(version),
       registration_(registration && (version.gen_caps & uapi::kGenCapRegMem) != 0),
-      callers_(std::make_shared<Threads>("optee-call", threads, kSpin)),
+      callers_(std::make_shared<Threads>("optee-call", threads)),
       canceller_(std::make_shared<Threads>("optee-cancel", 1)),
-      closer_(std::make_shared<Threads>("optee-close", 1)),
-      temporary_(std::make_shared<TemporaryMemory>(temporaryBytes, registration_, closer_)),
+      temporary_(std::make_shared<TemporaryMemory>(temporaryBytes, registration_)),
       device_(std::make_shared<UniqueFd>(std::move(fd))) {}
 
 ContextStatistics Context::statistics() {
   ContextStatistics statistics;
   statistics.threads = callers_->alive();
   statistics.temporary = temporary_->statistics();
-  std::lock_guard<Lock> lock(mutex_);
+  Guard lock(mutex_);
   statistics.sessions = sessions_.size();
   return statistics;
 }
 
 bool Context::closing() {
-  std::lock_guard<Lock> lock(mutex_);
+  Guard lock(mutex_);
   return closing_;
 }
 
-[[gnu::hot]] bool Context::start(std::unique_ptr<Call>& call) {
-  Orphans orphans;
-  {
-    std::lock_guard<Lock> lock(mutex_);
-    if (closing_ || (call->kind == Call::Kind::invoke && call->session->queue.closed())) {
-      call->answer.status = status::kClosed;
-      return false;
-    }
-    if (call->kind == Call::Kind::open) {
-      call->state = Call::State::started;
-      call->inTee.emplace();
-      call->device = device_;
-      const int error = callers_->post({runTask, call.get()});
-      if (error != 0) {
-        call->inTee.reset();
-        call->answer.fail({Operation::thread, error});
-        return false;
-      }
-      opens_.push_back(call.release());
-    } else {
-      Session& session = *call->session;
-      session.queue.push(call.release());
-      pump(session, orphans, false);
-    }
+bool Context::accept(Call& call) {
+  if (closing_ || (call.kind != Call::Kind::open && call.session->closed())) {
+    call.answer.status = Status::closed;
+    return false;
   }
-  runOrphans(orphans);
+  call.device = device_;
+  uses_++;
   return true;
 }
 
-[[gnu::hot]] void Context::runSync(Call& call) {
-  Orphans orphans;
-  std::unique_lock<Lock> lock(mutex_);
-  if (closing_ || (call.kind == Call::Kind::invoke && call.session->queue.closed())) {
-    call.answer.status = status::kClosed;
-    return;
+bool Context::start(const std::shared_ptr<Call>& call) {
+  if (Failure failure = call->keepInputs()) {
+    call->answer.fail(failure);
+    return false;
   }
-  if (call.kind == Call::Kind::open) {
-    call.inTee.emplace();
-    call.device = device_;
-  } else if (!call.session->queue.begin(&call)) {
-    call.session->queue.push(&call);
-    turn_.wait(lock, [&call] { return call.state == Call::State::started; });
+  Guard lock(mutex_);
+  if (!accept(*call)) return false;
+  if (call->kind != Call::Kind::open) {
+    call->session->push(call);
+    next(lock, *call->session);
+    return true;
   }
-  lock.unlock();
-  if (begin(call)) execute(call);
-  leaveTee(call);
-  lock.lock();
-  conclude(call);
-  if (call.kind == Call::Kind::open) return;
-  call.session->queue.advance();
-  pump(*call.session, orphans, false);
-  lock.unlock();
-  runOrphans(orphans);
+  call->begin();
+  const int error = callers_->post(call);
+  if (error == 0) return true;
+  call->end();
+  call->answer.fail({Operation::thread, error});
+  uses_--;
+  return false;
 }
 
-// Gives the session's next call its turn, if it has come. onCaller: a thread for calls does so, as its last
-// deed.
-[[gnu::hot]] void Context::pump(Session& session, Orphans& orphans, bool onCaller) {
-  Call* next = session.queue.next();
-  if (next == nullptr) return;
-  if (next->sync) {
-    turn_.notify_all();
-  } else if (onCaller) {
-    callers_->postNext({runTask, next});
-  } else if (callers_->post({runTask, next}) != 0) {
-    orphans.push_back(next);
-  }
-}
-
-[[gnu::hot]] void Context::runTask(void* what) {
-  std::unique_ptr<Call> call(static_cast<Call*>(what));
-  const std::shared_ptr<Context> context = call->context;
-  const std::shared_ptr<Session> session = context->run(std::move(call));
-  if (session) context->advance(*session);
-}
-
-// Runs an asynchronous call to its end. Returns the session whose next call now has its turn, if it is one's.
-[[gnu::hot]] std::shared_ptr<Session> Context::run(std::unique_ptr<Call> call) {
-  if (begin(*call)) execute(*call);
-  leaveTee(*call);
-  {
-    std::lock_guard<Lock> lock(mutex_);
-    conclude(*call);
-  }
-  std::shared_ptr<Session> session = call->kind == Call::Kind::open ? nullptr : call->session;
-  const std::shared_ptr<Completions> completions = call->abandoned ? nullptr : call->completions;
-  // Before the next one begins: the calls of a session end in order for JavaScript too.
-  if (completions) {
-    completions->post(std::move(call));
+void Context::runSync(const std::shared_ptr<Call>& call) {
+  Guard lock(mutex_);
+  if (!accept(*call)) return;
+  if (call->kind == Call::Kind::open) {
+    call->begin();
   } else {
-    call.reset();
+    call->session->push(call);
+    next(lock, *call->session);
+    turn_.wait(lock, [&call] { return call->state() != Call::State::queued; });
   }
-  return session;
+  lock.unlock();
+  perform(*call);
+  lock.lock();
+  finish(call);
+  if (call->kind == Call::Kind::invoke) next(lock, *call->session);
 }
 
-[[gnu::hot]] void Context::advance(Session& session) {
-  Orphans orphans;
-  {
-    std::lock_guard<Lock> lock(mutex_);
-    session.queue.advance();
-    pump(session, orphans, true);
-  }
-  runOrphans(orphans);
+void Context::runTask(const std::shared_ptr<Call>& call) {
+  const std::shared_ptr<Context> self = shared_from_this();
+  perform(*call);
+  Guard lock(mutex_);
+  finish(call);
+  if (call->kind != Call::Kind::open) next(lock, *call->session);
 }
 
-// Without any thread to be had, a close is done here, even if it blocks; other calls end with the errno.
-void Context::runOrphans(Orphans& orphans) {
-  for (size_t i = 0; i < orphans.size(); i++) {
-    Call* orphan = orphans[i];
-    if (orphan->kind != Call::Kind::closeSession) orphan->answer.fail({Operation::thread, EAGAIN});
-    const std::shared_ptr<Session> session = run(std::unique_ptr<Call>(orphan));
-    std::lock_guard<Lock> lock(mutex_);
-    session->queue.advance();
-    pump(*session, orphans, false);
+// Gives the session's next call its turn, if it has come.
+void Context::next(Guard& lock, Session& session) {
+  while (const std::shared_ptr<Call> call = session.next()) {
+    if (call->sync) return turn_.notify_all();
+    const int error = callers_->post(call);
+    if (error == 0) return;
+    // Without a thread a close is done here, although it may block; another call ends with the errno.
+    if (call->kind != Call::Kind::closeSession) call->answer.fail({Operation::thread, error});
+    lock.unlock();
+    perform(*call);
+    lock.lock();
+    finish(call);
   }
 }
 
-// What comes before the ioctl. False if there is nothing to be sent any more.
-[[gnu::hot]] bool Context::begin(Call& call) {
-  if (call.answer.status != status::kAnswered) return false;
-  if (call.sync) {
-    if (!call.slot) return true;
-    Failure failure = temporary_->prepare(*call.slot, deviceOf(call));
+// All of a call that can block, without the lock.
+void Context::perform(Call& call) {
+  if (call.answer.status == Status::answered) {
+    Failure failure = call.takeMemory();
+    if (!failure) {
+      Guard lock(mutex_);
+      if (call.enter()) {
+        lock.unlock();
+        failure = send(call);
+        lock.lock();
+        // No CANCEL may be sent any more: it would hit the session's next call.
+        call.leave();
+      }
+    }
     if (failure) call.answer.fail(failure);
-    return !failure;
   }
-  if (call.slot) {
-    {
-      std::lock_guard<Lock> lock(mutex_);
-      if (call.abandoned) return false;
-    }
-    Failure failure = temporary_->prepare(*call.slot, deviceOf(call));
-    if (failure) {
-      call.answer.fail(failure);
-      return false;
-    }
-  }
-  std::lock_guard<Lock> lock(mutex_);
-  if (call.abandoned) return false;
-  call.state = Call::State::inFlight;
-  return true;
+  call.giveMemory();
 }
 
-int Context::deviceOf(const Call& call) const {
-  return call.device ? call.device->get() : fd();
-}
-
-[[gnu::hot]] void Context::execute(Call& call) {
-  Failure failure;
+Failure Context::send(Call& call) {
   switch (call.kind) {
     case Call::Kind::open: {
       OpenSessionMessage message{};
       memcpy(message.arg.uuid, call.uuid, sizeof(call.uuid));
       memcpy(message.arg.clnt_uuid, call.client, sizeof(call.client));
       message.arg.clnt_login = call.number;
-      message.arg.num_params = pack(call, message.params);
-      failure = openSession(deviceOf(call), message);
-      if (!failure) {
-        unpack(call, message.params, message.arg.ret, message.arg.ret_origin);
-        if (message.arg.ret == 0) opened(call, message.arg.session);
-      }
-      break;
+      call.toUapi(message.params, message.arg.num_params);
+      const Failure failure = openSession(call.device->get(), message);
+      if (failure) return failure;
+      call.fromUapi(message.params, message.arg.ret, message.arg.ret_origin);
+      if (message.arg.ret == 0) opened(call, message.arg.session);
+      return {};
     }
     case Call::Kind::invoke: {
       InvokeMessage message{};
       message.arg.func = call.number;
       message.arg.session = call.session->id;
-      message.arg.num_params = pack(call, message.params);
-      failure = invoke(fd(), message);
-      if (!failure) unpack(call, message.params, message.arg.ret, message.arg.ret_origin);
-      break;
+      call.toUapi(message.params, message.arg.num_params);
+      const Failure failure = invoke(call.device->get(), message);
+      if (!failure) call.fromUapi(message.params, message.arg.ret, message.arg.ret_origin);
+      return failure;
     }
     case Call::Kind::closeSession:
-      failure = core::closeSession(fd(), call.session->id);
-      break;
-    case Call::Kind::closeContext:
-      break;
+      return closeSession(call.device->get(), call.session->id);
   }
-  if (failure) call.answer.fail(failure);
+  return {};
 }
 
 // A session has arrived: it is the caller's, or nobody's any more.
 void Context::opened(Call& call, uint32_t id) {
-  auto session = std::make_shared<Session>(shared_from_this(), id, call.sessionKey);
   {
-    std::lock_guard<Lock> lock(mutex_);
-    if (!call.abandoned && !closing_) {
-      sessions_.push_back(session);
-      call.session = std::move(session);
-      forgetOpen(call);  // too late to abandon it
+    Guard lock(mutex_);
+    if (!call.aborted() && !closing_) {
+      call.leave();  // too late to abort it
+      call.session = std::make_shared<Session>(shared_from_this(), id, call.sessionKey);
+      sessions_.push_back(call.session);
       return;
     }
   }
-  core::closeSession(deviceOf(call), id);
-  call.answer.status = status::kClosed;
+  closeSession(call.device->get(), id);
+  call.answer.status = Status::closed;
 }
 
-// What can take its time after the ioctl. No CANCEL may be sent any more: it would hit the session's next
-// call.
-[[gnu::hot]] void Context::leaveTee(Call& call) {
-  call.inTee.reset();
-  if (!call.sync && call.holdsMemory()) {
-    std::lock_guard<Lock> lock(mutex_);
-    call.state = Call::State::returned;
+// Under the lock: the call has its answer.
+void Context::finish(const std::shared_ptr<Call>& call) {
+  if (call->kind == Call::Kind::closeSession) {
+    sessions_.erase(std::find(sessions_.begin(), sessions_.end(), call->session));
   }
-  call.releaseShared();
-  if (call.slot) temporary_->ended(*call.slot);
-}
-
-// What comes after the ioctl under the lock, but for the next call's turn.
-[[gnu::hot]] void Context::conclude(Call& call) {
-  if (call.kind == Call::Kind::open) {
-    call.state = Call::State::ended;
-    forgetOpen(call);
-    return;
+  const bool answered = call->answer.status == Status::answered;
+  if (call->kind == Call::Kind::invoke && call->state() == Call::State::returned &&
+      (answered || call->cancelSent)) {
+    const bool cancelled = answered && call->answer.result == kTeeErrorCancel;
+    if (call->cancelSent) call->answer.flags |= AnswerFlags::cancelSent;
+    if (call->session->staleCancel(call->cancelSent, cancelled))
+      call->answer.flags |= AnswerFlags::staleCancel;
   }
-  Session& session = *call.session;
-  if (call.kind == Call::Kind::closeSession) {
-    sessions_.erase(std::find(sessions_.begin(), sessions_.end(), call.session));
-  } else {
-    const bool answered = call.answer.status == status::kAnswered && !call.abandoned;
-    const bool cancelled = answered && call.answer.result == kTeeErrorCancel;
-    if (call.cancelSent) call.answer.flags |= answer_flags::kCancelSent;
-    if ((answered || call.cancelSent) && session.queue.staleCancel(call, cancelled)) {
-      call.answer.flags |= answer_flags::kStaleCancel;
-    }
-  }
-  session.queue.ended();
+  const bool givenUp = call->state() == Call::State::givenUp;
+  call->end();
+  // The session's calls end in order for JavaScript, too.
+  if (call->completions && !call->aborted()) call->completions->post(call);
+  if (call->kind != Call::Kind::open && call->session->isCurrent(*call)) call->session->advance();
+  if (!givenUp) releaseUse();
 }
 
-void Context::forgetOpen(const Call& call) {
-  opens_.erase(std::remove(opens_.begin(), opens_.end(), &call), opens_.end());
-}
-
-Cancelled Context::cancel(uint64_t id) {
-  std::unique_ptr<Call> removed;  // ends after the lock
-  Orphans orphans;
-  bool uncounted = false;
-  auto cancelled = Cancelled::ended;
+Aborted Context::abort(const std::shared_ptr<Call>& call) {
   {
-    std::lock_guard<Lock> lock(mutex_);
-    cancelled = cancelOpen(id, removed, uncounted);
-    if (cancelled == Cancelled::ended) cancelled = cancelInvoke(id, removed, orphans);
+    Guard lock(mutex_);
+    const Aborted aborted = takeBack(lock, call);
+    if (aborted != Aborted::requested) return aborted;
   }
-  runOrphans(orphans);
-  if (uncounted) callReleased();
-  return cancelled;
+  const auto cancel = std::make_shared<Cancel>(call);
+  // Without a thread for it, it is sent from here, although it may block: an abort is not lost.
+  if (canceller_->post(cancel) != 0) cancel->run();
+  return Aborted::requested;
 }
 
-Cancelled Context::cancelOpen(uint64_t id, std::unique_ptr<Call>& removed, bool& uncounted) {
-  for (Call* call : opens_) {
-    if (call->id != id || call->abandoned) continue;
-    if (callers_->remove(call)) {
-      removed.reset(call);
-      forgetOpen(*call);
-    } else {
-      call->abandoned = true;
-      call->counted = false;  // it may wait for tee-supplicant, as long as that takes
-      uncounted = true;
-    }
-    return Cancelled::removed;
-  }
-  return Cancelled::ended;
+void Context::drop(const std::shared_ptr<Call>& call) {
+  Guard lock(mutex_);
+  if (call->kind != Call::Kind::closeSession) takeBack(lock, call);
 }
 
-Cancelled Context::cancelInvoke(uint64_t id, std::unique_ptr<Call>& removed, Orphans& orphans) {
-  for (const std::shared_ptr<Session>& session : sessions_) {
-    removed.reset(session->queue.remove(id));
-    if (removed) return Cancelled::removed;
-    Call* current = session->queue.current();
-    if (current == nullptr || current->id != id || current->kind != Call::Kind::invoke ||
-        current->abandoned) {
-      continue;
-    }
-    switch (current->state) {
-      case Call::State::inFlight:
-        return requestCancel(session, id);
-      case Call::State::returned:
-        return Cancelled::ended;
-      default:
-        break;
-    }
-    if (callers_->remove(current)) {
-      removed.reset(current);
-      session->queue.drop();
-      pump(*session, orphans, false);
-    } else {
-      current->abandoned = true;
-    }
-    return Cancelled::removed;
-  }
-  return Cancelled::ended;
-}
-
-Cancelled Context::requestCancel(const std::shared_ptr<Session>& session, uint64_t id) {
-  struct Cancelling {
-    std::shared_ptr<Session> session;
-    uint64_t id;
-  };
-  auto* cancelling = new Cancelling{session, id};
-  auto run = [](void* what) {
-    const std::unique_ptr<Cancelling> self(static_cast<Cancelling*>(what));
-    self->session->context->sendCancel(*self->session, self->id);
-  };
-  if (canceller_->post({run, cancelling}) == 0) return Cancelled::requested;
-  delete cancelling;
-  return Cancelled::ended;
+// Aborts a call and undoes what it was waiting in.
+Aborted Context::takeBack(Guard& lock, const std::shared_ptr<Call>& call) {
+  const Call::State before = call->state();
+  const Aborted aborted = call->abort();
+  if (aborted != Aborted::removed) return aborted;
+  if (before == Call::State::queued) {
+    call->session->remove(*call);
+    releaseUse();
+  } else if (before == Call::State::inTee) {
+    releaseUse();  // it may wait for tee-supplicant, as long as that takes
+  } else if (callers_->remove(*call)) {
+    finish(call);
+    if (call->kind == Call::Kind::invoke) next(lock, *call->session);
+  }  // else the thread that has it finds out
+  return aborted;
 }
 
 // CANCEL, if the call is still in its ioctl. The session's next call is held until it has returned, or it
 // could be the one that is hit.
-void Context::sendCancel(Session& session, uint64_t id) {
-  {
-    std::lock_guard<Lock> lock(mutex_);
-    Call* current = session.queue.current();
-    if (current == nullptr || current->id != id || current->state != Call::State::inFlight ||
-        current->cancelSent) {
-      return;
-    }
-    current->cancelSent = true;
-    session.queue.hold();
-  }
-  const int error = core::cancel(fd(), session.id);
-  Orphans orphans;
-  {
-    std::lock_guard<Lock> lock(mutex_);
-    Call* current = session.queue.current();
-    if (error != 0 && current != nullptr && current->id == id) current->cancelSent = false;
-    session.queue.release();
-    pump(session, orphans, false);
-  }
-  runOrphans(orphans);
+void Context::sendCancel(const std::shared_ptr<Call>& call) {
+  const std::shared_ptr<Context> self = shared_from_this();
+  Guard lock(mutex_);
+  if (call->state() != Call::State::inTee || call->cancelSent) return;
+  call->cancelSent = true;
+  call->session->hold();
+  lock.unlock();
+  const int error = core::cancel(call->device->get(), call->session->id);
+  lock.lock();
+  if (error != 0) call->cancelSent = false;
+  call->session->unhold();
+  next(lock, *call->session);
 }
 
-bool Context::closeSession(Session& session, std::unique_ptr<Call> call) {
-  Orphans orphans;
-  {
-    std::lock_guard<Lock> lock(mutex_);
-    if (session.queue.closed()) return false;
-    session.queue.close(call.release());
-    pump(session, orphans, false);
-  }
-  runOrphans(orphans);
-  return true;
+std::shared_ptr<UniqueFd> Context::enter() {
+  Guard lock(mutex_);
+  if (closing_) return nullptr;
+  uses_++;
+  return device_;
 }
 
-void Context::close(std::unique_ptr<Call> call) {
-  Orphans orphans;
-  {
-    std::lock_guard<Lock> lock(mutex_);
-    if (closing_) return;
-    closing_ = true;
-    closeCall_ = std::move(call);
-    closeSessions(orphans);
-  }
-  runOrphans(orphans);
-  callReleased();
+void Context::leave() {
+  Guard lock(mutex_);
+  releaseUse();
 }
 
-void Context::abandon() {
-  std::vector<Call*> dropped;
-  Orphans orphans;
-  bool closedBefore;
-  {
-    std::lock_guard<Lock> lock(mutex_);
-    closedBefore = closing_;
-    closing_ = true;
-    // What no thread has begun ends here: it may hold memory that the environment's end waits for.
-    for (Call* call : std::vector<Call*>(opens_)) {
-      call->abandoned = true;
-      if (!callers_->remove(call)) continue;
-      forgetOpen(*call);
-      dropped.push_back(call);
-    }
-    for (const std::shared_ptr<Session>& session : sessions_) {
-      session->queue.removeAll(dropped);
-      Call* current = session->queue.current();
-      if (current == nullptr || current->kind != Call::Kind::invoke ||
-          current->state != Call::State::started) {
-        continue;
-      }
-      current->abandoned = true;
-      if (!callers_->remove(current)) continue;
-      session->queue.drop();
-      dropped.push_back(current);
-    }
-    closeSessions(orphans);
+void Context::close(std::shared_ptr<Job> closed) {
+  const std::shared_ptr<Context> self = shared_from_this();
+  Guard lock(mutex_);
+  if (closing_) return;
+  closing_ = true;
+  closed_ = std::move(closed);
+  uses_++;
+  for (const std::shared_ptr<Session>& session : std::vector<std::shared_ptr<Session>>(sessions_)) {
+    if (session->closed()) continue;
+    auto call = std::make_shared<Call>(Call::Kind::closeSession, self, false);
+    call->session = session;
+    call->device = device_;
+    uses_++;
+    session->push(std::move(call));
+    next(lock, *session);
   }
-  for (Call* call : dropped) delete call;
-  runOrphans(orphans);
-  if (!closedBefore) callReleased();
+  releaseUse();
 }
 
-void Context::closeSessions(Orphans& orphans) {
-  for (const std::shared_ptr<Session>& session : sessions_) {
-    if (!session->queue.closed()) {
-      auto call = std::make_unique<Call>(Call::Kind::closeSession, shared_from_this());
-      call->session = session;
-      session->queue.close(call.release());
-    }
-    // Also where it is closed already: the call that its close waited for may just have been dropped.
-    pump(*session, orphans, false);
-  }
-}
-
-// When the last call has ended, nothing uses the descriptor any more.
-void Context::lastCallReleased() {
-  {
-    std::lock_guard<Lock> lock(mutex_);
-    if (!closing_ || finalizing_ || calls_ != 0 || !sessions_.empty()) return;
-    finalizing_ = true;
-  }
-  // Without anything that waits for its end no thread is needed.
-  if (closer_->alive() == 0 && temporary_->statistics().slots == 0) return finalize();
-  auto* self = new std::shared_ptr<Context>(shared_from_this());
-  auto run = [](void* what) {
-    const std::unique_ptr<std::shared_ptr<Context>> context(static_cast<std::shared_ptr<Context>*>(what));
-    (*context)->finalize();
-  };
-  if (closer_->post({run, self}) != 0) run(self);
-}
-
-// Behind the ends of registrations that were left to this thread.
-void Context::finalize() {
-  temporary_->clear();
-  device_.reset();
-  std::unique_ptr<Call> call = std::move(closeCall_);
-  if (call && call->completions) {
-    const std::shared_ptr<Completions> completions = call->completions;
-    completions->post(std::move(call));
-  }
+// Under the lock. When nothing uses the device any more it is closed, behind the ends of registrations.
+void Context::releaseUse() {
+  if (--uses_ != 0 || !closing_) return;
+  const auto finish = std::make_shared<Finish>(temporary_, std::move(device_), std::move(closed_));
+  if (releaser()->post(finish) != 0) finish->run();
 }
 
 }  // namespace core

@@ -3,7 +3,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "remains.h"
+#include <cstdio>
+
+#include "memory_limit.h"
+#include "release.h"
 #include "tee.h"
 
 namespace core {
@@ -22,12 +25,14 @@ Result<std::shared_ptr<DmaBuf>> DmaBuf::adopt(int fd, bool own) {
   }
   const off_t size = lseek(fd, 0, SEEK_END);
   if (size < 0) return Failure::last(Operation::lseek);
+  UniqueFd adopted = UniqueFd::adopt(fd);
+  if (!adopted.valid()) return Failure{Operation::argument, EBUSY};
   fcntl(fd, F_SETFD, FD_CLOEXEC);
-  return std::make_shared<DmaBuf>(UniqueFd(fd), static_cast<uint64_t>(size));
+  return std::make_shared<DmaBuf>(std::move(adopted), static_cast<uint64_t>(size));
 }
 
 DmaBuf::~DmaBuf() {
-  Remains::leaveTo(*reaper(), {nullptr, std::move(pages_), std::move(fd_)});
+  release({nullptr, std::move(pages_), std::move(fd_)});
 }
 
 Result<std::shared_ptr<Mapping>> DmaBuf::map() {
@@ -39,16 +44,32 @@ Result<std::shared_ptr<Mapping>> DmaBuf::map() {
   return pages_;
 }
 
-Result<std::shared_ptr<DmaHeap>> DmaHeap::open(const char* path) {
-  Result<UniqueFd> fd = openFile(path, O_RDONLY);
+Result<std::shared_ptr<DmaHeap>> DmaHeap::open(const std::string& path) {
+  Result<UniqueFd> fd = openFile(path.c_str(), O_RDONLY);
   if (!fd.ok()) return fd.failure();
-  return std::make_shared<DmaHeap>(std::move(fd.value()));
+  const bool system = path.compare(path.rfind('/') + 1, 6, "system") == 0;
+  return std::make_shared<DmaHeap>(std::move(fd.value()), system);
 }
 
 Result<std::shared_ptr<DmaBuf>> DmaHeap::alloc(uint64_t size) {
+  if (system_) {
+    if (Failure failure = checkMemory(size)) return failure;
+  }
   Result<UniqueFd> fd = withRoom([&] { return dmaHeapAlloc(fd_.get(), size); });
   if (!fd.ok()) return fd.failure();
   return DmaBuf::own(std::move(fd.value()));
+}
+
+bool isOpen(int fd) {
+  return fcntl(fd, F_GETFD) >= 0;
+}
+
+std::string linkOf(int fd) {
+  char path[32];
+  snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+  char link[4096];
+  const ssize_t length = readlink(path, link, sizeof(link));
+  return length < 0 ? std::string() : std::string(link, static_cast<size_t>(length));
 }
 
 }  // namespace core

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "mapping.h"
 #include "result.h"
@@ -13,7 +14,8 @@ class DmaBuf {
  public:
   // Takes the descriptor over. Its size is what lseek to the end says.
   static Result<std::shared_ptr<DmaBuf>> own(UniqueFd fd);
-  // own: of this very descriptor (only if it succeeds), else of a duplicate.
+  // own: of this very descriptor (only if it succeeds; EBUSY of `argument` if it has another owner in this
+  // process), else of a duplicate.
   static Result<std::shared_ptr<DmaBuf>> adopt(int fd, bool own);
 
   DmaBuf(UniqueFd fd, uint64_t size) : fd_(std::move(fd)), size_(size) {}
@@ -36,12 +38,19 @@ class DmaBuf {
 
 class DmaHeap {
  public:
-  static Result<std::shared_ptr<DmaHeap>> open(const char* path);
-  explicit DmaHeap(UniqueFd fd) : fd_(std::move(fd)) {}
+  static Result<std::shared_ptr<DmaHeap>> open(const std::string& path);
+  DmaHeap(UniqueFd fd, bool system) : fd_(std::move(fd)), system_(system) {}
+  // Can block.
   Result<std::shared_ptr<DmaBuf>> alloc(uint64_t size);
 
  private:
   UniqueFd fd_;
+  const bool system_;  // takes its buffers from the machine's memory, as far as that goes
 };
+
+// A look at a descriptor, for a message that says what is wrong with it.
+bool isOpen(int fd);
+// What /proc/self/fd says that it is; empty if it does not.
+std::string linkOf(int fd);
 
 }  // namespace core

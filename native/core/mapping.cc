@@ -5,14 +5,10 @@
 
 #include <utility>
 
+#include "memory_limit.h"
 #include "unique_fd.h"
 
 namespace core {
-
-uint64_t mostBytes() {
-  static const uint64_t half = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * pageSize() / 2;
-  return half;
-}
 
 size_t pageSize() {
   static const size_t size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
@@ -27,7 +23,8 @@ size_t wholePages(uint64_t bytes) {
 
 Result<Mapping> Mapping::ownPages(uint64_t bytes) {
   const size_t size = wholePages(bytes);
-  if (size == 0 || size > mostBytes()) return Failure{Operation::memfdCreate, ENOMEM};
+  if (size == 0) return Failure{Operation::memfdCreate, ENOMEM};
+  if (Failure failure = checkMemory(size)) return failure;
   UniqueFd fd(memfd_create("node-optee", MFD_CLOEXEC));
   if (!fd.valid()) return Failure::last(Operation::memfdCreate);
   if (ftruncate(fd.get(), static_cast<off_t>(size)) < 0) return Failure::last(Operation::ftruncate);
@@ -53,6 +50,11 @@ Mapping& Mapping::operator=(Mapping&& other) noexcept {
 
 Mapping::~Mapping() {
   if (data_ != nullptr) munmap(data_, size_);
+}
+
+// Where it fails, the pages just stay until the addresses go.
+void Mapping::discard() {
+  mmap(data_, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
 }  // namespace core

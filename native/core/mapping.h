@@ -13,10 +13,6 @@ size_t pageSize();
 // Up to whole pages; at least one. 0 if that is more than a size_t holds.
 size_t wholePages(uint64_t bytes);
 
-// The TEE pins what it is given, so a size that the machine cannot hold would end in the kernel's OOM killer
-// and not in an error.
-uint64_t mostBytes();
-
 class Mapping {
  public:
   // Pages of our own, zeroed: a memfd named node-optee, whose descriptor is closed again.
@@ -32,6 +28,9 @@ class Mapping {
 
   uint8_t* data() const { return data_; }
   size_t size() const { return size_; }
+
+  // Gives the pages back while the addresses stay: a thread of Node's that still reads there sees zeroes.
+  void discard();
 
  private:
   Mapping(uint8_t* data, size_t size) : data_(data), size_(size) {}

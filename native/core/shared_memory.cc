@@ -4,60 +4,94 @@
 #include <utility>
 
 #include "context.h"
-#include "remains.h"
+#include "memory_limit.h"
+#include "release.h"
 
 namespace core {
 
+namespace {
+
+// The device, which stays open meanwhile.
+class Use {
+ public:
+  explicit Use(Context& context) : context_(context), device_(context.enter()) {}
+  ~Use() {
+    if (device_) context_.leave();
+  }
+  Use(const Use&) = delete;
+  Use& operator=(const Use&) = delete;
+
+  bool closed() const { return !device_; }
+  int device() const { return device_->get(); }
+
+ private:
+  Context& context_;
+  const std::shared_ptr<UniqueFd> device_;
+};
+
+constexpr Failure kClosed{Operation::open, EBADF};
+
+}  // namespace
+
 SharedMemory::SharedMemory(std::shared_ptr<Context> context, TeeShm shm, uint64_t size,
-                           std::shared_ptr<Mapping> pages, uint8_t* data, std::shared_ptr<void> keeper)
+                           std::shared_ptr<Mapping> pages, uint8_t* data, std::shared_ptr<void> owner)
     : context_(std::move(context)),
       shm_(std::move(shm)),
       size_(size),
       pages_(std::move(pages)),
       data_(data),
-      keeper_(std::move(keeper)) {}
+      owner_(std::move(owner)) {}
 
 SharedMemory::~SharedMemory() {
-  Remains::leaveTo(*context_->closer(), {std::move(keeper_), std::move(pages_), std::move(shm_.fd)});
+  release({std::move(owner_), std::move(pages_), std::move(shm_.fd)});
 }
 
 Result<std::shared_ptr<SharedMemory>> allocSharedMemory(const std::shared_ptr<Context>& context,
                                                         uint64_t size) {
+  const Use use(*context);
+  if (use.closed()) return kClosed;
   TeeShm shm;
-  std::shared_ptr<Mapping> pages;
+  Mapping pages;
   if (context->registration()) {
     Result<Mapping> own = Mapping::ownPages(size);
     if (!own.ok()) return own.failure();
-    pages = std::make_shared<Mapping>(std::move(own.value()));
-    Result<TeeShm> registered = withRoom(
-        context->temporary(), [&] { return shmRegister(context->fd(), pages->data(), pages->size()); });
+    pages = std::move(own.value());
+    Result<TeeShm> registered =
+        withRoom(context->temporary(), [&] { return shmRegister(use.device(), pages.data(), pages.size()); });
     if (!registered.ok()) return registered.failure();
     shm = std::move(registered.value());
   } else {
-    Result<TeeShm> allocated = withRoom(context->temporary(), [&] { return shmAlloc(context->fd(), size); });
+    if (Failure failure = checkMemory(size)) return failure;
+    Result<TeeShm> allocated = withRoom(context->temporary(), [&] { return shmAlloc(use.device(), size); });
     if (!allocated.ok()) return allocated.failure();
     shm = std::move(allocated.value());
     Result<Mapping> mapped = Mapping::ofFile(shm.fd.get(), shm.size);
     if (!mapped.ok()) return mapped.failure();
-    pages = std::make_shared<Mapping>(std::move(mapped.value()));
+    pages = std::move(mapped.value());
   }
   const uint64_t usable = std::min(size, shm.size);
-  uint8_t* data = pages->data();
-  return std::make_shared<SharedMemory>(context, std::move(shm), usable, std::move(pages), data, nullptr);
+  uint8_t* data = pages.data();
+  return std::make_shared<SharedMemory>(context, std::move(shm), usable,
+                                        std::make_shared<Mapping>(std::move(pages)), data, nullptr);
 }
 
 Result<std::shared_ptr<SharedMemory>> registerSharedMemory(const std::shared_ptr<Context>& context,
                                                            uint8_t* data, uint64_t size,
-                                                           std::shared_ptr<void> keeper) {
-  Result<TeeShm> shm = withRoom(context->temporary(), [&] { return shmRegister(context->fd(), data, size); });
+                                                           std::shared_ptr<void> owner) {
+  const Use use(*context);
+  if (use.closed()) return kClosed;
+  if (Failure failure = checkMemoryOf(data, size)) return failure;
+  Result<TeeShm> shm = withRoom(context->temporary(), [&] { return shmRegister(use.device(), data, size); });
   if (!shm.ok()) return shm.failure();
   const uint64_t usable = std::min(size, shm.value().size);
   return std::make_shared<SharedMemory>(context, std::move(shm.value()), usable, nullptr, data,
-                                        std::move(keeper));
+                                        std::move(owner));
 }
 
 Result<std::shared_ptr<SharedMemory>> registerDmaBuf(const std::shared_ptr<Context>& context, int dmaBuf) {
-  Result<TeeShm> shm = withRoom([&] { return shmRegisterFd(context->fd(), dmaBuf); });
+  const Use use(*context);
+  if (use.closed()) return kClosed;
+  Result<TeeShm> shm = withRoom([&] { return shmRegisterFd(use.device(), dmaBuf); });
   if (!shm.ok()) return shm.failure();
   const uint64_t size = shm.value().size;
   return std::make_shared<SharedMemory>(context, std::move(shm.value()), size, nullptr, nullptr, nullptr);

@@ -12,9 +12,9 @@ class Context;
 
 class SharedMemory {
  public:
-  // keeper: whatever keeps memory alive that is not ours; it is let go of after the registration has ended.
+  // owner: keeps memory alive that is not ours; it is let go of after the registration has ended.
   SharedMemory(std::shared_ptr<Context> context, TeeShm shm, uint64_t size, std::shared_ptr<Mapping> pages,
-               uint8_t* data, std::shared_ptr<void> keeper);
+               uint8_t* data, std::shared_ptr<void> owner);
   ~SharedMemory();
   SharedMemory(const SharedMemory&) = delete;
   SharedMemory& operator=(const SharedMemory&) = delete;
@@ -37,14 +37,15 @@ class SharedMemory {
   const uint64_t size_;
   std::shared_ptr<Mapping> pages_;
   uint8_t* const data_;
-  std::shared_ptr<void> keeper_;
+  std::shared_ptr<void> owner_;
 };
 
+// Each can block. EBADF of `open`: the context is closed.
 Result<std::shared_ptr<SharedMemory>> allocSharedMemory(const std::shared_ptr<Context>& context,
                                                         uint64_t size);
 Result<std::shared_ptr<SharedMemory>> registerSharedMemory(const std::shared_ptr<Context>& context,
                                                            uint8_t* data, uint64_t size,
-                                                           std::shared_ptr<void> keeper);
+                                                           std::shared_ptr<void> owner);
 Result<std::shared_ptr<SharedMemory>> registerDmaBuf(const std::shared_ptr<Context>& context, int dmaBuf);
 
 }  // namespace core

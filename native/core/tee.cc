@@ -70,7 +70,7 @@ Failure openSession(int device, OpenSessionMessage& message) {
   return {};
 }
 
-[[gnu::hot]] Failure invoke(int device, InvokeMessage& message) {
+Failure invoke(int device, InvokeMessage& message) {
   if (call(device, uapi::kTeeIocInvoke, message) < 0) return Failure::last(Operation::invoke);
   return {};
 }

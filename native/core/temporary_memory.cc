@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <new>
 #include <utility>
 
-#include "remains.h"
+#include "release.h"
 
 namespace core {
 
@@ -28,72 +27,55 @@ size_t TemporaryMemory::sizeFor(size_t bytes) const {
   return size > bound_ && bytes <= bound_ ? static_cast<size_t>(bound_) : size;
 }
 
-Result<std::unique_ptr<Slot>> TemporaryMemory::take(size_t bytes, uint64_t session) {
+Result<std::unique_ptr<Slot>> TemporaryMemory::take(size_t bytes, uint64_t session, int device) {
   const size_t size = sizeFor(bytes);
-  std::unique_ptr<Slot> slot;
   Slots dropped;
-  bool keep = false;
+  std::unique_ptr<Slot> slot;
   {
-    std::lock_guard<Lock> lock(mutex_);
-    // The one used last is the likeliest to be in a cache; one of this session needs no zeroing.
-    size_t found = idle_.size();
-    for (size_t i = idle_.size(); i-- > 0;) {
-      if (idle_[i]->size_ != size) continue;
-      if (found == idle_.size()) found = i;
-      if (idle_[i]->session_ == session) {
-        found = i;
-        break;
-      }
-    }
-    if (found != idle_.size()) {
-      slot = std::move(idle_[found]);
-      idle_.erase(idle_.begin() + static_cast<ptrdiff_t>(found));
-    } else if (!cleared_ && size <= bound_) {
-      keep = makeRoom(size, dropped);
-      if (keep) {
-        keptBytes_ += size;
-        keptSlots_++;
-      }
+    std::lock_guard<std::mutex> lock(mutex_);
+    slot = takeIdle(size, session);
+    if (!slot) {
+      slot.reset(new Slot);
+      slot->kept_ = !keepsNone_ && size <= bound_ && makeRoom(size, dropped);
+      // One that is not kept need not be of any class.
+      slot->size_ = slot->kept_ ? size : wholePages(bytes);
+      registrations_++;
     }
   }
-  drop(std::move(dropped));
-  if (slot) {
-    if (slot->session_ != session && slot->dirty_ != 0) {
-      memset(slot->data(), 0, slot->dirty_);
-      slot->dirty_ = 0;
-    }
-  } else {
-    slot.reset(new Slot);
-    slot->kept_ = keep;
-    // One that is not kept need not be of any class.
-    slot->size_ = keep ? size : wholePages(bytes);
-    Failure failure;
-    if (registration_) {
-      Result<Mapping> pages = Mapping::ownPages(slot->size_);
-      if (pages.ok()) {
-        slot->mapping_ = std::move(pages.value());
-      } else {
-        failure = pages.failure();
-      }
-    } else {
-      if (slot->size_ <= mostBytes()) slot->staging_.reset(new (std::nothrow) uint8_t[slot->size_]());
-      if (!slot->staging_) failure = {Operation::shmAlloc, ENOMEM};
-    }
-    if (failure) {
-      give(std::move(slot), false);
+  for (std::unique_ptr<Slot>& old : dropped) release(heldBy(*old));
+  if (!slot->shm_.fd.valid()) {
+    if (Failure failure = registerSlot(*slot, device)) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      forget(*slot);
       return failure;
     }
+  } else if (slot->session_ != session && slot->dirty_ != 0) {
+    memset(slot->data(), 0, slot->dirty_);
+    slot->dirty_ = 0;
   }
   slot->session_ = session;
   slot->used_ = bytes;
   return slot;
 }
 
-Failure TemporaryMemory::prepare(Slot& slot, int device) {
-  if (slot.shm_.fd.valid()) return {};
-  {
-    std::lock_guard<Lock> lock(mutex_);
-    registrations_++;
+// The one used last is the likeliest to be in a cache; one of this session needs no zeroing.
+std::unique_ptr<Slot> TemporaryMemory::takeIdle(size_t size, uint64_t session) {
+  auto found = idle_.end();
+  for (auto at = idle_.begin(); at != idle_.end(); ++at) {
+    if ((*at)->size_ != size) continue;
+    if (found == idle_.end() || (*at)->session_ == session || (*found)->session_ != session) found = at;
+  }
+  if (found == idle_.end()) return nullptr;
+  std::unique_ptr<Slot> slot = std::move(*found);
+  idle_.erase(found);
+  return slot;
+}
+
+Failure TemporaryMemory::registerSlot(Slot& slot, int device) {
+  if (registration_) {
+    Result<Mapping> pages = Mapping::ownPages(slot.size_);
+    if (!pages.ok()) return pages.failure();
+    slot.mapping_ = std::move(pages.value());
   }
   Result<TeeShm> shm = withRoom(*this, [&] {
     return registration_ ? shmRegister(device, slot.mapping_.data(), slot.size_)
@@ -107,130 +89,110 @@ Failure TemporaryMemory::prepare(Slot& slot, int device) {
   if (!registration_) {
     Result<Mapping> pages = Mapping::ofFile(shm.value().fd.get(), slot.size_);
     if (!pages.ok()) return pages.failure();
-    memcpy(pages.value().data(), slot.staging_.get(), slot.used_);
     slot.mapping_ = std::move(pages.value());
-    explicit_bzero(slot.staging_.get(), slot.used_);
-    slot.staging_.reset();
   }
   slot.shm_ = std::move(shm.value());
   return {};
 }
 
-void TemporaryMemory::ended(Slot& slot) {
-  if (!slot.kept_) slot.shm_.fd.reset();
-}
-
 void TemporaryMemory::give(std::unique_ptr<Slot> slot, bool wipe) {
-  Slots dropped;
-  // What was never registered may hold inputs all the same.
   slot->dirty_ = std::max(slot->dirty_, slot->used_);
-  if (wipe && slot->data() != nullptr) {
+  if (wipe) {
     memset(slot->data(), 0, slot->dirty_);
     slot->dirty_ = 0;
   }
   {
-    std::lock_guard<Lock> lock(mutex_);
-    if (slot->kept_ && !cleared_ && slot->shm_.fd.valid()) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (slot->kept_ && !keepsNone_) {
       slot->idleSince_ = Clock::now();
       idle_.push_back(std::move(slot));
       trimLater();
       return;
     }
-    if (slot->kept_) {
-      keptBytes_ -= slot->size_;
-      keptSlots_--;
-    }
+    forget(*slot);
   }
-  dropped.push_back(std::move(slot));
-  drop(std::move(dropped));
+  release(heldBy(*slot));
 }
 
-// Drops nothing where that would not be enough.
 bool TemporaryMemory::makeRoom(size_t bytes, Slots& dropped) {
   uint64_t idle = 0;
   for (const std::unique_ptr<Slot>& slot : idle_) idle += slot->size_;
   if (keptBytes_ - idle + bytes > bound_) return false;
   while (keptBytes_ + bytes > bound_) dropped.push_back(takeOldest());
+  keptBytes_ += bytes;
+  keptSlots_++;
   return true;
+}
+
+void TemporaryMemory::forget(const Slot& slot) {
+  if (!slot.kept_) return;
+  keptBytes_ -= slot.size_;
+  keptSlots_--;
 }
 
 std::unique_ptr<Slot> TemporaryMemory::takeOldest() {
   std::unique_ptr<Slot> slot = std::move(idle_.front());
   idle_.erase(idle_.begin());
-  keptBytes_ -= slot->size_;
-  keptSlots_--;
+  forget(*slot);
   return slot;
 }
 
-TemporaryMemory::Slots TemporaryMemory::takeIdle() {
+TemporaryMemory::Slots TemporaryMemory::takeAll() {
   Slots taken;
   while (!idle_.empty()) taken.push_back(takeOldest());
   return taken;
 }
 
 // The last reference to memory of the TEE's own can be its mapping.
-Remains TemporaryMemory::remainsOf(Slot& slot) {
+Held TemporaryMemory::heldBy(Slot& slot) {
   return {nullptr, std::make_shared<Mapping>(std::move(slot.mapping_)), std::move(slot.shm_.fd)};
-}
-
-void TemporaryMemory::drop(Slots dropped) {
-  for (std::unique_ptr<Slot>& slot : dropped) {
-    if (!slot->shm_.fd.valid() && registration_) continue;
-    Remains::leaveTo(*closer_, remainsOf(*slot));
-  }
-}
-
-void TemporaryMemory::endHere(Slots dropped) {
-  for (std::unique_ptr<Slot>& slot : dropped) Remains::letGo(remainsOf(*slot));
 }
 
 void TemporaryMemory::trimLater() {
   if (trimming_) return;
-  auto* self = new std::shared_ptr<TemporaryMemory>(shared_from_this());
-  auto run = [](void* what) {
-    auto* memory = static_cast<std::shared_ptr<TemporaryMemory>*>(what);
-    (*memory)->trim();
-    delete memory;
-  };
-  trimming_ = closer_->postAt(idle_.front()->idleSince_ + kIdle, {run, self}) == 0;
-  if (!trimming_) delete self;
+  trimming_ = startThread("optee-trim", [self = shared_from_this()] { self->trim(); }) == 0;
 }
 
+// While there is idle memory.
 void TemporaryMemory::trim() {
-  Slots dropped;
-  {
-    std::lock_guard<Lock> lock(mutex_);
-    trimming_ = false;
-    const auto now = Clock::now();
-    while (!idle_.empty() && idle_.front()->idleSince_ + kIdle <= now) dropped.push_back(takeOldest());
-    if (!idle_.empty()) trimLater();
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!idle_.empty()) {
+    const auto due = idle_.front()->idleSince_ + kIdle;
+    if (Clock::now() < due) {
+      cleared_.wait_until(lock, due);
+      continue;
+    }
+    const std::unique_ptr<Slot> slot = takeOldest();
+    lock.unlock();
+    releaseHere(heldBy(*slot));
+    lock.lock();
   }
-  endHere(std::move(dropped));
+  trimming_ = false;
 }
 
 bool TemporaryMemory::releaseIdle() {
   Slots dropped;
   {
-    std::lock_guard<Lock> lock(mutex_);
-    dropped = takeIdle();
+    std::lock_guard<std::mutex> lock(mutex_);
+    dropped = takeAll();
   }
-  const bool any = !dropped.empty();
-  drop(std::move(dropped));
-  return any;
+  for (std::unique_ptr<Slot>& slot : dropped) release(heldBy(*slot));
+  return !dropped.empty();
 }
 
 void TemporaryMemory::clear() {
   Slots dropped;
   {
-    std::lock_guard<Lock> lock(mutex_);
-    cleared_ = true;
-    dropped = takeIdle();
+    std::lock_guard<std::mutex> lock(mutex_);
+    keepsNone_ = true;
+    dropped = takeAll();
+    cleared_.notify_all();
   }
-  endHere(std::move(dropped));
+  for (std::unique_ptr<Slot>& slot : dropped) releaseHere(heldBy(*slot));
 }
 
 TemporaryStatistics TemporaryMemory::statistics() {
-  std::lock_guard<Lock> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   return {keptSlots_, keptBytes_, registrations_};
 }
 

@@ -4,29 +4,23 @@
 // session.
 #pragma once
 
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <vector>
 
-#include "lock.h"
-#include "mapping.h"
+#include "release.h"
 #include "tee.h"
 #include "threads.h"
 
 namespace core {
 
-struct Remains;
-class TemporaryMemory;
-
-// One call's temporary buffers. Its bytes can be written at once; the TEE knows it after
-// TemporaryMemory::prepare.
+// One call's temporary buffers.
 class Slot {
  public:
-  uint8_t* data() const { return mapping_.size() != 0 ? mapping_.data() : staging_.get(); }
+  uint8_t* data() const { return mapping_.data(); }
   int32_t id() const { return shm_.id; }
-  // Is its registration there for later calls too?
-  bool kept() const { return kept_; }
-  // So that an output shows nothing of an earlier call where the TA writes nothing.
+  // Zeroes a part, so that an output shows nothing of an earlier call where the TA writes nothing.
   void zero(size_t offset, size_t length);
 
  private:
@@ -34,14 +28,12 @@ class Slot {
 
   TeeShm shm_;
   Mapping mapping_;
-  // Until there is memory of the TEE's own (SHM_ALLOC).
-  std::unique_ptr<uint8_t[]> staging_;
   size_t size_ = 0;
   // How much of its beginning may be other than zero, and whose that is.
   size_t dirty_ = 0;
   size_t used_ = 0;
   uint64_t session_ = 0;
-  bool kept_ = false;
+  bool kept_ = false;  // is it there for later calls, too
   Clock::time_point idleSince_;
 };
 
@@ -54,23 +46,16 @@ struct TemporaryStatistics {
 class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
  public:
   // bound: how many bytes are kept at most. registration: SHM_REGISTER, else SHM_ALLOC.
-  TemporaryMemory(uint64_t bound, bool registration, std::shared_ptr<Threads> closer)
-      : bound_(bound - bound % pageSize()), registration_(registration), closer_(std::move(closer)) {}
+  TemporaryMemory(uint64_t bound, bool registration)
+      : bound_(bound - bound % pageSize()), registration_(registration) {}
 
-  // A slot of at least that many bytes (whole pages) for a call of that session. Blocks no longer than
-  // Remains::leaveTo, which it may need for idle slots.
-  Result<std::unique_ptr<Slot>> take(size_t bytes, uint64_t session);
-  // Makes the slot known to the TEE, if it is not yet. Can block.
-  Failure prepare(Slot& slot, int device);
-  // The call has ended, its outputs are still there: ends the registration of a slot that is not kept. Can
-  // block.
-  void ended(Slot& slot);
-  // Takes it back. Blocks no longer than Remains::leaveTo.
+  // A slot of at least that many bytes (whole pages) for a call of that session. Can block.
+  Result<std::unique_ptr<Slot>> take(size_t bytes, uint64_t session, int device);
+  // Takes it back.
   void give(std::unique_ptr<Slot> slot, bool wipe);
   // Lets go of all that no call uses: its room may be what another request lacks. False if there was nothing.
-  // Blocks no longer than Remains::leaveTo.
   bool releaseIdle();
-  // Ends all registrations that no call uses, and keeps no more. Can block.
+  // The same, and keeps no more. Can block.
   void clear();
   TemporaryStatistics statistics();
 
@@ -81,28 +66,28 @@ class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
   using Slots = std::vector<std::unique_ptr<Slot>>;
 
   size_t sizeFor(size_t bytes) const;
-  // Out of idle_ and of what is kept.
-  std::unique_ptr<Slot> takeOldest();
-  Slots takeIdle();
+  std::unique_ptr<Slot> takeIdle(size_t size, uint64_t session);
+  // Reserves room for a slot to be kept. Drops nothing where that would not be enough.
   bool makeRoom(size_t bytes, Slots& dropped);
-  static Remains remainsOf(Slot& slot);
-  void drop(Slots dropped);
-  // On a thread that may block.
-  static void endHere(Slots dropped);
+  void forget(const Slot& slot);
+  Failure registerSlot(Slot& slot, int device);
+  std::unique_ptr<Slot> takeOldest();
+  Slots takeAll();
+  static Held heldBy(Slot& slot);
   void trimLater();
   void trim();
 
   const uint64_t bound_;  // whole pages, as all slots are
   const bool registration_;
-  const std::shared_ptr<Threads> closer_;
-  Lock mutex_;
+  std::mutex mutex_;
+  std::condition_variable cleared_;
   // The longest idle first.
   Slots idle_;
   size_t keptSlots_ = 0;
   uint64_t keptBytes_ = 0;
   uint64_t registrations_ = 0;
   bool trimming_ = false;
-  bool cleared_ = false;
+  bool keepsNone_ = false;
 };
 
 }  // namespace core

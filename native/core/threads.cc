@@ -1,7 +1,6 @@
 #include "threads.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 
 #include <algorithm>
@@ -12,50 +11,63 @@ namespace core {
 namespace {
 
 constexpr size_t kStack = 256 * 1024;
-constexpr unsigned kMostSkips = 63;
+
+struct Start {
+  const char* name;
+  std::function<void()> body;
+};
+
+void* begin(void* argument) {
+  const std::unique_ptr<Start> start(static_cast<Start*>(argument));
+  pthread_setname_np(pthread_self(), start->name);
+  start->body();
+  return nullptr;
+}
 
 }  // namespace
 
-int Threads::post(Task task) {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (tasks_.size() >= idle_ + (spinning_ ? 1 : 0) && alive_ < bound_) {
-      int error = addThread();
-      if (error != 0 && alive_ == 0) return error;
-    }
-    tasks_.push_back(task);
-    posted_.store(tasks_.size(), std::memory_order_relaxed);
-    if (spinning_ && tasks_.size() == 1) return 0;  // the one that looks for it sees it
+int startThread(const char* name, std::function<void()> body) {
+  pthread_attr_t attributes;
+  int error = pthread_attr_init(&attributes);
+  if (error != 0) return error;
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, kStack);
+  // The new thread inherits the mask of this one.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  auto start = std::make_unique<Start>(Start{name, std::move(body)});
+  pthread_t thread;
+  error = pthread_create(&thread, &attributes, begin, start.get());
+  if (error == 0) start.release();
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_attr_destroy(&attributes);
+  return error;
+}
+
+int Threads::post(std::shared_ptr<Task> task) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (idle_.empty() && alive_ < bound_) {
+    const int error = addThread();
+    if (error != 0 && alive_ == 0) return error;
   }
-  // Not under the lock: the thread that wakes would have to wait for it.
-  wake_.notify_one();
+  Task& posted = *task;
+  posted.place_ = tasks_.insert(tasks_.end(), std::move(task));
+  posted.waiting_ = true;
+  if (!idle_.empty()) {
+    idle_.back()->woken = true;
+    idle_.back()->wake.notify_one();
+    idle_.pop_back();
+  }
   return 0;
 }
 
-void Threads::postNext(Task task) {
+bool Threads::remove(Task& task) {
   std::lock_guard<std::mutex> lock(mutex_);
-  tasks_.push_back(task);
-  posted_.store(tasks_.size(), std::memory_order_relaxed);
-}
-
-bool Threads::remove(void* what) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  const auto found =
-      std::find_if(tasks_.begin(), tasks_.end(), [what](const Task& task) { return task.what == what; });
-  if (found == tasks_.end()) return false;
-  tasks_.erase(found);
+  if (!task.waiting_) return false;
+  task.waiting_ = false;
+  tasks_.erase(task.place_);
   return true;
-}
-
-int Threads::postAt(Clock::time_point when, Task task) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (alive_ == 0) {
-    int error = addThread();
-    if (error != 0) return error;
-  }
-  delayed_.push_back({when, task});
-  wake_.notify_one();
-  return 0;
 }
 
 unsigned Threads::alive() {
@@ -64,93 +76,30 @@ unsigned Threads::alive() {
 }
 
 int Threads::addThread() {
-  pthread_attr_t attributes;
-  int error = pthread_attr_init(&attributes);
-  if (error != 0) return error;
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attributes, kStack);
-  // Signals belong to Node's own threads. The new thread inherits the mask of this one.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  auto* self = new std::shared_ptr<Threads>(shared_from_this());
-  pthread_t thread;
-  error = pthread_create(&thread, &attributes, main, self);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  pthread_attr_destroy(&attributes);
-  if (error != 0) {
-    delete self;
-    return error;
-  }
-  needed_[++alive_] = Clock::now();
-  return 0;
-}
-
-void* Threads::main(void* self) {
-  std::shared_ptr<Threads> threads(std::move(*static_cast<std::shared_ptr<Threads>*>(self)));
-  delete static_cast<std::shared_ptr<Threads>*>(self);
-  pthread_setname_np(pthread_self(), threads->name_);
-  threads->work();
-  return nullptr;
-}
-
-void Threads::takeDue(Clock::time_point now) {
-  for (size_t i = 0; i < delayed_.size();) {
-    if (delayed_[i].when <= now) {
-      tasks_.push_back(delayed_[i].task);
-      delayed_[i] = delayed_.back();
-      delayed_.pop_back();
-    } else {
-      i++;
-    }
-  }
-}
-
-// Where each task is waited for before the next one is posted, waking this thread up is a good part of its
-// time. So one thread that has nothing more to do looks out for the next one for a moment. Where that is in
-// vain it is not tried again before 1, 3, 7, ... kMostSkips more tasks, so tasks that come one by one now and
-// then cost next to nothing.
-void Threads::spin(std::unique_lock<std::mutex>& lock) {
-  if (spin_ == Clock::duration::zero() || spinning_ || !delayed_.empty()) return;
-  if (skip_ > 0) {
-    skip_--;
-    return;
-  }
-  spinning_ = true;
-  posted_.store(0, std::memory_order_relaxed);
-  lock.unlock();
-  const auto until = Clock::now() + spin_;
-  while (posted_.load(std::memory_order_relaxed) == 0 && Clock::now() < until) sched_yield();
-  lock.lock();
-  spinning_ = false;
-  vain_ = tasks_.empty() ? std::min(vain_ * 2 + 1, kMostSkips) : 0;
-  skip_ = vain_;
+  const int error = startThread(name_, [self = shared_from_this()] { self->work(); });
+  if (error == 0) alive_++;
+  return error;
 }
 
 void Threads::work() {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
-    if (!delayed_.empty()) takeDue(Clock::now());
-    if (!tasks_.empty()) {
-      Task task = tasks_.front();
+    while (!tasks_.empty()) {
+      std::shared_ptr<Task> task = std::move(tasks_.front());
       tasks_.pop_front();
+      task->waiting_ = false;
       lock.unlock();
-      task.run(task.what);
+      task->run();
+      task.reset();
       lock.lock();
-      needed_[alive_ - idle_] = Clock::now();
-      if (tasks_.empty()) spin(lock);
-      continue;
     }
-    const auto ends = needed_[alive_] + kIdle;
-    if (delayed_.empty() && Clock::now() >= ends) break;
-    auto until = delayed_.empty() ? ends : delayed_.front().when;
-    for (const Delayed& later : delayed_) until = std::min(until, later.when);
-    idle_++;
-    wake_.wait_until(lock, until);
-    idle_--;
+    Idle idle;
+    idle_.push_back(&idle);
+    if (idle.wake.wait_for(lock, kIdle, [&] { return idle.woken; })) continue;
+    idle_.erase(std::find(idle_.begin(), idle_.end(), &idle));
+    alive_--;
+    return;
   }
-  needed_[alive_ - 1] = std::max(needed_[alive_ - 1], needed_[alive_]);
-  alive_--;
 }
 
 }  // namespace core

@@ -3,75 +3,67 @@
 // needs is held by the task.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
+#include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <vector>
 
 namespace core {
 
-// What to run, once: either run() or, when it cannot be run at all, nothing.
-struct Task {
-  void (*run)(void* what) = nullptr;
-  void* what = nullptr;
-};
-
 using Clock = std::chrono::steady_clock;
+// What is not used for so long goes: threads, temporary memory.
 constexpr Clock::duration kIdle = std::chrono::seconds(5);
+
+// Starts a detached thread. Signals belong to Node's own threads, so all are blocked in it.
+// name: at most 15 characters. Returns 0 or an errno.
+int startThread(const char* name, std::function<void()> body);
+
+// Something to run, once.
+class Task : public std::enable_shared_from_this<Task> {
+ public:
+  virtual ~Task() = default;
+  virtual void run() = 0;
+
+ private:
+  friend class Threads;
+
+  // While it waits for a thread.
+  bool waiting_ = false;
+  std::list<std::shared_ptr<Task>>::iterator place_;
+};
 
 class Threads : public std::enable_shared_from_this<Threads> {
  public:
-  // name: at most 15 characters. spin: how long a thread may look for its next task before it sleeps.
-  Threads(const char* name, unsigned bound, Clock::duration spin = Clock::duration::zero())
-      : name_(name), bound_(bound), spin_(spin), needed_(bound + 1) {}
+  Threads(const char* name, unsigned bound) : name_(name), bound_(bound) {}
   Threads(const Threads&) = delete;
   Threads& operator=(const Threads&) = delete;
 
-  // In the order of posting, as far as more than one thread has an order. 0, or the errno of the first thread
-  // that could not be made (then the task is not taken); where some are there already, the task waits for
-  // one.
-  int post(Task task);
-  // Only for a task of these threads, as its last deed: this very thread is the one that takes the next, so
-  // none has to be woken.
-  void postNext(Task task);
-  // Takes a task back that no thread has begun. False if there is none (any more).
-  bool remove(void* what);
-  // Not before the time has come, and never if there is no thread to be had.
-  int postAt(Clock::time_point when, Task task);
+  // Tasks begin in the order in which they were posted. Returns 0, or the errno of the thread that could not
+  // be made where there is no other one; then the task is not taken.
+  int post(std::shared_ptr<Task> task);
+  // Takes back a task that no thread has begun. False if it has (or was never posted).
+  bool remove(Task& task);
   unsigned alive();
 
  private:
-  struct Delayed {
-    Clock::time_point when;
-    Task task;
+  struct Idle {
+    std::condition_variable wake;
+    bool woken = false;
   };
 
-  static void* main(void* self);
   int addThread();
   void work();
-  void spin(std::unique_lock<std::mutex>& lock);
-  void takeDue(Clock::time_point now);
 
   const char* const name_;
   const unsigned bound_;
-  const Clock::duration spin_;
-  // Nonzero when there is something in tasks_ for the thread that spins.
-  std::atomic<size_t> posted_{0};
   std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<Task> tasks_;
-  std::vector<Delayed> delayed_;
-  // When so many threads were at work last. They take turns, so it is one too many that ends, whichever it
-  // is.
-  std::vector<Clock::time_point> needed_;
+  std::list<std::shared_ptr<Task>> tasks_;
+  // The last one is woken first, so that those which are not needed find out.
+  std::vector<Idle*> idle_;
   unsigned alive_ = 0;
-  unsigned idle_ = 0;
-  bool spinning_ = false;
-  unsigned vain_ = 0;  // how long it did not pay
-  unsigned skip_ = 0;
 };
 
 }  // namespace core

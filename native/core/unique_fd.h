@@ -1,7 +1,5 @@
-// A descriptor with one owner.
+// A descriptor with one owner in the whole process.
 #pragma once
-
-#include <unistd.h>
 
 #include <utility>
 
@@ -10,10 +8,13 @@ namespace core {
 class UniqueFd {
  public:
   UniqueFd() = default;
-  explicit UniqueFd(int fd) : fd_(fd) {}
-  UniqueFd(UniqueFd&& other) noexcept : fd_(other.release()) {}
+  // Of a descriptor that was just made, and so is nobody else's; -1 is none.
+  explicit UniqueFd(int fd);
+  // Of a descriptor that somebody hands over: not valid if another UniqueFd owns it, in any thread.
+  static UniqueFd adopt(int fd);
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   UniqueFd& operator=(UniqueFd&& other) noexcept {
-    if (this != &other) reset(other.release());
+    std::swap(fd_, other.fd_);
     return *this;
   }
   UniqueFd(const UniqueFd&) = delete;
@@ -22,12 +23,7 @@ class UniqueFd {
 
   int get() const { return fd_; }
   bool valid() const { return fd_ >= 0; }
-  int release() { return std::exchange(fd_, -1); }
-  void reset(int fd = -1) {
-    int old = std::exchange(fd_, fd);
-    // Not repeated on EINTR: Linux has let go of the number by then.
-    if (old >= 0) close(old);
-  }
+  void reset();
 
  private:
   int fd_ = -1;

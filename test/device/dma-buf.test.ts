@@ -19,7 +19,7 @@ function withHeap<T>(use: (heap: DmaHeap) => T, name = PROTECTED_HEAP): T {
     heap.close();
   }
 }
-const alloc = (size = SIZE, name?: string): DmaBuf => withHeap((heap) => heap.alloc(size), name);
+const alloc = (size = SIZE, name?: string): DmaBuf => withHeap((heap) => heap.allocSync(size), name);
 
 /** A TA writes into the memory and reads it back, at its start and its end. */
 async function useMemory(shm: SharedMemory): Promise<void> {
@@ -64,15 +64,15 @@ describe('heaps', () => {
     heap[Symbol.dispose]();
     heap.close();
     expect(heap.closed).toBe(true);
-    expect(() => heap.alloc(1)).toThrow(expect.objectContaining({ code: 'ERR_TEE_CLOSED' }));
+    expect(() => heap.allocSync(1)).toThrow(expect.objectContaining({ code: 'ERR_TEE_CLOSED' }));
   });
 
   test('without room', () =>
     withHeap((heap) => {
       for (const size of [0, -1, 0.5, NaN]) {
-        expect(() => heap.alloc(size)).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+        expect(() => heap.allocSync(size)).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
       }
-      expect(() => heap.alloc(1 << 28)).toThrow(
+      expect(() => heap.allocSync(1 << 28)).toThrow(
         expect.objectContaining({
           name: 'TeeSystemError',
           code: 'ENOMEM',
@@ -94,7 +94,7 @@ describe('registering', () => {
 
   test('a DmaBuf, which may be closed right after', async () => {
     const dma = alloc();
-    const shm = guest.tee.registerDmaBuf(dma);
+    const shm = guest.tee.registerDmaBufSync(dma);
     dma.close();
     expect(shm.size).toBe(SIZE);
     expect(readlinkSync(`/proc/self/fd/${shm.fd}`)).toContain('tee_shm');
@@ -104,7 +104,7 @@ describe('registering', () => {
 
   test('a bare descriptor, which stays the caller’s', async () => {
     const dma = alloc();
-    const shm = guest.tee.registerDmaBuf(dma.fd);
+    const shm = guest.tee.registerDmaBufSync(dma.fd);
     await useMemory(shm);
     shm.close();
     expect(readlinkSync(`/proc/self/fd/${dma.fd}`)).toMatch(/^\/dmabuf:/);
@@ -113,7 +113,7 @@ describe('registering', () => {
 
   test('a size that is no multiple of a page', async () => {
     const dma = alloc(17000);
-    const shm = guest.tee.registerDmaBuf(dma);
+    const shm = guest.tee.registerDmaBufSync(dma);
     expect(shm.size).toBe(dma.size);
     await useMemory(shm);
     shm.close();
@@ -122,7 +122,7 @@ describe('registering', () => {
 
   test('one buffer twice, and two buffers at once', async () => {
     const [a, b] = [alloc(), alloc()] as const;
-    const memory = [a, a, b].map((dma) => guest.tee.registerDmaBuf(dma)) as [
+    const memory = [a, a, b].map((dma) => guest.tee.registerDmaBufSync(dma)) as [
       SharedMemory,
       SharedMemory,
       SharedMemory,
@@ -139,14 +139,14 @@ describe('registering', () => {
   test('again and again: no memory of the heap is lost', () => {
     for (let i = 0; i < 40; i++) {
       const dma = alloc();
-      guest.tee.registerDmaBuf(dma).close();
+      guest.tee.registerDmaBufSync(dma).close();
       dma.close();
     }
   });
 
   test('the CPU cannot reach it through its registration', () => {
     const dma = alloc();
-    const shm = guest.tee.registerDmaBuf(dma);
+    const shm = guest.tee.registerDmaBufSync(dma);
     expect(shm.buffer).toBeUndefined();
     for (const reach of [() => shm.read(), () => shm.write(new Uint8Array(1))]) {
       expect(reach).toThrow(expect.objectContaining({ code: 'ERR_TEE_NOT_SUPPORTED' }));
@@ -159,15 +159,17 @@ describe('registering', () => {
 describe('what is not taken is said', () => {
   test('no descriptor at all', () => {
     for (const fd of [-1, 2 ** 31, 0.5]) {
-      expect(() => guest.tee.registerDmaBuf(fd)).toThrow(
+      expect(() => guest.tee.registerDmaBufSync(fd)).toThrow(
         expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }),
       );
     }
-    expect(() => guest.tee.registerDmaBuf('3' as never)).toThrow('buf must be a DmaBuf or a file descriptor');
+    expect(() => guest.tee.registerDmaBufSync('3' as never)).toThrow(
+      'buf must be a DmaBuf or a file descriptor',
+    );
   });
 
   test('not open', () => {
-    expect(() => guest.tee.registerDmaBuf(999_999)).toThrow(
+    expect(() => guest.tee.registerDmaBufSync(999_999)).toThrow(
       expect.objectContaining({
         name: 'TeeSystemError',
         code: 'EBADF',
@@ -183,7 +185,7 @@ describe('what is not taken is said', () => {
     const fd = openSync('/dev/null', 'r');
     try {
       for (const register of [
-        () => guest.tee.registerDmaBuf(fd),
+        () => guest.tee.registerDmaBufSync(fd),
         () => DmaBuf.fromFd(fd),
         () => DmaBuf.fromFd(fd, { own: true }),
       ]) {
@@ -202,7 +204,9 @@ describe('what is not taken is said', () => {
   test('closed', () => {
     const dma = alloc();
     dma.close();
-    expect(() => guest.tee.registerDmaBuf(dma)).toThrow(expect.objectContaining({ code: 'ERR_TEE_CLOSED' }));
+    expect(() => guest.tee.registerDmaBufSync(dma)).toThrow(
+      expect.objectContaining({ code: 'ERR_TEE_CLOSED' }),
+    );
     expect(() => dma.map()).toThrow(expect.objectContaining({ code: 'ERR_TEE_CLOSED' }));
     expect(() => dma.sync('start', 'read')).toThrow(expect.objectContaining({ code: 'ERR_TEE_CLOSED' }));
     expect([dma.fd, dma.closed]).toEqual([-1, true]);
@@ -214,7 +218,7 @@ describe('what is not taken is said', () => {
       if (machine !== 'dmabuf') {
         const heaps = DmaHeap.list().filter((name) => name.startsWith('protected,'));
         expect(heaps).not.toEqual([]);
-        expect(() => guest.tee.registerDmaBuf(dma)).toThrow(
+        expect(() => guest.tee.registerDmaBufSync(dma)).toThrow(
           expect.objectContaining({
             name: 'TeeSystemError',
             code: 'EINVAL',
@@ -229,7 +233,7 @@ describe('what is not taken is said', () => {
         return;
       }
       // Here the kernel takes every contiguous one, and OP-TEE refuses what it does not know as protected.
-      const shm = guest.tee.registerDmaBuf(dma);
+      const shm = guest.tee.registerDmaBufSync(dma);
       const error = await withSession(guest.tee, (session) =>
         rejection(session.invoke(TA.TEST_TA_TOUCH, [shm.inout()])),
       );
@@ -250,9 +254,9 @@ test('pages of a buffer that is gone are not taken for shared memory', () => {
   for (const size of [1, 17_000, 200_000]) {
     for (const shared of [1, 6001, MiB]) {
       alloc(size).close();
-      guest.tee.allocSharedMemory(shared).close();
+      guest.tee.allocSharedMemorySync(shared).close();
       alloc(size).close();
-      guest.tee.registerSharedMemory(new Uint8Array(new SharedArrayBuffer(shared))).close();
+      guest.tee.registerSharedMemorySync(new Uint8Array(new SharedArrayBuffer(shared))).close();
     }
   }
 });
@@ -312,7 +316,7 @@ describe('the CPU’s access', () => {
           );
           return;
         }
-        const shm = guest.tee.registerDmaBuf(dma);
+        const shm = guest.tee.registerDmaBufSync(dma);
         await withSession(guest.tee, (session) =>
           session.invoke(TA.TEST_TA_WRITE, [shm.out(), value.in(SIZE)]),
         );

@@ -117,7 +117,7 @@ describe('every kind of parameter', () => {
 
   test('whole and partial shared memory', () =>
     withSession(guest.tee, async (session) => {
-      const shm = guest.tee.allocSharedMemory(9000);
+      const shm = guest.tee.allocSharedMemorySync(9000);
       try {
         const params = [
           shm.in(),
@@ -191,7 +191,7 @@ describe('outputs', () => {
       expect(
         session.invokeSync(TA.TEST_TA_WRITE, [buffer.inout(new Uint8Array(100)), value.in(size)])[0],
       ).toEqual(wanted);
-      const shm = guest.tee.allocSharedMemory(100);
+      const shm = guest.tee.allocSharedMemorySync(100);
       expect(session.invokeSync(TA.TEST_TA_WRITE, [shm.out(), value.in(size)])[0]).toBe(size);
       shm.close();
     }),
@@ -199,7 +199,7 @@ describe('outputs', () => {
 
   test('a short buffer says what it needs; NULL asks the same', () =>
     withSession(guest.tee, async (session) => {
-      const shm = guest.tee.allocSharedMemory(100);
+      const shm = guest.tee.allocSharedMemorySync(100);
       for (const out of [buffer.out(10), buffer.null('out'), shm.out({ size: 10 })]) {
         const error = await rejection<TeeError>(session.invoke(TA.TEST_TA_WRITE, [out, value.in(77)]));
         expect(error).toMatchObject({
@@ -237,7 +237,7 @@ describe('outputs', () => {
 
   test('a TA that claims to have written more than there was room for', () =>
     withSession(guest.tee, async (session) => {
-      const shm = guest.tee.allocSharedMemory(64);
+      const shm = guest.tee.allocSharedMemorySync(64);
       const claim = value.in(0, 0x7fffffff);
       const [, out] = await session.invoke(TA.TEST_TA_RESULT, [claim, buffer.out(4)]);
       expect(out).toHaveLength(4);

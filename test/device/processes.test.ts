@@ -181,6 +181,20 @@ describe('users', () => {
       },
     });
   });
+
+  // As in a rootless container, whose root the process is then.
+  test('in a user namespace that does not map the owner: no group in it helps, says the error', async () => {
+    expect(lastLine(await child('user-namespace', ['4711', '4711']))).toEqual({
+      code: 'EACCES',
+      message: expect.stringMatching(
+        /mode 0660, because the user namespace of this process .* does not map the real owner and group/,
+      ),
+    });
+  });
+
+  test('in such a namespace, with the group of the device kept', async () => {
+    expect(lastLine(await child('user-namespace', ['4711', '4711', String(TEE_GROUP)]))).toBe('/dev/tee0');
+  });
 });
 
 describe('devices that are none', () => {

@@ -99,7 +99,7 @@ describe('opening', () => {
   });
 
   test('shared memory can be a parameter', async () => {
-    const shm = guest.tee.allocSharedMemory(4096);
+    const shm = guest.tee.allocSharedMemorySync(4096);
     shm.write(Buffer.from('shared'));
     const params = [undefined, undefined, shm.in({ size: 6 }), shm.out({ offset: 100, size: 6 })] as const;
     const session = await guest.open(TEST_TA, { params });
@@ -135,7 +135,7 @@ describe('opening', () => {
     expect(error.message).toContain('is its UUID right');
   });
 
-  test('a group that the caller is not in; an application', async () => {
+  test('a group that the caller is not in', async () => {
     expect(await rejection(guest.open(TEST_TA, { login: Login.group(4711) }))).toMatchObject({
       name: 'TeeSystemError',
       code: 'EPERM',
@@ -143,14 +143,19 @@ describe('opening', () => {
       syscall: 'ioctl',
       operation: 'TEE_IOC_OPEN_SESSION',
       path: '/dev/tee0',
-      message: expect.stringContaining('not in that group'),
-    });
-    expect(await rejection(guest.open(TEST_TA, { login: Login.application }))).toMatchObject({
-      code: 'EINVAL',
-      operation: 'TEE_IOC_OPEN_SESSION',
-      message: expect.stringContaining('no application identity'),
+      message: expect.stringContaining('not a member of that group'),
     });
   });
+
+  test.each([Login.application, Login.userApplication, Login.groupApplication(0)])(
+    '%s: the kernel has no such identity, and says so',
+    async (login) => {
+      const error = await rejection(guest.open(TEST_TA, { login }));
+      expect(error).toMatchObject({ code: 'EINVAL', operation: 'TEE_IOC_OPEN_SESSION' });
+      expect(error.message).toContain(`(login ${login.name})`);
+      expect(error.message).toContain('no application identity');
+    },
+  );
 });
 
 describe('closing', () => {
@@ -177,7 +182,7 @@ describe('closing', () => {
     const tee = TeeContext.open();
     const sessions = await Promise.all([1, 2].map(() => tee.openSession(TEST_TA)));
     const [first, second] = sessions;
-    const shm = tee.allocSharedMemory(4096);
+    const shm = tee.allocSharedMemorySync(4096);
     const bytes = new Uint8Array(shm.buffer as ArrayBuffer);
     const calls = sessions.map((session) => session.invoke(TA.TEST_TA_WAIT, wait(100)));
     const opening = tee.openSession(TEST_TA);
@@ -187,7 +192,7 @@ describe('closing', () => {
     expect([tee.closed, first.closed, second.closed, shm.closed]).toEqual([true, true, true, true]);
     expect([bytes.byteLength, shm.fd]).toEqual([0, -1]);
     for (const refused of [
-      () => tee.allocSharedMemory(1),
+      () => tee.allocSharedMemorySync(1),
       () => tee.openSessionSync(TEST_TA),
       () => shm.read(),
       () => shm.in(),

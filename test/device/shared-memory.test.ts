@@ -47,7 +47,7 @@ describe.each([true, false])('with registration: %s', (registration) => {
 
   test('both sides see the same bytes', () =>
     withSession(guest.tee, async (session) => {
-      const shm = guest.tee.allocSharedMemory(10_000);
+      const shm = guest.tee.allocSharedMemorySync(10_000);
       expect(shm).toMatchObject({ size: 10_000, closed: false, context: guest.tee });
       expect(shm.id).toBeGreaterThanOrEqual(0);
       expect(shm.buffer?.byteLength).toBe(10_000);
@@ -73,7 +73,7 @@ describe.each([true, false])('with registration: %s', (registration) => {
     }));
 
   test('its descriptor is close-on-exec and a tee_shm', () => {
-    const shm = guest.tee.allocSharedMemory(1);
+    const shm = guest.tee.allocSharedMemorySync(1);
     const flags = /^flags:\s+(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${shm.fd}`, 'utf8'))?.[1];
     expect(Number.parseInt(flags ?? '0', 8) & 0o2000000).toBe(0o2000000);
     shm.close();
@@ -81,7 +81,7 @@ describe.each([true, false])('with registration: %s', (registration) => {
   });
 
   test('out of bounds', () => {
-    const shm = guest.tee.allocSharedMemory(100);
+    const shm = guest.tee.allocSharedMemorySync(100);
     for (const wrong of [
       () => shm.read(101),
       () => shm.read(0, 101),
@@ -101,14 +101,14 @@ describe.each([true, false])('with registration: %s', (registration) => {
     expect(shm.read(100)).toHaveLength(0);
     shm.write(new Uint8Array(0), 100);
     shm.close();
-    expect(() => guest.tee.allocSharedMemory(0)).toThrow(
+    expect(() => guest.tee.allocSharedMemorySync(0)).toThrow(
       'size must be a whole number from 1 to 4294967295, not 0',
     );
   });
 
   test('closed: its views are empty, and it cannot be used', () =>
     withSession(guest.tee, async (session) => {
-      const shm = guest.tee.allocSharedMemory(4096);
+      const shm = guest.tee.allocSharedMemorySync(4096);
       const bytes = view(shm);
       const param = shm.in();
       shm.close();
@@ -125,7 +125,7 @@ describe.each([true, false])('with registration: %s', (registration) => {
 
   test('closed under a call: the call has it until it ends', () =>
     withSession(guest.tee, async (session) => {
-      const shm = guest.tee.allocSharedMemory(4096);
+      const shm = guest.tee.allocSharedMemorySync(4096);
       const waiting = session.invoke(TA.TEST_TA_WAIT, [value.in(100)]);
       const filled = session.invoke(TA.TEST_TA_FILL, [shm.inout(), value.in(8)]);
       shm.close();
@@ -134,7 +134,7 @@ describe.each([true, false])('with registration: %s', (registration) => {
     }));
 
   test('a buffer that the caller moved stays readable after close', () => {
-    const shm = guest.tee.allocSharedMemory(16);
+    const shm = guest.tee.allocSharedMemorySync(16);
     view(shm).fill(3);
     const moved = (shm.buffer as ArrayBuffer & { transfer(): ArrayBuffer }).transfer();
     shm.close();
@@ -144,7 +144,7 @@ describe.each([true, false])('with registration: %s', (registration) => {
   test("another context's", () =>
     withSession(guest.tee, async (session) => {
       const other = TeeContext.open();
-      const shm = other.allocSharedMemory(4096);
+      const shm = other.allocSharedMemorySync(4096);
       expect(
         await rejection(session.invoke(TA.TEST_TA_TOUCH, [value.in(1), shm.in()] as never)),
       ).toMatchObject({
@@ -161,8 +161,8 @@ describe.each([true, false])('with registration: %s', (registration) => {
 
   test('4 MiB each way', () =>
     withSession(guest.tee, async (session) => {
-      const source = guest.tee.allocSharedMemory(4 * MiB);
-      const target = guest.tee.allocSharedMemory(4 * MiB);
+      const source = guest.tee.allocSharedMemorySync(4 * MiB);
+      const target = guest.tee.allocSharedMemorySync(4 * MiB);
       view(source).fill(7);
       await session.invoke(TA.TEST_TA_COPY, [source.in(), target.out()]);
       expect(
@@ -183,14 +183,14 @@ describe('large shared memory', () => {
         operation: 'TEE_IOC_SHM_REGISTER',
         message: expect.stringContaining('use smaller pieces'),
       });
-      expect(() => guest.tee.allocSharedMemory(128 * MiB)).toThrow(tooLarge);
+      expect(() => guest.tee.allocSharedMemorySync(128 * MiB)).toThrow(tooLarge);
       // An OP-TEE with 8 threads maps less than 32 MiB for a TA, one with 2 less than 16. Whether its heap has one free
       // piece for the list of so many pages depends on what else is there: the more sizes can be tried, the better.
       const least = machine === 'dynamic' ? 32 : 16;
       let shm: SharedMemory | undefined;
       for (let size = 34; shm === undefined && size >= least; size--) {
         try {
-          shm = guest.tee.allocSharedMemory(size * MiB);
+          shm = guest.tee.allocSharedMemorySync(size * MiB);
         } catch (error) {
           expect(error).toEqual(tooLarge);
         }
@@ -249,7 +249,7 @@ describe('handles', () => {
     const mappings = (): number => census()['memfd mappings'] ?? 0;
     const before = mappings();
     const closed = Array.from({ length: 10 }, () => {
-      const shm = guest.tee.allocSharedMemory(4096);
+      const shm = guest.tee.allocSharedMemorySync(4096);
       expect(shm.buffer?.byteLength).toBe(4096);
       shm.close();
       return shm;
@@ -268,10 +268,10 @@ describe('handles', () => {
     const before = lost.length;
     await (async () => {
       const tee = TeeContext.open();
-      tee.allocSharedMemory(123);
+      tee.allocSharedMemorySync(123);
       await tee.close();
       const other = TeeContext.open();
-      other.allocSharedMemory(321);
+      other.allocSharedMemorySync(321);
     })();
     for (let i = 0; i < 30 && lost.length === before; i++) await collectGarbage();
     // What closed with its context was not lost.
@@ -287,7 +287,7 @@ describe('until the TEE is full', () => {
     const all: SharedMemory[] = [];
     const memory = new Uint8Array(new SharedArrayBuffer(MiB));
     try {
-      while (all.length < 10_000) all.push(guest.tee.registerSharedMemory(memory));
+      while (all.length < 10_000) all.push(guest.tee.registerSharedMemorySync(memory));
       return { pieces: all.length, error: undefined };
     } catch (error) {
       return { pieces: all.length, error: error as Error };
@@ -328,7 +328,7 @@ describe('registered memory', () => {
     withSession(guest.tee, async (session) => {
       const memory = new SharedArrayBuffer(3 * 4096 + 17);
       const bytes = new Uint8Array(memory, 5, 2 * 4096);
-      const shm = guest.tee.registerSharedMemory(bytes);
+      const shm = guest.tee.registerSharedMemorySync(bytes);
       expect(shm.size).toBe(bytes.length);
       expect(shm.buffer).toBeUndefined();
       await session.invoke(TA.TEST_TA_FILL, [shm.inout({ offset: 1, size: 3 }), value.in(4)]);
@@ -363,7 +363,7 @@ describe('registered memory', () => {
       [new Uint16Array(new SharedArrayBuffer(8)), 'ERR_INVALID_ARG_TYPE', /Uint8Array/],
       [new SharedArrayBuffer(8), 'ERR_INVALID_ARG_TYPE', /Uint8Array/],
     ] as const) {
-      expect(() => guest.tee.registerSharedMemory(view as Uint8Array)).toThrow(
+      expect(() => guest.tee.registerSharedMemorySync(view as Uint8Array)).toThrow(
         expect.objectContaining({ code, message: expect.stringMatching(message) }),
       );
     }
@@ -373,7 +373,7 @@ describe('registered memory', () => {
     withSession(guest.tee, async (session) => {
       const memory = new WebAssembly.Memory({ initial: 1, maximum: 4, shared: true });
       const bytes = new Uint8Array(memory.buffer);
-      const shm = guest.tee.registerSharedMemory(bytes);
+      const shm = guest.tee.registerSharedMemorySync(bytes);
       memory.grow(1);
       await session.invoke(TA.TEST_TA_FILL, [shm.inout({ size: 2 }), value.in(6)]);
       expect([...new Uint8Array(memory.buffer, 0, 3)]).toEqual([6, 6, 0]);
@@ -382,7 +382,7 @@ describe('registered memory', () => {
 
   test('where the TEE takes none', async () => {
     const tee = TeeContext.open({ registration: false } as TeeContextOptions);
-    expect(() => tee.registerSharedMemory(new Uint8Array(new SharedArrayBuffer(8)))).toThrow(
+    expect(() => tee.registerSharedMemorySync(new Uint8Array(new SharedArrayBuffer(8)))).toThrow(
       expect.objectContaining({
         code: 'ERR_TEE_NOT_SUPPORTED',
         message: expect.stringContaining('use allocSharedMemory'),

@@ -5,8 +5,16 @@
 import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from '@jest/globals';
-import { buffer, DmaHeap, value, type Parameter, type Session, type TeeError } from 'node-optee';
-import { native, Packet, Param, ParamKind, Status } from '#lib/client/native';
+import {
+  buffer,
+  DmaHeap,
+  value,
+  type Parameter,
+  type Session,
+  type SharedMemory,
+  type TeeError,
+} from 'node-optee';
+import { native, ParamKind, Place, Status, type SessionHandle } from '#lib/client/native';
 import { parseUuid } from '#lib/client/uuid';
 import {
   child,
@@ -126,7 +134,7 @@ test('1012: single instance, several sessions', () =>
   ));
 
 test('1013: calls of several sessions at the same time', async () => {
-  const shared = guest.tee.allocSharedMemory(8);
+  const shared = guest.tee.allocSharedMemorySync(8);
   const sessions = await Promise.all([1, 2].map(() => guest.open(CONCURRENT)));
   try {
     // The first may be done before the second begins, so the work grows until they meet; on one processor until the
@@ -149,12 +157,10 @@ test('1013: calls of several sessions at the same time', async () => {
 describe('1014: dma-bufs of the protected heap', () => {
   const SIZE = 17000;
 
-  async function withProtected<T>(
-    use: (shm: ReturnType<typeof guest.tee.registerDmaBuf>) => Promise<T>,
-  ): Promise<T> {
+  async function withProtected<T>(use: (shm: SharedMemory) => Promise<T>): Promise<T> {
     const heap = DmaHeap.open(PROTECTED_HEAP);
-    const dma = heap.alloc(SIZE);
-    const shm = guest.tee.registerDmaBuf(dma);
+    const dma = heap.allocSync(SIZE);
+    const shm = guest.tee.registerDmaBufSync(dma);
     dma.close();
     heap.close();
     try {
@@ -219,38 +225,35 @@ describe('1014: dma-bufs of the protected heap', () => {
     if ('errno' in opened) throw new Error(opened.operation);
     const { context } = opened;
     const heap = DmaHeap.open(PROTECTED_HEAP);
-    const dma = heap.alloc(SIZE);
-    const memory = n.registerDmaBuf(context, dma.fd);
-    expect(memory).toBeGreaterThan(0);
-    n.packet.fill(0);
-    n.packet[Packet.handle] = context;
-    n.openSessionSync(parseUuid(TEST_TA), new Uint8Array(16));
-    const session = n.packet[Packet.handle];
+    const dma = heap.allocSync(SIZE);
+    const registered = n.registerDmaBufSync(context, dma.fd);
+    if ('errno' in registered) throw new Error(registered.operation);
+    const none = [0, 0, undefined, 0, 0, undefined] as const;
+    const ids = [parseUuid(TEST_TA), new Uint8Array(16)] as const;
+    n.openSessionSync(context, 0, 0, 0, ...none, ...none, ...ids);
+    const session = n.records[Place.session] as SessionHandle;
+    const kinds = ParamKind.sharedInout << 8;
     const invoke = (offset: number, size: number): number => {
-      n.packet.fill(0);
-      n.packet[Packet.handle] = session;
-      n.packet[Packet.number] = TA.TEST_TA_TOUCH;
-      n.packet[Packet.count] = 2;
-      n.packet.set([ParamKind.sharedInout, offset, size, memory], Packet.params + Param.stride);
-      n.invokeSync();
-      return n.packet[Packet.status];
+      const params = [0, 0, undefined, offset, size, registered.memory] as const;
+      n.invokeSync(session, TA.TEST_TA_TOUCH, 0, kinds, ...params, ...none);
+      return n.records[Place.status];
     };
     try {
       expect(invoke(dma.size - 1, 1)).toBe(Status.answered);
-      expect(n.packet[Packet.result]).toBe(0);
+      expect(n.records[Place.result]).toBe(0);
       for (const [offset, size] of [
         [dma.size + 1, 0],
         [1, dma.size],
         [dma.size, 1],
         [0, 2 ** 53 - 1],
         [2 ** 53 - 1, 2 ** 53 - 1],
-      ]) {
+      ] as const) {
         expect(invoke(offset, size)).toBe(Status.outOfBounds);
-        expect(n.packet[Packet.detail]).toBe(1);
+        expect(n.records[Place.detail]).toBe(1);
       }
     } finally {
       const closing = n.closeContext(context);
-      await new Promise<void>((resolve) => n.settle.set(closing, () => resolve()));
+      await new Promise<void>((resolve) => n.settle.set(closing, () => () => void resolve()));
       dma.close();
       heap.close();
     }
@@ -304,8 +307,8 @@ describe('1016: empty buffers from TA to TA', () => {
 
 test('1018: out of bounds of shared memory', () => {
   for (const shm of [
-    guest.tee.allocSharedMemory(6001),
-    guest.tee.registerSharedMemory(new Uint8Array(new SharedArrayBuffer(6001))),
+    guest.tee.allocSharedMemorySync(6001),
+    guest.tee.registerSharedMemorySync(new Uint8Array(new SharedArrayBuffer(6001))),
   ]) {
     const half = Math.floor(shm.size / 2);
     expect(() => shm.in({ offset: shm.size - half + 1, size: half })).toThrow(

@@ -34,15 +34,15 @@ part('calls, asynchronous and blocking', async () => {
 
 part('memory: shared, and a dma-buf of the protected heap', async () => {
   const session = await tee.openSession(TEST_TA);
-  const shm = tee.allocSharedMemory(8192);
+  const shm = await tee.allocSharedMemory(8192);
   shm.write(new Uint8Array(8192).fill(1));
   await session.invoke(TA.TEST_TA_FILL, [shm.inout({ offset: 4096, size: 10 }), value.in(7)]);
   assert.deepEqual([...shm.read(4094, 4)], [1, 1, 7, 7]);
   if (shm.buffer !== undefined) assert.equal(new Uint8Array(shm.buffer)[4096], 7);
   shm.close();
   const heap = DmaHeap.open(PROTECTED_HEAP);
-  const dma = heap.alloc(1 << 16);
-  const registered = tee.registerDmaBuf(dma);
+  const dma = await heap.alloc(1 << 16);
+  const registered = await tee.registerDmaBuf(dma);
   await session.invoke(TA.TEST_TA_FILL, [registered.inout(), value.in(3)]);
   const [, sum] = await session.invoke(TA.TEST_TA_CHECKSUM, [registered.in(), value.out()]);
   assert.equal(sum.a, 3 << 16);

@@ -58,7 +58,7 @@ void test('values and buffers, asynchronous and blocking', async () => {
 });
 
 void test('shared memory is the same bytes on both sides', async () => {
-  const shm = tee.allocSharedMemory(8192);
+  const shm = tee.allocSharedMemorySync(8192);
   const bytes = new Uint8Array(shm.buffer as ArrayBuffer);
   bytes.fill(1);
   await session.invoke(TA.TEST_TA_FILL, [shm.inout({ offset: 4096, size: 10 }), value.in(7)]);
@@ -70,7 +70,7 @@ void test('shared memory is the same bytes on both sides', async () => {
 
 void test("a caller's SharedArrayBuffer", async () => {
   const view = new Uint8Array(new SharedArrayBuffer(6001), 1000, 5000);
-  const shm = tee.registerSharedMemory(view);
+  const shm = tee.registerSharedMemorySync(view);
   await session.invoke(TA.TEST_TA_FILL, [shm.inout({ offset: 10, size: 2 }), value.in(9)]);
   assert.deepEqual([...view.subarray(9, 13)], [0, 9, 9, 0]);
   shm.close();
@@ -78,8 +78,8 @@ void test("a caller's SharedArrayBuffer", async () => {
 
 void test('a dma-buf of the protected heap', async () => {
   const heap = DmaHeap.open(PROTECTED_HEAP);
-  const dma = heap.alloc(1 << 16);
-  const shm = tee.registerDmaBuf(dma);
+  const dma = heap.allocSync(1 << 16);
+  const shm = tee.registerDmaBufSync(dma);
   await session.invoke(TA.TEST_TA_FILL, [shm.inout(), value.in(3)]);
   const [, sum] = await session.invoke(TA.TEST_TA_CHECKSUM, [shm.in(), value.out()]);
   assert.equal(sum.a, 3 << 16);
@@ -91,7 +91,7 @@ void test('a dma-buf of the protected heap', async () => {
 void test('everything can be disposed of', async () => {
   const context = TeeContext.open();
   const another = await context.openSession(TEST_TA);
-  const shm = context.allocSharedMemory(1);
+  const shm = context.allocSharedMemorySync(1);
   shm[Symbol.dispose]();
   assert.equal(shm.closed, true);
   await another[Symbol.asyncDispose]();

@@ -29,7 +29,7 @@ expectType<'optee' | 'amdtee' | 'tstee' | 'qtee' | 'unknown'>().of(tee.version.i
 expectType<boolean>().of(tee.version.capabilities.nullMemref);
 
 // What each parameter brings back.
-const shm = tee.allocSharedMemory(4096);
+const shm = tee.allocSharedMemorySync(4096);
 expectType<Parameter<undefined>>().of(value.in(1));
 expectType<Parameter<Value>>().of(value.out());
 expectType<Parameter<Value>>().of(value.inout(1, 2));
@@ -100,16 +100,16 @@ void results();
 // Memory
 expectType<ArrayBuffer | undefined>().of(shm.buffer);
 expectType<Uint8Array>().of(shm.read(0, 1));
-expectType<SharedMemory>().of(tee.registerSharedMemory(new Uint8Array(new SharedArrayBuffer(1))));
+expectType<SharedMemory>().of(tee.registerSharedMemorySync(new Uint8Array(new SharedArrayBuffer(1))));
 const heap = DmaHeap.open('protected,secure-video');
 expectType<string[]>().of(DmaHeap.list());
-expectType<DmaBuf>().of(heap.alloc(1));
+expectType<DmaBuf>().of(heap.allocSync(1));
 expectType<DmaBuf>().of(DmaBuf.fromFd(3, { own: true }));
-expectType<ArrayBuffer>().of(heap.alloc(1).map());
-expectType<SharedMemory>().of(tee.registerDmaBuf(heap.alloc(1)));
-expectType<SharedMemory>().of(tee.registerDmaBuf(3));
+expectType<ArrayBuffer>().of(heap.allocSync(1).map());
+expectType<SharedMemory>().of(tee.registerDmaBufSync(heap.allocSync(1)));
+expectType<SharedMemory>().of(tee.registerDmaBufSync(3));
 // @ts-expect-error
-void heap.alloc(1).sync('begin', 'read');
+void heap.allocSync(1).sync('begin', 'read');
 
 // Closing
 expectType<Promise<void>>().of(tee.close());

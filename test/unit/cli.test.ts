@@ -21,7 +21,7 @@ describe('node-optee invoke says what is wrong with its words', () => {
     [[], 2, /^Usage: node-optee invoke/],
     [[TA, 'x'], 2, /'x' is not a number/],
     [[TA, '1', 'what:1'], 2, /parameter what:1: there is no such kind/],
-    [[TA, '1', '--login', 'me'], 2, /--login must be public, user, group:GID or application, not me/],
+    [[TA, '1', '--login', 'me'], 2, /--login must be public, user, .* or group-application:GID, not me/],
     [[TA, '1', '--timeout', 'soon'], 2, /'soon' is not a number/],
     [[TA, '1', '--what'], 2, /^node-optee: Unknown option '--what'/],
     [['x', '1'], 2, /^node-optee: uuid must be/],

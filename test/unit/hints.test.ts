@@ -1,10 +1,10 @@
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, chownSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
-import { buffer, value } from 'node-optee';
 import { checkDevicePath, devicePaths, noDevice, openError, versionOf } from '#lib/client/devices';
-import { callHint, openHint, resultHint } from '#lib/client/hints';
+import { callHint, openHint, resultHint, type ResultFacts } from '#lib/client/hints';
 import { TEE_RESULTS } from '#lib/client/results';
 
 const folder = mkdtempSync(join(tmpdir(), 'node-optee-'));
@@ -107,25 +107,77 @@ describe('hints', () => {
     expect(openHint(path, 'open', 'EACCES')).toMatch(/^it belongs to user \S+ and group \S+, mode 0\d\d\d/);
   });
 
+  // Some containers forbid it; the device tests do the same with a device.
+  (spawnSync('unshare', ['-Ur', 'true']).status === 0 ? describe : describe.skip)(
+    'in a user namespace that maps no id but our own',
+    () => {
+      const path = join(folder, 'tee-of-others');
+      /** What a process in such a namespace is told of a file. It is root there. */
+      const told = (file: string) => {
+        const hints = require.resolve('#lib/client/hints');
+        const code = `try { fs.closeSync(fs.openSync(process.argv[1], 'r+')); console.log('open'); } catch ({ code }) {
+          console.log(code + ': ' + require(${JSON.stringify(hints)}).openHint(process.argv[1], 'open', code)); }`;
+        const args = ['-Ur', process.execPath, '-e', code, file];
+        const { status, stdout } = spawnSync('unshare', args, { encoding: 'utf8' });
+        expect(status).toBe(0);
+        return stdout.trim();
+      };
+      /** A file of owners that are not mapped: one that we make, if we are root; else one of root's. */
+      const othersFile = (): string => {
+        if (process.getuid?.() !== 0) return '/etc/shadow';
+        writeFileSync(path, '');
+        chownSync(path, 4711, 4712);
+        chmodSync(path, 0o660);
+        return path;
+      };
+
+      test('no member of a group in it can open the file, nor its root', () => {
+        expect(told(othersFile())).toMatch(
+          /^EACCES: it belongs to user nobody and group nogroup, mode 06[46]0, because the user namespace of this process \(a rootless container\) does not map the real owner and group: .*keep-groups/,
+        );
+      });
+
+      test('a file of our own, and one that anybody may write', () => {
+        expect(told(join(folder, 'tee0'))).toBe('open');
+        expect(told('/dev/null')).toBe('open');
+      });
+    },
+  );
+
   test('no driver; no such heap', () => {
-    expect(openHint('/dev/tee0', 'open', 'ENOENT')).toContain('CONFIG_OPTEE');
+    const none = openHint('/dev/tee0', 'open', 'ENOENT');
+    expect(none).toContain('CONFIG_OPTEE');
+    expect(none).toContain('npx node-optee qemu -- COMMAND');
     expect(openHint('/dev/dma_heap/x', 'open', 'ENOENT')).toMatch(/^the dma-heaps of this machine are /);
     expect(openHint('/dev/null', 'TEE_IOC_VERSION', 'ENOTTY')).toBe('this is not a TEE device');
     expect(openHint('/dev/tee0', 'open', 'EMFILE')).toBeUndefined();
   });
 
+  const refused = { globalPlatform: true, login: undefined, bytes: 0 };
   test('logins', () => {
-    const hint = (code: string, operation: string, login?: string, bytes = 0) =>
-      callHint(code, operation, true, login, bytes);
-    expect(hint('EPERM', 'TEE_IOC_OPEN_SESSION', 'group(5)')).toContain('not in that group');
-    expect(hint('EINVAL', 'TEE_IOC_OPEN_SESSION', 'application')).toContain('no application identity');
-    expect(hint('EINVAL', 'TEE_IOC_INVOKE')).toBeUndefined();
-    expect(hint('EINVAL', 'TEE_IOC_SHM_REGISTER', undefined, 4096)).toContain('close what is not needed');
-    expect(hint('EINVAL', 'TEE_IOC_SHM_REGISTER', undefined, 1 << 25)).toContain('in smaller parts');
+    const hint = (code: string, login: string) =>
+      callHint({ ...refused, code, operation: 'TEE_IOC_OPEN_SESSION', login });
+    for (const login of ['group(5)', 'groupApplication(5)']) {
+      expect(hint('EPERM', login)).toContain('not a member of that group');
+    }
+    for (const login of ['application', 'userApplication', 'groupApplication(5)']) {
+      expect(hint('EINVAL', login)).toContain('no application identity');
+    }
+    expect(hint('EPERM', 'user')).toBeUndefined();
+    expect(hint('EINVAL', 'group(5)')).toBeUndefined();
+  });
+
+  test('memory that the TEE does not register', () => {
+    const hint = (bytes: number) =>
+      callHint({ ...refused, code: 'EINVAL', operation: 'TEE_IOC_SHM_REGISTER', bytes });
+    expect(hint(4096)).toContain('close what is not needed');
+    expect(hint(1 << 25)).toContain('33554432 bytes are more than the TEE could take at once');
+    expect(callHint({ ...refused, code: 'EINVAL', operation: 'TEE_IOC_INVOKE' })).toBeUndefined();
   });
 
   test('a device of another protocol', () => {
-    const hint = (code: string, operation: string) => callHint(code, operation, false, 'application', 0);
+    const hint = (code: string, operation: string) =>
+      callHint({ ...refused, code, operation, globalPlatform: false, login: 'application' });
     for (const operation of ['TEE_IOC_OPEN_SESSION', 'TEE_IOC_INVOKE']) {
       expect(hint('EINVAL', operation)).toContain('does not speak GlobalPlatform');
     }
@@ -133,30 +185,77 @@ describe('hints', () => {
     expect(hint('EINVAL', 'TEE_IOC_SHM_REGISTER')).toContain('close what is not needed');
   });
 
-  const none = (): undefined => undefined;
+  const answer = (result: keyof typeof TEE_RESULTS, facts: Partial<ResultFacts> = {}) =>
+    resultHint({
+      result: TEE_RESULTS[result],
+      origin: 'tee',
+      opening: false,
+      staleCancel: false,
+      memory: 0,
+      short: [],
+      dmaBuf: false,
+      openSessions: 0,
+      ...facts,
+    });
+
   test('results', () => {
-    const hint = (
-      result: number,
-      params = [value.in(1), buffer.out(16)] as never,
-      opening = false,
-    ): string | undefined => resultHint(result, 'tee', opening, false, params, none);
-    expect(hint(TEE_RESULTS.TEE_ERROR_TARGET_DEAD)).toContain('panicked');
-    expect(hint(TEE_RESULTS.TEE_ERROR_OUT_OF_MEMORY)).toBeUndefined();
-    expect(hint(TEE_RESULTS.TEE_ERROR_OUT_OF_MEMORY, [] as never, true)).toContain('tee-supplicant ended');
-    expect(
-      hint(TEE_RESULTS.TEE_ERROR_OUT_OF_MEMORY, [buffer.out(8 << 20), buffer.out(8 << 20)] as never),
-    ).toMatch(/^it was given 16777216 bytes/);
-    expect(hint(TEE_RESULTS.TEE_ERROR_ITEM_NOT_FOUND)).toBeUndefined();
-    expect(hint(TEE_RESULTS.TEE_ERROR_ITEM_NOT_FOUND, [] as never, true)).toContain('.ta file');
-    expect(hint(TEE_RESULTS.TEE_ERROR_CANCEL)).toBeUndefined();
-    expect(resultHint(TEE_RESULTS.TEE_ERROR_CANCEL, 'tee', false, true, [], none)).toContain('call before');
+    expect(answer('TEE_ERROR_TARGET_DEAD')).toContain('panicked');
+    expect(answer('TEE_ERROR_OUT_OF_MEMORY')).toBeUndefined();
+    expect(answer('TEE_ERROR_OUT_OF_MEMORY', { memory: 16 << 20 })).toMatch(/^it was given 16777216 bytes/);
+    expect(answer('TEE_ERROR_ITEM_NOT_FOUND')).toBeUndefined();
+    expect(answer('TEE_ERROR_CANCEL')).toBeUndefined();
+    expect(answer('TEE_ERROR_CANCEL', { staleCancel: true })).toContain('call before');
+    expect(answer('TEE_ERROR_BAD_PARAMETERS')).toBeUndefined();
+    expect(answer('TEE_ERROR_BAD_PARAMETERS', { dmaBuf: true })).toContain('TA_FLAG_SECURE_DATA_PATH');
+    expect(answer('TEE_ERROR_COMMUNICATION')).toContain('tee-supplicant');
+  });
+
+  test('a session that was not opened', () => {
+    const opening = { opening: true };
+    expect(answer('TEE_ERROR_OUT_OF_MEMORY', opening)).toContain('tee-supplicant ended');
+    expect(answer('TEE_ERROR_OUT_OF_MEMORY', { opening: true, memory: 1 << 20 })).toMatch(/^it was given/);
+    expect(answer('TEE_ERROR_SECURITY', opening)).toContain('signed with the key');
+    expect(answer('TEE_ERROR_TARGET_DEAD', opening)).toContain('panicked');
+    // What the TA itself answers means what the TA means by it.
+    for (const result of ['TEE_ERROR_SECURITY', 'TEE_ERROR_ITEM_NOT_FOUND'] as const) {
+      expect(answer(result, { opening: true, origin: 'trusted-app', openSessions: 3 })).toBeUndefined();
+    }
+  });
+
+  test('one session more than the TEE has memory for: not the signing key, which was right before', () => {
+    for (const result of ['TEE_ERROR_SECURITY', 'TEE_ERROR_OUT_OF_MEMORY'] as const) {
+      const hint = answer(result, { opening: true, openSessions: 51 });
+      expect(hint).toMatch(/no memory for another session with this TA \(open here: 51\)/);
+      expect(hint).not.toContain('key');
+      expect(hint).not.toContain('tee-supplicant');
+    }
+  });
+
+  test('no such TA: where its file belongs, on a board and in the guest', () => {
+    const { NODE_OPTEE_GUEST } = process.env;
+    try {
+      delete process.env.NODE_OPTEE_GUEST;
+      expect(answer('TEE_ERROR_ITEM_NOT_FOUND', { opening: true })).toMatch(
+        /there is no such TA.*optee_armtz/,
+      );
+      process.env.NODE_OPTEE_GUEST = '1';
+      const hint = answer('TEE_ERROR_ITEM_NOT_FOUND', { opening: true });
+      expect(hint).toMatch(/there is no such TA.*--ta FOLDER/);
+      expect(hint).not.toContain('optee_armtz');
+    } finally {
+      if (NODE_OPTEE_GUEST === undefined) delete process.env.NODE_OPTEE_GUEST;
+      else process.env.NODE_OPTEE_GUEST = NODE_OPTEE_GUEST;
+    }
   });
 
   test('a short buffer: how much it needs', () => {
-    const params = [value.in(1), buffer.out(16), buffer.null('out'), buffer.out(99)];
-    const sizes = [undefined, 32, 64, 99];
-    expect(
-      resultHint(TEE_RESULTS.TEE_ERROR_SHORT_BUFFER, 'trusted-app', false, false, params, (i) => sizes[i]),
-    ).toBe('params[1] needs 32 bytes, params[2] needs 64 bytes');
+    const short = [
+      { index: 1, needs: 32 },
+      { index: 2, needs: 64 },
+    ];
+    expect(answer('TEE_ERROR_SHORT_BUFFER', { origin: 'trusted-app', short })).toBe(
+      'params[1] needs 32 bytes, params[2] needs 64 bytes',
+    );
+    expect(answer('TEE_ERROR_SHORT_BUFFER')).toBeUndefined();
   });
 });

@@ -1,68 +1,43 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { buffer, value } from 'node-optee';
-import { Packet, Param, ParamKind } from '#lib/client/native';
-import type { Native } from '#lib/client/native';
-import { copyParams, describeParam, pack, unpack, unpackFailed, type Params } from '#lib/client/parameters';
-
-const context = {};
-
-/** Packs into a packet that holds rubbish from the call before, as a real one does. */
-function packed(params: Params, nullMemref = true): { packet: Float64Array; bytes: boolean } {
-  const packet = new Float64Array(Packet.length).fill(77);
-  const bytes = pack({ packet } as unknown as Native, copyParams(params), context, nullMemref);
-  return { packet, bytes };
-}
-
-function kinds(packet: Float64Array): number[] {
-  return Array.from(
-    { length: packet[Packet.count] },
-    (_, i) => packet[Packet.params + i * Param.stride + Param.kind],
-  );
-}
+import { buffer, reportedSize, value } from 'node-optee';
+import { ParamKind } from '#lib/client/native';
+import { describeParam, NONE, readFailedOutputs, readOutputs, readParams } from '#lib/client/parameters';
+import { answerOf } from '../support/answer.js';
 
 const u32 = fc.integer({ min: 0, max: 0xffffffff });
+const read = (params: unknown, nullMemref = true): ReturnType<typeof readParams> =>
+  readParams(params, nullMemref);
+const kinds = (params: unknown): ParamKind[] => read(params).map(({ kind }) => kind);
 
-describe('packing', () => {
+describe('reading', () => {
   test('no parameters, and one that is none', () => {
-    expect(kinds(packed([]).packet)).toEqual([]);
-    expect(kinds(packed([undefined, value.out()]).packet)).toEqual([0, ParamKind.valueOut]);
+    expect(read([])).toEqual([]);
+    expect(kinds([undefined, value.out()])).toEqual([0, ParamKind.valueOut]);
   });
 
   test('values', () => {
     fc.assert(
       fc.property(u32, u32, (a, b) => {
-        const { packet, bytes } = packed([undefined, value.inout(a, b)]);
-        expect(bytes).toBe(false);
-        expect([...packet.subarray(13, 16)]).toEqual([ParamKind.valueInout, a, b]);
+        expect(read([undefined, value.inout(a, b)])).toEqual([NONE, { kind: ParamKind.valueInout, a, b }]);
       }),
     );
-    expect([...packed([value.in(5)]).packet.subarray(9, 12)]).toEqual([ParamKind.valueIn, 5, 0]);
+    expect(read([value.in(5)])).toEqual([{ kind: ParamKind.valueIn, a: 5, b: 0 }]);
   });
 
   test('buffers: empty is not NULL', () => {
-    const { packet, bytes } = packed([
-      buffer.in(new Uint8Array(0)),
-      buffer.out(0),
-      buffer.null('in'),
-      buffer.null('out'),
+    expect(
+      kinds([buffer.in(new Uint8Array(0)), buffer.out(0), buffer.null('in'), buffer.null('out')]),
+    ).toEqual([ParamKind.temporaryIn, ParamKind.temporaryOut, ParamKind.nullIn, ParamKind.nullOut]);
+    expect(kinds([buffer.into(new Uint8Array(7)), buffer.inPlace(new Uint8Array(8))])).toEqual([
+      ParamKind.intoOut,
+      ParamKind.inPlace,
     ]);
-    expect(bytes).toBe(true);
-    expect(kinds(packet)).toEqual([
-      ParamKind.temporaryIn,
-      ParamKind.temporaryOut,
-      ParamKind.nullIn,
-      ParamKind.nullOut,
-    ]);
-    const own = packed([buffer.into(new Uint8Array(7)), buffer.inPlace(new Uint8Array(8))]);
-    expect(own.bytes).toBe(true);
-    expect(kinds(own.packet)).toEqual([ParamKind.intoOut, ParamKind.inPlace]);
-    expect(packed([buffer.out(5)]).bytes).toBe(false);
-    expect(packed([buffer.out(5)]).packet[Packet.params + Param.b]).toBe(5);
+    expect(read([buffer.out(5)])).toEqual([{ kind: ParamKind.temporaryOut, a: 0, b: 5 }]);
   });
 
   test('a fifth parameter', () => {
-    expect(() => packed([value.in(1), value.in(1), value.in(1), value.in(1), undefined])).toThrow(
+    expect(() => read([value.in(1), value.in(1), value.in(1), value.in(1), undefined])).toThrow(
       expect.objectContaining({
         code: 'ERR_OUT_OF_RANGE',
         message: 'params.length must be at most 4, not 5',
@@ -71,7 +46,7 @@ describe('packing', () => {
   });
 
   test('NULL where the TEE does not take it', () => {
-    expect(() => packed([value.in(1), buffer.null('out')], false)).toThrow(
+    expect(() => read([value.in(1), buffer.null('out')], false)).toThrow(
       expect.objectContaining({
         code: 'ERR_TEE_NOT_SUPPORTED',
         message: expect.stringMatching(/^params\[1\] is a NULL buffer/),
@@ -80,24 +55,38 @@ describe('packing', () => {
   });
 
   test('things that are no parameters', () => {
-    for (const wrong of [1, null, 'x', new Uint8Array(1), { a: 1, b: 2 }, { kind: 1, a: 1, b: 2 }]) {
-      expect(() => packed([undefined, wrong as never])).toThrow(
+    const lookalike: unknown = Object.create(Object.getPrototypeOf(value.in(1)) as object, {
+      kind: { get: () => 1 },
+    });
+    const proxy = new Proxy(value.in(1), {});
+    const wrongs = [
+      1,
+      null,
+      'x',
+      new Uint8Array(1),
+      { a: 1, b: 2 },
+      { kind: 1, a: 1, b: 2 },
+      lookalike,
+      proxy,
+    ];
+    for (const wrong of wrongs) {
+      expect(() => read([undefined, wrong])).toThrow(
         expect.objectContaining({
           code: 'ERR_INVALID_ARG_TYPE',
           message: expect.stringMatching(/^params\[1\] must be made by value/),
         }),
       );
     }
-    expect(() => packed('x' as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
+    expect(() => read('x')).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
   });
 
-  test('an array that was transferred after the parameter was made', () => {
-    const bytes = new Uint8Array(8);
-    const params = [buffer.in(bytes), buffer.into(bytes), buffer.inPlace(bytes)];
-    structuredClone(bytes.buffer, { transfer: [bytes.buffer] });
-    for (const param of params) {
-      expect(() => packed([param])).toThrow(/params\[0\] has 0 bytes now, but had 8/);
+  test('the length of an array is its own, whatever its class says', () => {
+    class Odd extends Uint8Array {
+      override get byteLength(): number {
+        throw new Error('was run');
+      }
     }
+    expect(read([buffer.in(new Odd(5))])[0]?.b).toBe(5);
   });
 });
 
@@ -122,52 +111,73 @@ describe('making parameters', () => {
 
   test('in messages they show no content', () => {
     expect(
-      [value.in(4711), buffer.in(Buffer.from('secret')), buffer.null('inout'), undefined].map(describeParam),
+      readParams(
+        [value.in(4711), buffer.in(Buffer.from('secret')), buffer.null('inout'), undefined],
+        true,
+      ).map(describeParam),
     ).toEqual(['value.in', 'buffer.in of 6 bytes', "buffer.null('inout')", 'none']);
   });
 });
 
-describe('unpacking', () => {
-  const params = [value.inout(1, 2), buffer.out(4), value.in(3), buffer.out(2)] as const;
-
-  /** A record at some place in the records, as after a call. The second output is small: in the bytes. */
-  function record(at: number): Float64Array {
-    const records = new Float64Array(Packet.length * 3);
-    records.set([ParamKind.valueInout, 10, 20], at + Packet.params);
-    records.set([ParamKind.temporaryOut, 0, 400, -1], at + Packet.params + Param.stride);
-    records.set([ParamKind.temporaryOut, 0, 900, 3], at + Packet.params + 3 * Param.stride);
-    return records;
-  }
-  const n = { bytes: Uint8Array.of(9, 9, 9, 5, 6, 9, 9) } as unknown as Native;
+describe('outputs', () => {
+  const params = readParams([value.inout(1, 2), buffer.out(4), value.in(3), buffer.out(2)], true);
+  const four = Uint8Array.of(1, 2, 3, 4);
+  const two = Uint8Array.of(5, 6);
+  /** A record at some place in the records, as after a call: the TA claims more than it was given room for. */
+  const answer = (index: number): ReturnType<typeof answerOf> =>
+    answerOf(
+      {},
+      [
+        [10, 20],
+        [0, 400],
+        [0, 0],
+        [0, 2],
+      ],
+      [undefined, four, undefined, two],
+      index,
+    );
 
   test('what a call that succeeded brought back', () => {
-    const outputs = [undefined, undefined, undefined, undefined, undefined, new Uint8Array([1, 2])];
-    expect(unpack(n, record(24), 24, copyParams(params), outputs, 4)).toEqual([
-      { a: 10, b: 20 },
-      new Uint8Array([1, 2]),
-      undefined,
-      new Uint8Array([5, 6]),
-    ]);
-    expect(unpack(n, record(0), 0, [], undefined, 0)).toEqual([]);
+    expect(readOutputs(params, answer(1))).toEqual([{ a: 10, b: 20 }, four, undefined, two]);
+    expect(readOutputs([], answer(0))).toEqual([]);
   });
 
-  test('the array that was passed stays as it is', () => {
-    const given = [value.out(), undefined];
-    const [first] = given;
-    const copy = copyParams(given);
-    unpack(n, new Float64Array(Packet.length), 0, copy, undefined, 0);
-    expect(copy).not.toBe(given);
-    expect(given).toEqual([first, undefined]);
-    expect(given[0]).toBe(first);
+  test('a size beyond the room is told', () => {
+    const [, bytes, , others] = readOutputs(params, answer(0)) as [unknown, Uint8Array, unknown, Uint8Array];
+    expect(reportedSize(bytes)).toBe(400);
+    expect(reportedSize(others)).toBe(2);
+    expect(reportedSize(new Uint8Array(7))).toBe(7);
+    expect(() => reportedSize({} as never)).toThrow('bytes must be a Uint8Array');
+    const sized = readParams([buffer.null('out')], true);
+    expect(readOutputs(sized, answerOf({}, [[0, 99]]))).toEqual([99]);
   });
+
+  test.each(['into', 'inPlace'] as const)(
+    '%s brings back what came in, or a part of the same class',
+    (kind) => {
+      class Own extends Uint8Array {}
+      for (const bytes of [Buffer.alloc(8), new Uint8Array(8), new Own(8)]) {
+        const specs = readParams([buffer[kind](bytes)], true);
+        const [whole] = readOutputs(specs, answerOf({}, [[1, 8]]));
+        expect(whole).toBe(bytes);
+        const [part] = readOutputs(specs, answerOf({}, [[1, 3]])) as [Uint8Array];
+        expect(Object.getPrototypeOf(part)).toBe(Object.getPrototypeOf(bytes));
+        expect([part.buffer, part.byteOffset, part.length]).toEqual([bytes.buffer, bytes.byteOffset, 3]);
+        expect(reportedSize(part)).toBe(3);
+        const [full] = readOutputs(specs, answerOf({}, [[1, 30]])) as [Uint8Array];
+        expect([full, reportedSize(full)]).toEqual([bytes, 30]);
+        readOutputs(specs, answerOf({}, [[1, 8]]));
+        expect(reportedSize(bytes)).toBe(8);
+      }
+    },
+  );
 
   test('what a call that failed brought back: the size that the TA asked for', () => {
-    const data = new Uint8Array(4);
-    expect(unpackFailed(n, record(0), 0, params, [undefined, data], 0)).toEqual([
+    expect(readFailedOutputs(params, answer(0))).toEqual([
       { a: 10, b: 20 },
-      { size: 400, data },
+      { size: 400, data: four },
       undefined,
-      { size: 900, data: new Uint8Array([5, 6]) },
+      { size: 2, data: two },
     ]);
   });
 });

@@ -1,36 +1,32 @@
 /** Why a dma-buf was not registered, from what the addon answers. */
 import { describe, expect, test } from '@jest/globals';
-import { TeeSystemError, type TeeContext } from 'node-optee';
-import { Packet } from '#lib/client/native';
+import { TeeSystemError } from 'node-optee';
+import { Handle } from '#lib/client/handle';
 import type { ContextHandle, Native } from '#lib/client/native';
 import { SharedMemory } from '#lib/client/shared-memory';
 
 /** Internal, so its types are not in the package's. */
-const { registerDmaBuf } = SharedMemory as unknown as {
-  registerDmaBuf: (n: Native, context: TeeContext, handle: ContextHandle, buf: number) => SharedMemory;
+const { registerDmaBufSync } = SharedMemory as unknown as {
+  registerDmaBufSync: (
+    owner: { n: Native; path: string; context: Handle<ContextHandle> },
+    buf: number,
+  ) => SharedMemory;
 };
 
 const EINVAL = 22;
 const ENOTTY = 25;
 const FD = 7;
-const context = { version: { path: '/dev/tee0' } } as TeeContext;
 
 /** The error of a registration that the kernel refuses with an errno. */
 function refused(errno: number, hasRegisterDmaBuf: boolean): Error {
-  const packet = new Float64Array(Packet.length);
   const n: Partial<Native> = {
-    packet,
-    operations: [{ operation: 'TEE_IOC_SHM_REGISTER_FD', syscall: 'ioctl' }],
     describeDescriptor: () => ({ open: true, link: '/dmabuf:' }),
-    registerDmaBuf: () => {
-      packet[Packet.status] = errno;
-      packet[Packet.detail] = 0;
-      return 0;
-    },
+    registerDmaBufSync: () => ({ operation: 'TEE_IOC_SHM_REGISTER_FD', syscall: 'ioctl', errno }),
     hasRegisterDmaBuf: () => hasRegisterDmaBuf,
   };
+  const context = new Handle({}, 'TeeContext of /dev/tee0', 1 as ContextHandle, () => 0);
   try {
-    registerDmaBuf(n as Native, context, 1 as ContextHandle, FD);
+    registerDmaBufSync.call(SharedMemory, { n: n as Native, path: '/dev/tee0', context }, FD);
   } catch (error) {
     return error as Error;
   }

@@ -10,21 +10,21 @@ process.on('warning', ({ message, ...rest }) => {
 
 async function lose(tee: TeeContext): Promise<void> {
   const session = await tee.openSession(TEST_TA);
-  const shm = tee.allocSharedMemory(4096);
+  const shm = tee.allocSharedMemorySync(4096);
   new Uint8Array(shm.buffer as ArrayBuffer)[0] = 1;
   const heap = DmaHeap.open(PROTECTED_HEAP);
-  tee.registerDmaBuf(heap.alloc(4096));
+  tee.registerDmaBufSync(heap.allocSync(4096));
   // Handles that are closed are not lost.
   const closed = await tee.openSession(TEST_TA);
   await closed.invoke(TEST_TA_WAIT, [value.in(1)]);
   await closed.close();
-  tee.allocSharedMemory(4096).close();
+  tee.allocSharedMemorySync(4096).close();
   void session.uuid;
 }
 
 /** Loses the object, but not the memory that it stands for, until it returns. */
 async function keepMemory(tee: TeeContext): Promise<number> {
-  const bytes = new Uint8Array(tee.allocSharedMemory(8192).buffer as ArrayBuffer);
+  const bytes = new Uint8Array(tee.allocSharedMemorySync(8192).buffer as ArrayBuffer);
   for (let i = 0; i < 3; i++) await collectGarbage();
   return bytes.length;
 }
@@ -32,7 +32,7 @@ async function keepMemory(tee: TeeContext): Promise<number> {
 async function loseWithContext(): Promise<void> {
   const tee = TeeContext.open();
   await tee.openSession(TEST_TA);
-  tee.allocSharedMemory(1);
+  tee.allocSharedMemorySync(1);
 }
 
 async function main(): Promise<void> {

@@ -8,7 +8,7 @@ import { inTee, OS_TEST } from '../../support/census.js';
 async function main(): Promise<void> {
   const tee = TeeContext.open();
   const view = new Uint8Array(new SharedArrayBuffer(4096));
-  const params = process.argv[2] === 'memory' ? [tee.registerSharedMemory(view).inout()] : [];
+  const params = process.argv[2] === 'memory' ? [tee.registerSharedMemorySync(view).inout()] : [];
   const controller = new AbortController();
   const opening = tee.openSession(OS_TEST, { params, signal: controller.signal });
   await inTee();

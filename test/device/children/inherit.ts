@@ -5,12 +5,12 @@ import { census, PROTECTED_HEAP, TEST_TA } from '../../support/census.js';
 
 const tee = TeeContext.open();
 tee.openSessionSync(TEST_TA);
-const shm = tee.allocSharedMemory(4096);
-const registered = tee.registerSharedMemory(new Uint8Array(new SharedArrayBuffer(4096)));
+const shm = tee.allocSharedMemorySync(4096);
+const registered = tee.registerSharedMemorySync(new Uint8Array(new SharedArrayBuffer(4096)));
 const heap = DmaHeap.open(PROTECTED_HEAP);
-const dma = heap.alloc(4096);
+const dma = heap.allocSync(4096);
 const copy = DmaBuf.fromFd(dma.fd);
-const secure = tee.registerDmaBuf(dma);
+const secure = tee.registerDmaBufSync(dma);
 const seen = execFileSync('sh', ['-c', 'ls -l /proc/self/fd'], { encoding: 'utf8' });
 const found = seen.split('\n').filter((line) => /tee|dmabuf|dma_heap|memfd/.test(line));
 console.log(JSON.stringify({ own: census(), found }));

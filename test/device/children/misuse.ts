@@ -3,7 +3,7 @@
  * neither crash nor throw, and afterwards be as good as before. Arguments: seed, number of calls; more of them where
  * nothing of a kind was right yet.
  */
-import { native, Packet } from '#lib/client/native';
+import { native, Place, type Settle } from '#lib/client/native';
 import { TEST_TA } from '../../support/census.js';
 
 const [seedText = '1', countText = '1000'] = process.argv.slice(2);
@@ -76,31 +76,27 @@ const VALUES: (() => unknown)[] = [
 
 const KINDS = [0, 0, 0, 1, 2, 3, 5, 6, 7, 0xd, 0xe, 0xf, 0x15, 0x16, 0x17, 0x1e, 0x25, 0x26, 0x27];
 
-/** A packet that may be a good one. */
-function fillPacket(handle: number): void {
-  const odd = random() < 0.3;
-  n.packet.fill(0);
-  n.packet[1] = handle;
-  n.packet[2] = pick([0, 0, 1, 2, 3, 7, 14, 15]);
-  n.packet[3] = pick([0, 0, 1]);
-  const used = Math.floor(random() * 5);
-  n.packet[Packet.count] = used;
-  for (let i = 0; i < used; i++) {
-    n.packet[Packet.params + i * 4] = pick(KINDS);
-    n.packet[Packet.params + 1 + i * 4] = pick([0, 1, 100, 4096]);
-    n.packet[Packet.params + 2 + i * 4] = pick([0, 1, 100, 5000]);
-    n.packet[Packet.params + 3 + i * 4] = pick(handles.memory) ?? 0;
-  }
-  if (odd)
-    for (let i = 0; i < 4; i++)
-      n.packet[Math.floor(random() * Packet.length)] = pick([...NUMBERS, anyHandle()]);
+/** Arguments of a call that may be good ones. */
+function callArguments(handle: number, open: boolean): unknown[] {
+  const kinds = Array.from({ length: 4 }, (_, i) => (random() < 0.5 - i / 8 ? pick(KINDS) : 0));
+  const params = kinds.flatMap((kind) => {
+    const shared = kind >= 0x20;
+    const memory = shared ? (pick(handles.memory) ?? 0) : pick([new Uint8Array(100), Buffer.alloc(5000)]);
+    const size = memory instanceof Uint8Array ? memory.length : pick([0, 1, 100, 5000]);
+    return [pick([0, 1, 100, 4096]), size, memory];
+  });
+  const packed = kinds.reduce((sum, kind, i) => sum + kind * 2 ** (8 * i), 0);
+  const number = open ? 0 : pick([0, 0, 1, 2, 3, 7, 14, 15]);
+  const args: unknown[] = [handle, number, pick([0, 0, 1]), packed, ...params, UUID, new Uint8Array(16)];
+  const wrong = random() < 0.3 ? 4 : 0;
+  for (let i = 0; i < wrong; i++) args[Math.floor(random() * args.length)] = pick(VALUES)();
+  return args;
 }
 
 /** Nothing that holds the machine's memory, and nothing that closes too much. */
 function tame(name: string, args: unknown[]): boolean {
   if (name === 'close' || name.startsWith('close')) return random() < 0.2;
-  if (name === 'allocSharedMemory' && typeof args[1] === 'number' && args[1] > 1e6) args[1] = 5000;
-  if (name === 'allocDmaBuf' && typeof args[1] === 'number' && args[1] > 1e6) args[1] = 5000;
+  if (name.startsWith('alloc') && typeof args[1] === 'number' && args[1] > 1e6) args[1] = 5000;
   if (name === 'adoptDmaBuf') args[1] = false;
   return true;
 }
@@ -119,44 +115,55 @@ function keep(result: unknown): void {
   }
 }
 
-const MAKES_MEMORY = new Set(['allocSharedMemory', 'registerSharedMemory', 'registerDmaBuf']);
+/** What a job's end brings. */
+const settle =
+  (name: string): Settle =>
+  (answer) => {
+    if (name === 'openSession') keep({ session: answer.number(Place.session) });
+    keep(answer.made);
+    return () => undefined;
+  };
 
 function once(): void {
   const name = pick(NAMES);
   const session = name.startsWith('invoke');
   const open = name.startsWith('openSession');
   const good = random() < 0.7;
-  fillPacket(good ? (pick(session ? handles.session : handles.context) ?? 0) : anyHandle());
-  const args = Array.from({ length: Math.floor(random() * 8) }, () => pick(VALUES)());
-  if (open && good) {
-    args[0] = UUID;
-    args[1] = new Uint8Array(16);
-    n.packet[2] = 0;
-    if (random() < 0.5) n.packet.fill(0, Packet.count);
-  } else if (good && random() < 0.5) {
-    if (/Memory|Dma|Context|cancel/.test(name)) args[0] = anyHandle();
+  let args = Array.from({ length: Math.floor(random() * 8) }, () => pick(VALUES)());
+  if (good && (open || session)) {
+    args = callArguments(pick(session ? handles.session : handles.context) ?? 0, open);
+  } else if (good && random() < 0.7) {
+    if (/Memory|Dma|Context|abort/.test(name)) args[0] = anyHandle();
+    if (/^alloc|^register/.test(name))
+      args[0] = pick(name.includes('allocDma') ? handles.heap : handles.context);
+    if (name.startsWith('alloc')) args[1] = pick([1, 100, 5000]);
     if (name === 'openDmaHeap') args[0] = '/dev/dma_heap/system';
     if (name === 'openContext') args.splice(0, 4, '/dev/tee0', 2, pick([0, 8192, 1 << 20]), random() < 0.7);
   }
   if (!tame(name, args)) return;
   const result = functions[name]?.(...args);
   keep(result);
-  if (MAKES_MEMORY.has(name)) keep({ memory: result });
-  if (name === 'openSessionSync' && n.packet[4] === 0 && (n.packet[1] ?? 0) > 0)
-    keep({ session: n.packet[1] });
-  if ((name === 'openSession' || name === 'invoke') && typeof result === 'number' && result > 0) {
+  if (name === 'openSessionSync' && n.records[Place.status] === 0)
+    keep({ session: n.records[Place.session] });
+  if (/^(openSession|invoke|alloc|register)/.test(name) && typeof result === 'number' && result > 0) {
     note(name);
-    n.settle.set(result, (at) => {
-      if (name === 'openSession' && (n.records[at + 1] ?? 0) > 0) keep({ session: n.records[at + 1] });
-      n.takeOutput(pick(NUMBERS), pick(NUMBERS), pick(VALUES)() as Uint8Array);
-      n.takeOutput(at / Packet.length, pick([0, 1, 2, 3]), new Uint8Array(5000));
-    });
+    n.settle.set(result, settle(name));
   }
-  if (name === 'invokeSync' && n.packet[4] === 0) note(name);
+  if (name === 'invokeSync' && n.records[Place.status] === 0) note(name);
 }
 
 /** What has to have been right at least once, so that all of it got to the TEE. */
-const RIGHT = ['context', 'session', 'memory', 'buf', 'invoke', 'openSession', 'invokeSync'];
+const RIGHT = [
+  'context',
+  'session',
+  'memory',
+  'buf',
+  'invoke',
+  'openSession',
+  'invokeSync',
+  'allocSharedMemory',
+  'allocDmaBuf',
+];
 
 async function main(): Promise<void> {
   const least = Number(countText);

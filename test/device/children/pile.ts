@@ -15,7 +15,7 @@ async function main(): Promise<void> {
   // So few and small objects bring no collection about: their pages have to.
   while (closed === 0 || (closed < 160 && left > closed - 20)) {
     for (let i = 0; i < 40; i++, closed++) {
-      const shm = tee.allocSharedMemory(SIZE);
+      const shm = tee.allocSharedMemorySync(SIZE);
       new Uint8Array(shm.buffer as ArrayBuffer)[0] = 1;
       shm.close();
       await immediate();

@@ -15,8 +15,8 @@ async function main(): Promise<void> {
   const heap = DmaHeap.open('system');
   const found: number[] = [];
   for (let i = 0; i < 3; i++) {
-    const shm = tee.allocSharedMemory(SIZE);
-    const dma = heap.alloc(SIZE);
+    const shm = tee.allocSharedMemorySync(SIZE);
+    const dma = heap.allocSync(SIZE);
     const reading = [shm.buffer as ArrayBuffer, dma.map()].map((buffer) =>
       compress(new Uint8Array(buffer), options),
     );

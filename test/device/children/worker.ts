@@ -13,7 +13,7 @@ import { TEST_TA_FILL, TEST_TA_VALUES, TEST_TA_WAIT } from '../../support/test-t
 async function work(memory: SharedArrayBuffer): Promise<void> {
   const tee = TeeContext.open();
   const session = await tee.openSession(TEST_TA);
-  const shm = tee.registerSharedMemory(new Uint8Array(memory));
+  const shm = tee.registerSharedMemorySync(new Uint8Array(memory));
   await session.invoke(TEST_TA_FILL, [shm.inout(), value.in(1)]);
   const called = process.hrtime.bigint();
   if (process.argv[2] === 'memory') {

@@ -1,0 +1,69 @@
+// The numbers that cross the seam: each enum has its twin of the same name in lib/client/native.ts, and a
+// test compares them.
+#pragma once
+
+#include <cstdint>
+
+namespace core {
+
+// How a call ended. A positive number is an errno.
+enum Status : int32_t {
+  answered = 0,
+  closed = -1,
+  argument = -2,
+  sharedMemoryClosed = -3,
+  otherContext = -4,
+  outOfBounds = -5,
+  bytesChanged = -6,
+};
+
+// A parameter: the kernel's TEE_IOCTL_PARAM_ATTR_TYPE_* in the low three bits, where its memory is above
+// them.
+enum class ParamKind : uint32_t {
+  none = 0,
+  valueIn = 1,
+  valueOut = 2,
+  valueInout = 3,
+  temporaryIn = 5,
+  temporaryOut = 6,
+  temporaryInout = 7,
+  intoOut = 0x0e,
+  inPlace = 0x0f,
+  nullIn = 0x15,
+  nullOut = 0x16,
+  nullInout = 0x17,
+  sharedIn = 0x25,
+  sharedOut = 0x26,
+  sharedInout = 0x27,
+};
+
+enum RequestFlags : uint32_t {
+  wipe = 1,
+};
+
+enum AnswerFlags : uint32_t {
+  cancelSent = 1,
+  staleCancel = 2,
+};
+
+// What an abort did.
+enum class Aborted : uint32_t {
+  ended = 0,
+  removed = 1,
+  requested = 2,
+};
+
+// Where in an answer's numbers what is.
+enum Place : uint32_t {
+  ticket = 0,
+  status = 1,
+  detail = 2,
+  result = 3,
+  origin = 4,
+  flags = 5,
+  session = 6,
+  params = 7,
+  length = 15,
+};
+
+}  // namespace core

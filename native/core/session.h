@@ -1,0 +1,69 @@
+// A session that is open in the TEE, and the order of its calls: one at a time, as they came. OP-TEE would
+// hold a thread for each that waits there, and its cancel flag is the session's, so the next call is held
+// while a CANCEL is under way.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <utility>
+
+#include "call.h"
+
+namespace core {
+
+// All but the constants is guarded by the context's mutex.
+class Session {
+ public:
+  Session(std::shared_ptr<Context> context, uint32_t id, uint64_t key)
+      : context(std::move(context)), id(id), key(key) {}
+
+  const std::shared_ptr<Context> context;
+  const uint32_t id;   // the kernel's
+  const uint64_t key;  // ours, never used again: whose bytes are in temporary memory
+
+  // Its close has been queued: no call is taken any more.
+  bool closed() const { return closed_; }
+
+  void push(std::shared_ptr<Call> call) {
+    if (call->kind == Call::Kind::closeSession) closed_ = true;
+    Call& pushed = *call;
+    pushed.place = waiting_.insert(waiting_.end(), std::move(call));
+  }
+
+  // Begins the next call if its turn has come, else null.
+  std::shared_ptr<Call> next() {
+    if (current_ || held_ || waiting_.empty()) return nullptr;
+    current_ = std::move(waiting_.front());
+    waiting_.pop_front();
+    current_->begin();
+    return current_;
+  }
+
+  // Takes out a call that waits.
+  void remove(const Call& call) { waiting_.erase(call.place); }
+
+  // The current call is over.
+  void advance() { current_.reset(); }
+
+  bool isCurrent(const Call& call) const { return current_.get() == &call; }
+  void hold() { held_ = true; }
+  void unhold() { held_ = false; }
+
+  // Did the call end with a cancel that was meant for the one before? To be asked once for each call that got
+  // to the TEE. cancelSent: for this call. cancelled: it ended with TEE_ERROR_CANCEL.
+  bool staleCancel(bool cancelSent, bool cancelled) {
+    const bool stale = stale_ && !cancelSent && cancelled;
+    stale_ = cancelSent && !cancelled;
+    return stale;
+  }
+
+ private:
+  std::list<std::shared_ptr<Call>> waiting_;
+  std::shared_ptr<Call> current_;
+  bool held_ = false;
+  bool closed_ = false;
+  bool stale_ = false;
+};
+
+}  // namespace core
