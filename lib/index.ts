@@ -1,3 +1,5 @@
+// Kept in the declarations, for users whose own settings do not bring it: Symbol.dispose of the classes.
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * A client for Trusted Applications in OP-TEE and other GlobalPlatform TEEs, through the kernel's /dev/tee.
  * @packageDocumentation
@@ -19,3 +21,9 @@ export { Session } from './client/session.js';
 export type { InvokeTrace } from './client/session.js';
 export { SharedMemory } from './client/shared-memory.js';
 export type { Range } from './client/shared-memory.js';
+
+declare global {
+  // Without the DOM's and Node's types there is none; with them this adds nothing.
+  // eslint-disable-next-line @typescript-eslint/no-empty-object-type
+  interface AbortSignal {}
+}

@@ -4,7 +4,7 @@
 //   npm test -- [--long] [--list] [NAME]...   only tasks with one of these in their names
 //
 // --long, and CI: also what takes minutes for little news. OP-TEE's own suite, races of the addon's core, the command line
-// of the guest, interrupted builds, the kernel patch on every kernel on offer, power-offs in a row.
+// of the guest, interrupted builds, the kernel patch on every kernel on offer, power-offs in a row, Bun and Deno.
 import { spawn } from 'node:child_process';
 import { createReadStream, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -106,7 +106,9 @@ const hostTests = (name, pattern) => ({
   run: async () => {
     const report = join(REPORTS, `${pattern}.json`);
     const args = ['--json', `--outputFile=${report}`, '--runInBand', `build/test/${pattern}/`];
-    const { ok, output } = await quiet([process.execPath, JEST, ...args]);
+    const { ok, output } = await quiet([process.execPath, JEST, ...args], {
+      NODE_OPTEE_LONG: options.long ? '1' : '',
+    });
     const result = readReport(report, 'host');
     if (!ok && !result.failed) return { failed: 1, output };
     return { ...result, output: result.failed > 0 ? `${output}\n${result.output ?? ''}` : '' };
@@ -209,6 +211,15 @@ const deviceTests = (machine, node, suites, cpus = 1) => ({
   },
 });
 
+/** Of a program that ends with the totals of Node's test runner. */
+function countsOf({ status, stdout, stderr }) {
+  const count = (what) => Number(new RegExp(`^# ${what} (\\d+)$`, 'm').exec(stdout.toString())?.[1] ?? 0);
+  const passed = count('pass');
+  let failed = count('fail') + count('cancelled') + count('skipped') + count('todo');
+  if (failed === 0 && (status !== 0 || passed === 0)) failed = 1;
+  return { passed, failed, output: failed > 0 ? `${stdout}${stderr}` : '' };
+}
+
 /** Node's own test runner in a guest, where `oldGlibc` with the C library of Debian 11. */
 const smokeTests = (machine, node, { oldGlibc = false } = {}) => ({
   name: `smoke tests on ${machine}, Node.js ${node}${oldGlibc ? ', old glibc' : ''}`,
@@ -218,12 +229,17 @@ const smokeTests = (machine, node, { oldGlibc = false } = {}) => ({
       const command = await require('../build/test/support/old-glibc.js').oldGlibc('arm64');
       program.unshift(...command, '/opt/node/bin/node');
     } else program.unshift('node');
-    const { status, stdout, stderr } = await inGuest(machine, node, 1, program);
-    const count = (what) => Number(new RegExp(`^# ${what} (\\d+)$`, 'm').exec(stdout.toString())?.[1] ?? 0);
-    const [passed, skipped] = [count('pass'), count('skipped') + count('todo')];
-    let failed = count('fail') + count('cancelled') + skipped;
-    if (failed === 0 && (status !== 0 || passed === 0)) failed = 1;
-    return { passed, failed, output: failed > 0 ? `${stdout}${stderr}` : '' };
+    return countsOf(await inGuest(machine, node, 1, program));
+  },
+});
+
+/** Bun or Deno in a guest. */
+const runtimeTests = (name, ...options) => ({
+  name: `smoke tests on dynamic, ${name}`,
+  run: async () => {
+    const program = require('../build/test/support/tools.js').installRuntimes()[name.toLowerCase()];
+    const command = [program, 'run', ...options, 'build/test/smoke/runtimes.js'];
+    return countsOf(await inGuest('dynamic', 24, 1, command, { DENO_DIR: '/tmp/deno' }));
   },
 });
 
@@ -302,7 +318,12 @@ const tasks = () => [
   smokeTests('dynamic', 20, { oldGlibc: true }),
 ];
 
-const longTasks = () => [xtest('dynamic', '_10'), hostTests('long tests', 'long')];
+const longTasks = () => [
+  xtest('dynamic', '_10'),
+  hostTests('long tests', 'long'),
+  runtimeTests('Bun'),
+  runtimeTests('Deno', '--allow-all'),
+];
 
 /** Until one fails. */
 async function runLane(queue) {

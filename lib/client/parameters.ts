@@ -148,7 +148,7 @@ export const buffer = {
    * @throws (the call) ERR_INVALID_ARG_VALUE where the memory was transferred, closed or made smaller in the meantime; the
    *   TA has succeeded then, and other outputs of the same call may have been written
    */
-  into<T extends Uint8Array = Uint8Array>(bytes: T): Parameter<T> {
+  into<T extends Uint8Array>(bytes: T): Parameter<T> {
     return withBytes(ParamKind.intoOut, bytes);
   },
   /**
@@ -156,7 +156,7 @@ export const buffer = {
    * before `invoke` or `openSession` returns, and written as those of `into` are. Brings back the same.
    * @throws as `into`
    */
-  inPlace<T extends Uint8Array = Uint8Array>(bytes: T): Parameter<T> {
+  inPlace<T extends Uint8Array>(bytes: T): Parameter<T> {
     return withBytes(ParamKind.inPlace, bytes);
   },
   /**

@@ -1,3 +1,6 @@
+// Kept in the declarations: they have streams, Buffer and names of signals, and TypeScript 6 takes no types by itself.
+/// <reference types="node" preserve="true" />
+/// <reference lib="esnext.disposable" preserve="true" />
 export { Guest } from './guest.js';
 export type { BootOptions, CommandOptions, CommandResult, RunOptions, SpawnOptions } from './guest.js';
 export type { AgentProcess as GuestProcess, ExitStatus } from './agent.js';

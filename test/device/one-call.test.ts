@@ -209,7 +209,7 @@ test('a size beyond the room is told together with success', () =>
 test('many calls on one signal make no warning', () =>
   withTwo(async (one) => {
     const warnings: string[] = [];
-    const emit = process.emitWarning;
+    const emit = process.emitWarning.bind(process);
     process.emitWarning = (warning: string | Error): void => void warnings.push(String(warning));
     try {
       const { signal } = new AbortController();
@@ -225,7 +225,7 @@ test(
   () =>
     withTwo(async (one) => {
       const COUNT = 20_000;
-        const mappings = (): number => readFileSync('/proc/self/maps', 'utf8').split('\n').length;
+      const mappings = (): number => readFileSync('/proc/self/maps', 'utf8').split('\n').length;
       const queue = async (params: () => Parameter<unknown>[], first: boolean): Promise<number> => {
         const controller = new AbortController();
         const options = { signal: controller.signal };

@@ -1,0 +1,131 @@
+// The published declarations, as users' own compilers read them: TypeScript of several years, all module resolutions, with
+// and without the types of Node and of the DOM.
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { installPacked, type Packed } from '../support/packed.js';
+import { installTools } from '../support/tools.js';
+
+const CLIENT = `
+  import { buffer, DmaHeap, Login, TeeContext, TeeError, value } from 'node-optee';
+  export async function use(signal: AbortSignal): Promise<[number, Uint8Array]> {
+    const tee = TeeContext.open();
+    const session = await tee.openSession('8aaaf200-2450-11e4-abe2-0002a5d5c51b', { login: Login.user, signal });
+    const [sum, bytes, none] = await session.invoke(1, [value.inout(1), buffer.out(3), undefined], { signal });
+    const nothing: undefined = none;
+    const closing: [Disposable, AsyncDisposable, Disposable] = [session, tee, DmaHeap.open('system')];
+    // @ts-expect-error
+    sum.c;
+    return [sum.a + closing.length, nothing ?? bytes];
+  }
+  export const codeOf = (error: unknown): string | undefined => (error instanceof TeeError ? error.code : undefined);`;
+const GUEST = `
+  import { Guest } from 'node-optee/qemu';
+  export async function use(signal: AbortSignal): Promise<string> {
+    const guest: AsyncDisposable & Guest = await Guest.boot({ signal });
+    // @ts-expect-error
+    guest.nothing;
+    return (await guest.run(['true'])).stdout.toString();
+  }`;
+
+/** Compiles in the current folder what its arguments say: prints what the compiler has to say of the package and its user. */
+const COMPILE = `
+  const [ts, cases] = [require(process.argv[1]), JSON.parse(process.argv[2])];
+  const sources = new Map();
+  const LIBRARIES = /\\/(typescript-[^/]*|@types|undici-types)\\//;
+  for (const { roots, options } of cases) {
+    const { options: parsed, errors } = ts.convertCompilerOptionsFromJson(options, process.cwd());
+    const host = ts.createCompilerHost(parsed);
+    const read = host.getSourceFile;
+    // Libraries are the same for all, and are most of the work.
+    host.getSourceFile = (name, target, ...rest) => {
+      if (!LIBRARIES.test(name)) return read(name, target, ...rest);
+      const key = name + target.impliedNodeFormat;
+      if (!sources.has(key)) sources.set(key, read(name, target, ...rest));
+      return sources.get(key);
+    };
+    const program = ts.createProgram(roots, parsed, host);
+    const files = program.getSourceFiles().map(({ fileName }) => fileName);
+    const of = program.getSourceFiles().filter(({ fileName }) => !LIBRARIES.test(fileName));
+    const found = [
+      ...errors,
+      ...program.getOptionsDiagnostics(),
+      ...program.getGlobalDiagnostics(),
+      ...of.flatMap((file) => [...program.getSyntacticDiagnostics(file), ...program.getSemanticDiagnostics(file)]),
+    ];
+    if (!files.some((name) => name.includes('node-optee/dist/'))) console.log('the package was not found');
+    for (const { file, messageText } of found) {
+      const text = ts.flattenDiagnosticMessageText(messageText, ' ');
+      console.log([roots, JSON.stringify(options), file?.fileName, text].join(' '));
+    }
+  }`;
+
+/** Of module and resolution. TypeScript 6 still has the oldest, and asks to be told that this is known. */
+const MODULES = [
+  { module: 'commonjs', moduleResolution: 'node10' },
+  { module: 'node16', moduleResolution: 'node16' },
+  { module: 'nodenext', moduleResolution: 'nodenext' },
+  { module: 'esnext', moduleResolution: 'bundler' },
+];
+const ES = ['es2022'];
+const DOM = ['es2022', 'dom'];
+
+let packed: Packed;
+let tools: string;
+let withNodeTypes: string;
+beforeAll(() => {
+  packed = installPacked();
+  tools = installTools();
+  for (const extension of ['ts', 'mts', 'cts']) {
+    writeFileSync(join(packed.app, `client.${extension}`), CLIENT);
+    writeFileSync(join(packed.app, `guest.${extension}`), GUEST);
+  }
+  withNodeTypes = join(packed.app, '..', 'with-node-types');
+  cpSync(packed.app, withNodeTypes, { recursive: true });
+  mkdirSync(join(withNodeTypes, 'node_modules/@types'));
+  symlinkSync(join(tools, '@types/node'), join(withNodeTypes, 'node_modules/@types/node'));
+}, 300_000);
+afterAll(() => packed.remove());
+
+/** The first and the last that are supported; with --long those between, too. */
+const VERSIONS = process.env['NODE_OPTEE_LONG'] ? ['5.2', '5.4', '5.9', '6.0'] : ['5.2', '6.0'];
+
+describe.each(VERSIONS)('TypeScript %s', (version) => {
+  const compile = (folder: string, programs: string[], settings: object[]): string => {
+    const cases = MODULES.flatMap(({ module, moduleResolution }) =>
+      settings.map((setting) => ({
+        roots: programs.flatMap((name) =>
+          module.startsWith('node') ? [`${name}.mts`, `${name}.cts`] : [`${name}.ts`],
+        ),
+        options: {
+          strict: true,
+          noEmit: true,
+          target: 'es2022',
+          module,
+          moduleResolution,
+          ...(version === '6.0' && moduleResolution === 'node10' ? { ignoreDeprecations: '6.0' } : {}),
+          ...setting,
+        },
+      })),
+    );
+    const compiler = join(tools, `typescript-${version}`);
+    return execFileSync(process.execPath, ['-e', COMPILE, compiler, JSON.stringify(cases)], {
+      cwd: folder,
+      encoding: 'utf8',
+    });
+  };
+
+  test('the client, without the types of Node, with the DOM or without', () => {
+    const settings = [
+      { lib: DOM, types: [] },
+      { lib: ES, types: [] },
+    ];
+    expect(compile(packed.app, ['client'], settings)).toBe('');
+  });
+
+  test('client and guest, with the types of Node, taken or not', () => {
+    const settings = [{ types: [] }, { lib: ES, types: ['node'] }];
+    expect(compile(withNodeTypes, ['client', 'guest'], settings)).toBe('');
+  });
+});
