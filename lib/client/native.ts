@@ -20,6 +20,7 @@
  * @internal
  */
 import { constants } from 'node:buffer';
+import { isMainThread } from 'node:worker_threads';
 import { loadAddon } from './addon.js';
 
 declare const kind: unique symbol;
@@ -374,6 +375,9 @@ export interface Functions {
    */
   close(handle: SharedMemoryHandle | DmaHeapHandle | DmaBufHandle): boolean;
 
+  /** Detaches all ArrayBuffers that were not transferred; the memory itself stays. */
+  detachBuffers(): void;
+
   /** Looks at a descriptor of this process: is it open, and what does its link under /proc/self/fd say. */
   describeDescriptor(fd: number): { readonly open: boolean; readonly link?: string };
 
@@ -441,6 +445,8 @@ function attach(addon: Addon): Native {
     },
     constants.MAX_LENGTH,
   );
+  // From here on no buffer can be moved, so the pages of all others can go with the thread.
+  if (!isMainThread) process.once('exit', () => functions.detachBuffers());
   // In an object of its own: one that Node-API filled property by property is a hash table for V8.
   return { ...functions, records, settle };
 }

@@ -1,23 +1,16 @@
 #include "buffers.h"
 
 #include "../core/release.h"
+#include "client.h"
 
 namespace binding {
 
 // One ArrayBuffer, until Node.js says that nobody sees its memory any more, or its environment ends.
 struct Buffers::View {
-  Buffers* buffers;
+  Buffers* buffers;  // null when those have ended
   std::shared_ptr<core::Mapping> pages;
   Napi::Reference<Napi::ArrayBuffer> buffer;  // weak
-  bool closed = false;                        // detached by us, so never moved
-  bool unknown = false;                       // whoever has it is not known any more
-
-  // It is there, and was not moved.
-  bool isOurs(Napi::Env env) const {
-    const Napi::HandleScope scope(env);
-    const Napi::ArrayBuffer value = buffer.Value();
-    return !value.IsEmpty() && !value.IsDetached();
-  }
+  bool detached = false;                      // by us, so it was never moved
 };
 
 Buffers::~Buffers() {
@@ -40,43 +33,42 @@ Napi::Value Buffers::of(Napi::Env env, const std::shared_ptr<core::Mapping>& pag
   }
   view->buffer = Napi::Weak(buffer);
   views_[pages.get()] = view;
-  // Hooks run last in, first out, and Node.js has just added the one that gives this buffer up.
-  if (!ending_.IsEmpty()) ending_.Remove(env);
-  ending_ = env.AddCleanupHook(&Buffers::onEnding, this);
   return buffer;
 }
 
-void Buffers::close(Napi::Env env, const std::shared_ptr<core::Mapping>& pages) {
-  const auto found = views_.find(pages.get());
-  if (found == views_.end() || !found->second->isOurs(env)) return;
-  found->second->closed = true;
-  Napi::ArrayBuffer buffer = found->second->buffer.Value();
+// False if it was moved, or is not there any more.
+bool Buffers::detach(View& view) {
+  Napi::ArrayBuffer buffer = view.buffer.Value();
+  if (buffer.IsEmpty() || buffer.IsDetached()) return false;
   // Threads of Node.js (zlib, fs, crypto) may be at work with the addresses; they hold the object.
   buffer.AddFinalizer([](Napi::Env, std::shared_ptr<core::Mapping>* held) { delete held; },
-                      new std::shared_ptr<core::Mapping>(pages));
+                      new std::shared_ptr<core::Mapping>(view.pages));
+  view.detached = true;
   buffer.Detach();
-  pages->discard();
+  return true;
 }
 
-void Buffers::onFinalize(Napi::Env, void*, View* view) {
+void Buffers::close(const std::shared_ptr<core::Mapping>& pages) {
+  const auto found = views_.find(pages.get());
+  if (found != views_.end() && (detach(*found->second) || found->second->detached)) pages->discard();
+}
+
+void Buffers::detachAll() {
+  for (auto& [pages, view] : views_) detach(*view);
+}
+
+void Buffers::onFinalize(Napi::Env env, void*, View* view) {
   if (view->buffers != nullptr) {
     const auto found = view->buffers->views_.find(view->pages.get());
     if (found != view->buffers->views_.end() && found->second == view) view->buffers->views_.erase(found);
   }
-  if (view->unknown) {
-    new std::shared_ptr<core::Mapping>(std::move(view->pages));
-  } else {
+  if (view->detached || !isEnding(env)) {
     core::release({nullptr, std::move(view->pages), core::UniqueFd()});
+  } else {
+    // Node.js gives up the buffers of an environment that ends, whoever has them now.
+    new std::shared_ptr<core::Mapping>(std::move(view->pages));
   }
   delete view;
-}
-
-// The environment ends: Node.js is about to detach all buffers that are still in it, and to forget the
-// others.
-void Buffers::onEnding(Buffers* buffers) {
-  for (auto& [pages, view] : buffers->views_) {
-    view->unknown = !view->closed && !view->isOurs(view->buffer.Env());
-  }
 }
 
 }  // namespace binding

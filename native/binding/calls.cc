@@ -358,6 +358,11 @@ napi_value makeBytes(napi_env env, const uint8_t* data, size_t length) {
   return bytes;
 }
 
+bool isEnding(napi_env env) {
+  napi_value object = nullptr;
+  return napi_create_object(env, &object) != napi_ok || napi_set_element(env, object, 0, object) != napi_ok;
+}
+
 // No code of a user's runs in here but inside deliver, which reads all records before it lets any run.
 void deliver(napi_env env, Client& client, napi_value function) {
   client.views.sweep();

@@ -104,11 +104,11 @@ void Client::onWake(Napi::Env env, Napi::Function function, Client* client, void
   if (static_cast<napi_env>(env) != nullptr) deliver(env, *client, function);
 }
 
-void Client::close(Napi::Env env, Entry& entry) {
+void Client::close(Entry& entry) {
   std::shared_ptr<core::Mapping> pages;
   if (const auto memory = entry.as<core::SharedMemory>()) pages = memory->pages();
   if (const auto buf = entry.as<core::DmaBuf>()) pages = buf->pages();
-  if (pages) buffers.close(env, pages);
+  if (pages) buffers.close(pages);
   handles.remove(entry);
 }
 

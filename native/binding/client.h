@@ -54,7 +54,7 @@ class Client {
 
   void addContext(const std::shared_ptr<core::Context>& context);
   // Detaches the buffer, if there is one, and forgets the handle.
-  void close(Napi::Env env, Entry& entry);
+  void close(Entry& entry);
 
  private:
   static void onWake(Napi::Env env, Napi::Function deliver, Client* client, void*);
@@ -92,6 +92,8 @@ void addMemoryFunctions(Napi::Object functions, Client& client);
 
 // Writes the records of jobs that have ended, and has JavaScript read them.
 void deliver(napi_env env, Client& client, napi_value function);
+// Does the environment end, so that no JavaScript can run any more?
+bool isEnding(napi_env env);
 // A fresh Uint8Array; null if there is no memory for it.
 napi_value makeBytes(napi_env env, const uint8_t* data, size_t length);
 

@@ -57,7 +57,7 @@ Napi::Value closeContext(const CallbackInfo& info) {
   if (!context) return Napi::Number::New(env, 0);
   client.handles.remove(*entry);
   for (Entry& child : client.handles.entries()) {
-    if (belongsTo(child, context)) client.close(env, child);
+    if (belongsTo(child, context)) client.close(child);
   }
   Ticket ticket;
   ticket.job = std::make_shared<Closed>();

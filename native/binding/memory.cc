@@ -212,12 +212,17 @@ Napi::Value syncDmaBuf(const CallbackInfo& info) {
   return failure ? makeFailure(info.Env(), failure) : info.Env().Undefined();
 }
 
+Napi::Value detachBuffers(const CallbackInfo& info) {
+  clientOf(info).buffers.detachAll();
+  return info.Env().Undefined();
+}
+
 Napi::Value close(const CallbackInfo& info) {
   Client& client = clientOf(info);
   Entry* entry = client.handles.find(readHandle(info[0]));
   // Contexts and sessions have their own.
   const bool here = entry != nullptr && entry->kind != Kind::context && entry->kind != Kind::session;
-  if (here) client.close(info.Env(), *entry);
+  if (here) client.close(*entry);
   return Napi::Boolean::New(info.Env(), here);
 }
 
@@ -239,6 +244,7 @@ void addMemoryFunctions(Napi::Object functions, Client& client) {
   addFunction<adoptDmaBuf>(functions, client, "adoptDmaBuf");
   addFunction<mapDmaBuf>(functions, client, "mapDmaBuf");
   addFunction<syncDmaBuf>(functions, client, "syncDmaBuf");
+  addFunction<detachBuffers>(functions, client, "detachBuffers");
   addFunction<close>(functions, client, "close");
 }
 

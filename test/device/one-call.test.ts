@@ -152,6 +152,7 @@ test('what only looks like a parameter is none', () =>
     }
   }));
 
+// (Jest's own way to write a stack leaves "async" out.)
 test('the stack of an error names the async functions that waited', () =>
   withTwo(async (one) => {
     async function readsTheKey(): Promise<void> {
@@ -160,19 +161,19 @@ test('the stack of an error names the async functions that waited', () =>
     async function startsTheService(signal: AbortSignal): Promise<void> {
       await one.invoke(TA.TEST_TA_WAIT, [value.in(10_000)], { signal });
     }
-    expect((await rejection(readsTheKey())).stack).toContain('at async readsTheKey');
+    expect((await rejection(readsTheKey())).stack).toMatch(/at (async )?readsTheKey/);
     const running = new AbortController();
     const aborted = rejection(startsTheService(running.signal));
     const queued = rejection(startsTheService(running.signal));
     setTimeout(() => running.abort(), 100);
     for (const error of [await aborted, await queued]) {
       expect(error.name).toBe('AbortError');
-      expect(error.stack).toContain('at async startsTheService');
+      expect(error.stack).toMatch(/at (async )?startsTheService/);
     }
     async function opensNothing(): Promise<void> {
       await guest.open('00000000-0000-0000-0000-000000000000');
     }
-    expect((await rejection(opensNothing())).stack).toContain('at async opensNothing');
+    expect((await rejection(opensNothing())).stack).toMatch(/at (async )?opensNothing/);
   }));
 
 test('users are told in the order of the calls, errors included', () =>
@@ -229,7 +230,10 @@ test(
       const queue = async (params: () => Parameter<unknown>[], first: boolean): Promise<number> => {
         const controller = new AbortController();
         const options = { signal: controller.signal };
-        const running = one.invoke(TA.TEST_TA_WAIT, [value.in(60_000)], options).catch(() => {});
+        const ending = new AbortController();
+        const running = one
+          .invoke(TA.TEST_TA_WAIT, [value.in(60_000)], { signal: ending.signal })
+          .catch(() => {});
         global.gc?.();
         const before = { mappings: mappings(), resident: process.memoryUsage.rss() };
         const start = process.cpuUsage();

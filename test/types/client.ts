@@ -40,8 +40,6 @@ expectType<Parameter<Uint8Array<ArrayBuffer>>>().of(buffer.into(new Uint8Array(1
 expectType<Parameter<Buffer<ArrayBuffer>>>().of(buffer.inPlace(Buffer.alloc(1)));
 expectType<Parameter<undefined>>().of(buffer.null('in'));
 expectType<Parameter<number>>().of(buffer.null('inout'));
-expectType<Parameter<number>>().of(buffer.null('inout'));
-expectType<Parameter<undefined>>().of(buffer.null('in'));
 expectType<Parameter<undefined>>().of(shm.in());
 expectType<Parameter<number>>().of(shm.out({ offset: 0, size: 16 }));
 expectType<Parameter<number>>().of(shm.inout({ size: 16 }));
