@@ -29,18 +29,23 @@ export interface InvokeTrace {
   readonly session: Session;
 }
 
-/** How many sessions of this thread are open, by their TA. */
-const open = new Map<string, number>();
+/** How many sessions of this thread are open, by their context and TA. */
+const open = new Map<Handle, Map<string, number>>();
 
 /** How many sessions with a TA are open in this thread. */
 export function openSessions(uuid: string): number {
-  return open.get(uuid) ?? 0;
+  let all = 0;
+  for (const [context, sessions] of open) {
+    if (context.closed) open.delete(context);
+    else all += sessions.get(uuid) ?? 0;
+  }
+  return all;
 }
 
-function count(uuid: string, more: 1 | -1): void {
-  const sessions = openSessions(uuid) + more;
-  if (sessions === 0) open.delete(uuid);
-  else open.set(uuid, sessions);
+function count(context: Handle, uuid: string, more: 1 | -1): void {
+  let sessions = open.get(context);
+  if (sessions === undefined) open.set(context, (sessions = new Map()));
+  sessions.set(uuid, (sessions.get(uuid) ?? 0) + more);
 }
 
 const outputsOf = (_: unknown, outputs: unknown[]): unknown[] => outputs;
@@ -73,11 +78,11 @@ export class Session<P extends Params = Params> {
     this.#contextClosed = contextClosed;
     const { uuid } = callee;
     const close = (session: SessionHandle): Ticket => {
-      count(uuid, -1);
+      count(context, uuid, -1);
       return n.closeSession(session);
     };
     this.#handle = new Handle(this, `Session with TA ${uuid}`, number, close, context);
-    count(uuid, 1);
+    count(context, uuid, 1);
   }
 
   /** @internal */

@@ -241,7 +241,10 @@ describe('outputs', () => {
       const claim = value.in(0, 0x7fffffff);
       const [, out] = await session.invoke(TA.TEST_TA_RESULT, [claim, buffer.out(4)]);
       expect(out).toHaveLength(4);
-      expect(await session.invoke(TA.TEST_TA_RESULT, [claim, shm.out({ size: 8 })])).toEqual([undefined, 8]);
+      expect(await session.invoke(TA.TEST_TA_RESULT, [claim, shm.out({ size: 8 })])).toEqual([
+        undefined,
+        0x7fffffff,
+      ]);
       shm.close();
     }));
 });

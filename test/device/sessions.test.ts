@@ -189,7 +189,7 @@ describe('closing', () => {
     expect(session.close()).toBe(closing);
     expect(await rejection(session.invoke(0))).toMatchObject({
       code: 'ERR_TEE_CLOSED',
-      message: `the session with TA ${TEST_TA} is closed`,
+      message: `the Session with TA ${TEST_TA} is closed`,
     });
     expect(() => session.invokeSync(0)).toThrow(expect.objectContaining({ code: 'ERR_TEE_CLOSED' }));
     await closing;
