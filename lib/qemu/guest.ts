@@ -436,6 +436,8 @@ function defaultEnv(user: User, terminal: boolean): Record<string, string> {
     LOGNAME: user.name,
     SHELL: '/bin/sh',
     LANG: 'C.UTF-8',
+    // For hints in messages: what helps here is not what helps on a board.
+    NODE_OPTEE_GUEST: '1',
     ...(terminal ? { TERM: process.env.TERM ?? 'dumb' } : {}),
   };
 }

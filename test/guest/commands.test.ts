@@ -114,8 +114,9 @@ describe('a command', () => {
   });
 
   test('environment and working folder', async () => {
-    const { stdout } = await sh('pwd; echo "$FROM_HOST|$MINE|$LANG"', { env: { MINE: 'x' } });
-    expect(stdout).toBe(`${share}\nyes = yes|x|C.UTF-8\n`);
+    const script = 'pwd; echo "$FROM_HOST|$MINE|$LANG|$NODE_OPTEE_GUEST"';
+    const { stdout } = await sh(script, { env: { MINE: 'x' } });
+    expect(stdout).toBe(`${share}\nyes = yes|x|C.UTF-8|1\n`);
     expect((await sh('pwd', { cwd: '/usr' })).stdout).toBe('/usr\n');
   });
 
