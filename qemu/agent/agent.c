@@ -489,7 +489,10 @@ static void reap(void) {
     struct command *c = commands;
 
     while (c && c->pid != pid) c = c->next;
-    if (!c) continue; /* an orphan */
+    if (!c) { /* tee-supplicant, or an orphan */
+      supplicant_ended(pid, wait_status);
+      continue;
+    }
     c->pid = 0;
     if (c->done) continue;
     if (c->status_fd >= 0) read_status(c);
@@ -568,7 +571,7 @@ static _Noreturn void loop(int signals) {
         f[2 + i] = (struct pollfd){.fd = wanted ? c->out[i].fd : -1, .events = POLLIN};
       }
     }
-    if (poll(fds, count, -1) < 0) {
+    if (poll(fds, count, tend_supplicant()) < 0) {
       if (errno == EINTR || errno == ENOMEM) continue;
       fail("poll: %s", strerror(errno));
     }

@@ -290,6 +290,45 @@ test("a TA's panic does the machine no harm", async () => {
   expect((await sh('echo still here')).stdout).toBe('still here\n');
 });
 
+describe('tee-supplicant', () => {
+  const root = (script: string) => sh(script, { user: 'root', timeout: 60_000 });
+  const works = async () => {
+    const { status, stdout } = await root('xtest -t regression 1007');
+    expect(stdout).toContain('1 test case of which 0 failed');
+    expect(status).toBe(0);
+  };
+
+  test('a client that is killed while its TA is loaded: the next one finds a supplicant', async () => {
+    // Killed at many moments: some of them are in the loading.
+    await root('for i in $(seq 30); do xtest -t regression 1007 & usleep $((i * 10000)); kill -9 $!; done');
+    await works();
+  });
+
+  test('killed: it is started again, and the log says so', async () => {
+    for (let i = 0; i < 3; i++) {
+      const pid = Number((await root('pidof tee-supplicant')).stdout);
+      await root(`kill -9 ${pid}`);
+      await until(async () => {
+        const now = Number((await root('pidof tee-supplicant')).stdout);
+        return now > 0 && now !== pid;
+      });
+    }
+    await works();
+    expect(guest.logs.kernel).toContain('tee-supplicant ended (signal 9); it is started again');
+    // It has the signals of any program, not those of the agent.
+    expect((await root('grep SigBlk /proc/$(pidof tee-supplicant)/status')).stdout).toMatch(/\t0+\n/);
+  });
+
+  test('told to end: it stays down, until somebody starts it', async () => {
+    await root('kill $(pidof tee-supplicant); sleep 2');
+    expect((await root('pidof tee-supplicant')).stdout).toBe('');
+    expect(guest.logs.kernel).toContain('tee-supplicant ended (signal 15); it was told to, and stays down');
+    await root('setsid tee-supplicant >/dev/null 2>&1 </dev/null &');
+    await until(async () => (await root('pidof tee-supplicant')).stdout !== '');
+    await works();
+  });
+});
+
 test('await using switches the guest off', async () => {
   let used: Guest;
   {
