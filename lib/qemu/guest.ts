@@ -12,8 +12,8 @@ import type { Progress } from './build/index.js';
 import { GuestError } from './guest-error.js';
 import type { GuestErrorCode, GuestErrorDetails, GuestLogs } from './guest-error.js';
 import type { Machine, MachineName, NodeVersion } from './machine.js';
-import { shareMount, shareTarget, taMount } from './mounts.js';
-import type { Mount } from './mounts.js';
+import { shareMount, shareTarget, taMounts } from './mounts.js';
+import type { Mount, TaMounts } from './mounts.js';
 import { panicOfLine } from './panic.js';
 import type { LogName, Panic } from './panic.js';
 import type { TerminalSize } from './protocol.js';
@@ -137,13 +137,13 @@ export class Guest {
   static async boot(options: BootOptions = {}): Promise<Guest> {
     options.signal?.throwIfAborted();
     const target = options.share === undefined ? undefined : shareTarget(options.share);
-    const tas = (options.tas ?? []).map(taMount);
+    const tas = taMounts(options.tas ?? []);
     const user = userOf(options.user, target);
     checkEnv(options.env);
     checkMonitor(options.monitor);
     const machine = await machineOf(options);
     options.signal?.throwIfAborted();
-    const mounts = target === undefined ? tas : [shareMount(target), ...tas];
+    const mounts = target === undefined ? tas.mounts : [shareMount(target), ...tas.mounts];
     const guest = new Guest(machine, options, mounts, target, user);
     try {
       await guest.#comeUp(options.nodeModules, tas);
@@ -281,7 +281,7 @@ export class Guest {
     await this.closed;
   }
 
-  async #comeUp(nodeModules: string | undefined, tas: readonly Mount[]): Promise<void> {
+  async #comeUp(nodeModules: string | undefined, tas: TaMounts): Promise<void> {
     const watchdog = setTimeout(() => {
       const seconds = BOOT_WATCHDOG / 1000;
       this.#conclude(this.#error('ERR_GUEST_BOOT', `The guest did not come up within ${seconds} s`));
@@ -390,7 +390,7 @@ async function machineOf(options: BootOptions): Promise<Machine> {
  */
 export function checkBootOptions(options: Pick<BootOptions, 'share' | 'tas' | 'user' | 'env'>): void {
   const target = options.share === undefined ? undefined : shareTarget(options.share);
-  (options.tas ?? []).forEach(taMount);
+  taMounts(options.tas ?? []);
   userOf(options.user, target);
   checkEnv(options.env);
 }
@@ -415,10 +415,11 @@ function checkMonitor(path: unknown): void {
 function setupWords(
   share: string | undefined,
   nodeModules: string | undefined,
-  tas: readonly Mount[],
+  tas: TaMounts,
   user: User,
 ): string[] {
-  const words = tas.map((_, index) => `ta=${index}`);
+  const words = tas.mounts.map((_, index) => `ta=${index}`);
+  for (const { name, mount, file } of tas.links) words.push(`link=${name}/${mount}/${file}`);
   if (user !== ROOT) words.push(`user=${user.name}:${user.uid}:${user.gid}`);
   if (share !== undefined) words.push(`share=${share}`);
   if (nodeModules !== undefined) {

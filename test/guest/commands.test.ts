@@ -1,6 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
@@ -12,6 +21,9 @@ import { until } from '../support/until.js';
 
 jest.setTimeout(GUEST_TIMEOUT);
 
+/** A link that leads out of the folder of TAs. */
+const LINKED_TA = '21111111-2222-3333-4444-555555555555.ta';
+
 let share: string;
 let tas: string;
 let guest: Guest;
@@ -22,6 +34,9 @@ beforeAll(async () => {
   mkdirSync(share);
   chownSync(share, 1234, 1234);
   writeFileSync(join(tas, '11111111-2222-3333-4444-555555555555.ta'), 'first build');
+  const elsewhere = newFolder();
+  writeFileSync(join(elsewhere, 'built.ta'), 'built elsewhere');
+  symlinkSync(join(elsewhere, 'built.ta'), join(tas, LINKED_TA));
   guest = await Guest.boot({ share, tas: [tas], user: 'tester', env: { FROM_HOST: 'yes = yes' } });
 }, BUILD_TIMEOUT);
 
@@ -280,6 +295,8 @@ test('TAs of a folder are where tee-supplicant looks, and a new build is seen', 
   writeFileSync(join(tas, '11111111-2222-3333-4444-555555555555.ta'), 'second build');
   expect((await sh(`cat ${path}`, { user: 'root' })).stdout).toBe('second build');
   expect((await sh(`echo no > ${path}`, { user: 'root' })).status).not.toBe(0);
+  const linked = await sh(`cat /usr/lib/optee_armtz/${LINKED_TA}`, { user: 'root' });
+  expect(linked.stdout).toBe('built elsewhere');
 });
 
 test("a TA's panic does the machine no harm", async () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Guest } from 'node-optee/qemu';
 import type { Machine } from 'node-optee/qemu';
-import { shareMount, shareTarget, taMount } from '#lib/qemu/mounts';
+import { shareMount, shareTarget, taMounts } from '#lib/qemu/mounts';
 import { qemuArguments } from '#lib/qemu/qemu';
 
 const machine: Machine = {
@@ -73,18 +73,54 @@ describe('the share', () => {
   });
 });
 
-describe('a folder of TAs', () => {
-  test('is mounted read-only', () => {
-    expect(taMount(join(folder, 'tas'), 1)).toEqual({
-      tag: 'ta1',
-      path: join(folder, 'tas'),
-      readOnly: true,
+describe('folders of TAs', () => {
+  const tas = (...names: string[]) => taMounts(names.map((name) => join(folder, name)));
+
+  test('are mounted read-only', () => {
+    expect(tas('tas')).toEqual({
+      mounts: [{ tag: 'ta0', path: join(folder, 'tas'), readOnly: true }],
+      links: [{ name: 'one.ta', mount: 0, file: 'one.ta' }],
     });
   });
 
-  test('has a TA', () => {
-    expect(() => taMount(join(folder, 'share'), 0)).toThrow(/^ta has no \*\.ta file/);
-    expect(() => taMount(join(folder, 'none'), 0)).toThrow(/^ta cannot be used/);
+  test('have TAs', () => {
+    expect(() => tas('tas', 'share')).toThrow(/^tas\[1\] has no \*\.ta file/);
+    expect(() => tas('none')).toThrow(/^tas\[0\] cannot be used/);
+  });
+
+  test('a link out of the folder is followed', () => {
+    mkdirSync(join(folder, 'links'));
+    symlinkSync('../tas/one.ta', join(folder, 'links/two.ta'));
+    expect(tas('links')).toEqual({
+      mounts: [{ tag: 'ta0', path: join(folder, 'tas'), readOnly: true }],
+      links: [{ name: 'two.ta', mount: 0, file: 'one.ta' }],
+    });
+    symlinkSync('../tas/none.ta', join(folder, 'links/three.ta'));
+    expect(() => tas('links')).toThrow(/^tas\[0\] has a three\.ta that leads to nothing: ENOENT/);
+  });
+
+  test('the same file twice is one TA, two of one name are told', () => {
+    mkdirSync(join(folder, 'same'));
+    symlinkSync('../tas/one.ta', join(folder, 'same/one.ta'));
+    expect(tas('tas', 'same').links).toHaveLength(1);
+    mkdirSync(join(folder, 'other'));
+    writeFileSync(join(folder, 'other/one.ta'), '');
+    expect(() => tas('tas', 'other')).toThrow(
+      expect.objectContaining({
+        code: 'ERR_INVALID_ARG_VALUE',
+        message: expect.stringContaining(`tas[1] has a one.ta that is not the one of ${folder}/tas`),
+      }),
+    );
+  });
+
+  test('more than a guest has room for are refused', () => {
+    const many = Array.from({ length: 27 }, (_, i) => `many${i}`);
+    for (const name of many) {
+      mkdirSync(join(folder, name));
+      writeFileSync(join(folder, name, `${name}.ta`), '');
+    }
+    expect(tas(...many.slice(0, 24)).mounts).toHaveLength(24);
+    expect(() => tas(...many)).toThrow(/^tas are 27 folders: a guest has room for 24/);
   });
 });
 
@@ -139,7 +175,7 @@ describe('arguments of Guest.boot', () => {
     [{ user: 'Not A Name' }, /^user must be/],
     [{ user: 7 as never }, /^user must be a string/],
     [{ share: '/usr' }, /^share would hide/],
-    [{ tas: ['/does/not/exist'] }, /^ta cannot be used/],
+    [{ tas: ['/does/not/exist'] }, /^tas\[0\] cannot be used/],
     [{ env: 7 as never }, /^env must be an object/],
   ])('%j', async (options, message) => {
     await expect(Guest.boot({ machine, ...options })).rejects.toThrow(message);
