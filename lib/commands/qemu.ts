@@ -18,11 +18,12 @@ import { flushOutputs } from '../qemu/outputs.js';
 import { runCommand } from '../qemu/run.js';
 import { nodeModulesPart } from '../qemu/build/node-modules.js';
 
-const USAGE = `Usage: node-optee qemu [OPTIONS] [-- COMMAND [ARGUMENT]...]
+const USAGE = `Usage: node-optee qemu [OPTIONS] [COMMAND [ARGUMENT]...]
 
 Runs COMMAND in an emulated arm64 guest with a real OP-TEE: /dev/tee0, /dev/teepriv0, a protected dma-heap. A folder
 of this host is mounted there at its own path and is the command's working folder. Without COMMAND it is a shell.
-What is not built yet is built first: about ten minutes, once.
+What is not built yet is built first: once, in ten minutes to half an hour. Options come first: all that follows COMMAND
+is its own. A -- before it does no harm.
 
   --machine NAME    ${MACHINES.join(', ')}: how a dma-buf gets to the TEE (default: dynamic)
   --node VERSION    ${NODE_VERSIONS.join(', ')}: the guest's Node.js (default: ${DEFAULT_NODE})
@@ -84,15 +85,14 @@ export interface QemuOptions {
   readonly command: readonly string[];
 }
 
-/** Reads the words after `qemu`. Throws a TypeError that names the option that is wrong. */
+/**
+ * Reads the words after `qemu`: options, then the command, from the first word that is no option or from after `--`.
+ * Throws a TypeError that names the option that is wrong.
+ */
 export function parseQemuArguments(args: readonly string[]): QemuOptions {
-  const end = args.indexOf('--');
-  const own = end < 0 ? args : args.slice(0, end);
-  const command = end < 0 ? [] : args.slice(end + 1);
-  const { values, positionals } = parseArgs({ args: [...own], options: OPTIONS, allowPositionals: true });
-  if (positionals.length > 0) {
-    throw new TypeError(`'${positionals[0]}' is no option; a command comes after --`);
-  }
+  const end = endOfOptions(args);
+  const command = args.slice(args[end] === '--' ? end + 1 : end);
+  const { values } = parseArgs({ args: args.slice(0, end), options: OPTIONS });
   const machine = oneOf('--machine', values.machine, MACHINES);
   const mode = values.help ? 'help' : values.clean ? 'clean' : values.build ? 'build' : 'run';
   if (mode !== 'run' && mode !== 'help' && command.length > 0) {
@@ -120,6 +120,16 @@ export function parseQemuArguments(args: readonly string[]): QemuOptions {
     install: values.install ?? false,
     command,
   };
+}
+
+/** Where the first word is that is neither an option nor an option's value. */
+function endOfOptions(args: readonly string[]): number {
+  let at = 0;
+  for (let word = args[at]; word?.startsWith('-') && word !== '--'; word = args[at]) {
+    const option = Object.entries(OPTIONS).find(([name]) => word === `--${name}`)?.[1];
+    at += option?.type === 'string' ? 2 : 1;
+  }
+  return Math.min(at, args.length);
 }
 
 function oneOf<T extends string>(

@@ -8,6 +8,18 @@ test('everything after -- is the command, options included', () => {
   expect(options).toMatchObject({ node: 22, mode: 'run', share: process.cwd(), machine: undefined });
 });
 
+test.each([
+  [['sh', '-c', 'exit 3'], { command: ['sh', '-c', 'exit 3'] }],
+  [['--node', '22', 'node', '--version'], { node: 22, command: ['node', '--version'] }],
+  [['--node=22', '--verbose', 'ls', '--', '-l'], { node: 22, verbose: true, command: ['ls', '--', '-l'] }],
+  [['--', '--verbose'], { verbose: false, command: ['--verbose'] }],
+  [['--user', 'sh', 'sh', '-h'], { user: 'sh', mode: 'run', command: ['sh', '-h'] }],
+  [['-h', 'ls'], { mode: 'help', command: ['ls'] }],
+  [['--ta', 'a', '--', 'ls', '--ta', 'b'], { tas: ['a'], command: ['ls', '--ta', 'b'] }],
+])('%j: from the first word that is no option all is the command', (words, expected) => {
+  expect(parseQemuArguments(words)).toMatchObject(expected);
+});
+
 test('all options', () => {
   const words =
     '--machine dmabuf --node 26 --share /srv --ta a --ta b --env A=1 --env B=x=y --user app --node-modules --memory 2048 --cpus 4 --timeout 1.5 --verbose';
@@ -39,7 +51,9 @@ test.each([
   [['--memory', '1G'], '--memory must be a number'],
   [['--env', 'A'], '--env must be NAME=VALUE'],
   [['--env', '=x'], '--env must be NAME=VALUE'],
-  [['ls'], "'ls' is no option; a command comes after --"],
+  [['--share'], "'--share <value>' argument missing"],
+  [['--verbose=yes', 'ls'], "'--verbose' does not take an argument"],
+  [['--build', 'ls'], '--build runs no command'],
   [['--build', '--', 'ls'], '--build runs no command'],
   [['--nonsense'], '--nonsense'],
 ])('%j is refused', (words, message) => {

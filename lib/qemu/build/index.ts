@@ -50,7 +50,7 @@ export function cacheFolder(): string {
 /**
  * Builds whatever of a machine is not in the cache yet, and returns what QEMU needs to boot it.
  *
- * The first time takes about ten minutes and the network; afterwards nothing but a few look-ups.
+ * The first time takes ten minutes to half an hour, and the network; afterwards nothing but a few look-ups.
  * @throws RangeError or TypeError for options out of range; BuildError where a step fails or a package is missing
  */
 export async function prepareMachine(options: PrepareOptions = {}): Promise<Machine> {
