@@ -12,7 +12,7 @@ import {
   renewCache,
 } from '../qemu/build/index.js';
 import { MACHINES, NODE_VERSIONS, type MachineName, type NodeVersion } from '../qemu/machine.js';
-import { checkBootOptions } from '../qemu/guest.js';
+import { checkBootOptions } from '../qemu/options.js';
 import { Interruption } from '../qemu/interruption.js';
 import { flushOutputs } from '../qemu/outputs.js';
 import { runCommand } from '../qemu/run.js';
@@ -206,7 +206,10 @@ async function act(options: QemuOptions, interruption: Interruption): Promise<nu
     for (const machine of machines) checkOptions({ machine, node, memory, cpus });
     if (options.nodeModules) nodeModulesPart(options.share);
   }
-  if (options.mode === 'run') checkBootOptions(options);
+  if (options.mode === 'run') {
+    const { share, tas, user, env } = options;
+    checkBootOptions({ share, tas, user, env });
+  }
   if (options.install) installHostPackages();
   if (options.mode === 'clean') {
     await cleanCache({ signal });

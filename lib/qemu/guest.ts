@@ -1,22 +1,19 @@
-import { statSync } from 'node:fs';
 import { Readable } from 'node:stream';
-import type { Writable } from 'node:stream';
 import { finished, pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isUint8Array } from 'node:util/types';
-import { invalidArgType, invalidArgValue } from '../client/errors.js';
+import { invalidArgValue } from '../client/errors.js';
 import { Agent } from './agent.js';
 import type { AgentProcess } from './agent.js';
 import { prepareMachine } from './build/index.js';
-import type { Progress } from './build/index.js';
 import { GuestError } from './guest-error.js';
 import type { GuestErrorCode, GuestErrorDetails, GuestLogs } from './guest-error.js';
-import type { Machine, MachineName, NodeVersion } from './machine.js';
-import { shareMount, shareTarget, taMounts } from './mounts.js';
+import type { Machine } from './machine.js';
+import { shareMount } from './mounts.js';
 import type { Mount, TaMounts } from './mounts.js';
+import { ROOT, checkBootOptions, checkRunOptions, checkSpawnOptions } from './options.js';
+import type { BootOptions, RunOptions, SpawnOptions, User } from './options.js';
 import { panicOfLine } from './panic.js';
 import type { LogName, Panic } from './panic.js';
-import type { TerminalSize } from './protocol.js';
 import { Qemu } from './qemu.js';
 import type { QemuEnd } from './qemu.js';
 
@@ -32,69 +29,6 @@ const PROOF_DEADLINE = 2_000;
 const KILL_DELAY = 1_000;
 
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-/** Those of `qemu/rootfs/etc/group`. */
-const VIDEO_GID = 44;
-const TEE_GID = 500;
-
-export interface BootOptions {
-  /** What to boot: a machine that is built, or the name of one that is built first if need be. `dynamic` */
-  readonly machine?: Machine | MachineName | undefined;
-  /** Node.js in the guest, where `machine` is a name. 24 */
-  readonly node?: NodeVersion | undefined;
-  /** MiB, where `machine` is a name. */
-  readonly memory?: number | undefined;
-  /** Processors, where `machine` is a name. */
-  readonly cpus?: number | undefined;
-  /** Gets told of a build's steps, where `machine` is a name. */
-  readonly progress?: Progress | undefined;
-  /** Folder of the host that is mounted in the guest at the same path, and where commands start. */
-  readonly share?: string | undefined;
-  /** Folders whose `*.ta` files the guest's OP-TEE can load. */
-  readonly tas?: readonly string[] | undefined;
-  /** Who runs commands: a user of this name in the groups `tee` and `video`, with the owner of the share. `root` */
-  readonly user?: string | undefined;
-  /** ext4 image that is mounted at `node_modules` in the share. */
-  readonly nodeModules?: string | undefined;
-  /** Variables for all commands. */
-  readonly env?: Readonly<Record<string, string>> | undefined;
-  /**
-   * The guest's clocks count instructions, a nanosecond for each: what is measured is the same each time, whatever else
-   * the host does. Slower, and of no use for what depends on time.
-   */
-  readonly instructions?: boolean | undefined;
-  /** Where QEMU listens with its machine protocol (QMP), a Unix socket's path: to look at the machine itself. */
-  readonly monitor?: string | undefined;
-  /** Gets both logs line by line, each line with the log's name before it. */
-  readonly verbose?: Writable | undefined;
-  /** Ends the guest, during the boot and after it. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface CommandOptions {
-  /** Variables beside those of the guest. */
-  readonly env?: Readonly<Record<string, string>> | undefined;
-  /** A folder in the guest. The share, or the user's home. */
-  readonly cwd?: string | undefined;
-  /** `root`, or the guest's user, which is also the default. */
-  readonly user?: string | undefined;
-}
-
-export interface SpawnOptions extends CommandOptions {
-  /** Whether the command's standard input comes from `stdin`; otherwise it is empty. true */
-  readonly stdin?: boolean | undefined;
-  /** A terminal of this size instead of pipes. */
-  readonly terminal?: TerminalSize | undefined;
-}
-
-export interface RunOptions extends CommandOptions {
-  /** Standard input. Empty by default. */
-  readonly stdin?: string | Uint8Array | Readable | undefined;
-  /** Milliseconds. The command is ended after that, and the promise rejects. */
-  readonly timeout?: number | undefined;
-  /** Ends the command; the promise rejects at once with an AbortError. */
-  readonly signal?: AbortSignal | undefined;
-}
-
 export interface CommandResult {
   /** 0 to 255, or null if a signal ended the command. */
   readonly status: number | null;
@@ -102,16 +36,6 @@ export interface CommandResult {
   readonly stdout: Buffer;
   readonly stderr: Buffer;
 }
-
-interface User {
-  readonly name: string;
-  readonly uid: number;
-  readonly gid: number;
-  readonly groups: readonly number[];
-  readonly home: string;
-}
-
-const ROOT: User = { name: 'root', uid: 0, gid: 0, groups: [], home: '/root' };
 
 /** A running guest. It ends with `close()`, and with this process. */
 export class Guest {
@@ -132,15 +56,12 @@ export class Guest {
   /**
    * Builds the machine if it has to be built, boots it and puts the share, the TAs and the user in place.
    * @returns the guest, which is the caller's to close
-   * @throws GuestError ERR_GUEST_BOOT, ERR_GUEST_PANIC or ERR_GUEST_SETUP; what a build throws; TypeError
+   * @throws GuestError ERR_GUEST_BOOT, ERR_GUEST_PANIC or ERR_GUEST_SETUP; what a build throws; TypeError and RangeError,
+   *   which name the option, before anything is done
    */
   static async boot(options: BootOptions = {}): Promise<Guest> {
+    const { target, tas, user } = checkBootOptions(options);
     options.signal?.throwIfAborted();
-    const target = options.share === undefined ? undefined : shareTarget(options.share);
-    const tas = taMounts(options.tas ?? []);
-    const user = userOf(options.user, target);
-    checkEnv(options.env);
-    checkMonitor(options.monitor);
     const machine = await machineOf(options);
     options.signal?.throwIfAborted();
     const mounts = target === undefined ? tas.mounts : [shareMount(target), ...tas.mounts];
@@ -207,8 +128,7 @@ export class Guest {
   spawn(argv: readonly string[], options: SpawnOptions = {}): AgentProcess {
     if (this.#failure) throw this.#failure;
     if (this.#closing) throw this.#error('ERR_GUEST_CLOSED', 'The guest is closed');
-    checkArgv(argv);
-    checkEnv(options.env);
+    checkSpawnOptions(argv, options);
     const { terminal } = options;
     const user = this.#userNamed(options.user);
     return this.#agent.exec({
@@ -229,9 +149,9 @@ export class Guest {
    * @throws GuestError ERR_GUEST_EXEC, ERR_GUEST_TIMEOUT, or why the guest ended; AbortError
    */
   async run(argv: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
+    checkRunOptions(argv, options);
     const { stdin, timeout, signal, ...rest } = options;
     signal?.throwIfAborted();
-    checkInput(stdin);
     const command = this.spawn(argv, { ...rest, stdin: stdin !== undefined });
     const stdout = collect(command.stdout);
     const stderr = collect(command.stderr);
@@ -306,7 +226,8 @@ export class Guest {
   #userNamed(name: string | undefined): User {
     if (name === undefined || name === this.#user.name) return this.#user;
     if (name === ROOT.name) return ROOT;
-    throw invalidArgValue('user', name, `must be root or the guest's user, ${this.#user.name}`);
+    const others = this.#user === ROOT ? '' : `, or the guest's user, ${this.#user.name}`;
+    throw invalidArgValue('user', name, `must be root${others}: Guest.boot({ user }) sets the guest's user`);
   }
 
   /** Looks at each line of the logs for the end of a world. */
@@ -384,33 +305,6 @@ async function machineOf(options: BootOptions): Promise<Machine> {
   return prepareMachine({ machine, node, memory, cpus, progress, signal });
 }
 
-/**
- * Looks at options before anything is built or booted.
- * @throws TypeError for a share that cannot be mounted, a folder without TAs, a name that is none
- */
-export function checkBootOptions(options: Pick<BootOptions, 'share' | 'tas' | 'user' | 'env'>): void {
-  const target = options.share === undefined ? undefined : shareTarget(options.share);
-  taMounts(options.tas ?? []);
-  userOf(options.user, target);
-  checkEnv(options.env);
-}
-
-/** With the numbers of the share's owner, so that what is written belongs to them on the host. */
-function userOf(name: string | undefined, share: string | undefined): User {
-  if (name === undefined || name === ROOT.name) return ROOT;
-  if (typeof name !== 'string') throw invalidArgType('user', 'a string', name);
-  if (!/^[a-z_][a-z0-9_-]{0,31}$/.test(name))
-    throw invalidArgValue('user', name, 'must be a name of small letters, digits, - and _');
-  const owner = share === undefined ? undefined : statSync(share);
-  const uid = owner?.uid || 1000;
-  const gid = owner?.gid || uid;
-  return { name, uid, gid, groups: [gid, VIDEO_GID, TEE_GID], home: `/home/${name}` };
-}
-
-function checkMonitor(path: unknown): void {
-  if (path !== undefined && typeof path !== 'string') throw invalidArgType('monitor', 'a string', path);
-}
-
 /** What the guest's setup script is told. */
 function setupWords(
   share: string | undefined,
@@ -422,10 +316,7 @@ function setupWords(
   for (const { name, mount, file } of tas.links) words.push(`link=${name}/${mount}/${file}`);
   if (user !== ROOT) words.push(`user=${user.name}:${user.uid}:${user.gid}`);
   if (share !== undefined) words.push(`share=${share}`);
-  if (nodeModules !== undefined) {
-    if (share === undefined) throw invalidArgValue('nodeModules', nodeModules, 'needs a share');
-    words.push(`modules=${share}/node_modules`);
-  }
+  if (nodeModules !== undefined) words.push(`modules=${share}/node_modules`);
   return words;
 }
 
@@ -441,21 +332,6 @@ function defaultEnv(user: User, terminal: boolean): Record<string, string> {
     NODE_OPTEE_GUEST: '1',
     ...(terminal ? { TERM: process.env.TERM ?? 'dumb' } : {}),
   };
-}
-
-function checkArgv(argv: unknown): void {
-  if (!Array.isArray(argv)) throw invalidArgType('argv', 'an array of strings', argv);
-}
-
-function checkEnv(env: unknown): void {
-  if (env !== undefined && (typeof env !== 'object' || env === null))
-    throw invalidArgType('env', 'an object', env);
-}
-
-function checkInput(stdin: unknown): void {
-  if (stdin === undefined || typeof stdin === 'string' || isUint8Array(stdin) || stdin instanceof Readable)
-    return;
-  throw invalidArgType('stdin', 'a string, a Uint8Array or a Readable', stdin);
 }
 
 /** Rejects if the input's source fails, and otherwise never settles. */

@@ -1,5 +1,6 @@
 export { Guest } from './guest.js';
-export type { BootOptions, CommandOptions, CommandResult, RunOptions, SpawnOptions } from './guest.js';
+export type { CommandResult } from './guest.js';
+export type { BootOptions, CommandOptions, RunOptions, SpawnOptions } from './options.js';
 export type { AgentProcess as GuestProcess, ExitStatus } from './agent.js';
 export { GuestError } from './guest-error.js';
 export type { GuestErrorCode, GuestLogs } from './guest-error.js';

@@ -101,8 +101,27 @@ describe('who runs a command', () => {
 
   test('cannot be anybody else', async () => {
     await expect(guest.run(['id'], { user: 'nobody' })).rejects.toThrow(
-      /^user must be root or the guest's user, tester/,
+      /^user must be root, or the guest's user, tester: Guest.boot\({ user }\) sets the guest's user/,
     );
+  });
+
+  test.each<[Record<string, unknown>, string]>([
+    [{ times: 1 }, 'options has no times; there are env, cwd, user'],
+    [{ timeout: '1s' }, "timeout must be a number, not string '1s'"],
+    [{ timeout: 2 ** 31 }, 'timeout must be a whole number from 0 to 2147483647'],
+    [{ cwd: 5 }, 'cwd must be a string'],
+    [{ stdin: 5 }, 'stdin must be a string, a Uint8Array or a Readable'],
+    [{ signal: 5 }, 'signal must be an AbortSignal'],
+    [{ env: { A: 1 } }, 'env.A must be a string'],
+  ])('%j is refused, and named', async (options, message) => {
+    await expect(guest.run(['true'], options)).rejects.toThrow(message);
+  });
+
+  test('a terminal without a size is refused', () => {
+    expect(() => guest.spawn(['sh'], { terminal: { rows: 5 } as never })).toThrow(
+      /^terminal.columns must be/,
+    );
+    expect(() => guest.spawn(['sh'], { timeout: 5 } as never)).toThrow(/^options has no timeout/);
   });
 
   test('may open its own outputs by name', async () => {

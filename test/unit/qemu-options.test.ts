@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { parseQemuArguments } from '#lib/commands/qemu';
-import { prepareMachine } from '#lib/qemu/build/index';
+import { cleanCache, prepareDevKit, prepareMachine, prepareNodeModules } from '#lib/qemu/build/index';
 
 test('everything after -- is the command, options included', () => {
   const options = parseQemuArguments(['--node', '22', '--', 'sh', '-c', 'echo --node', '--', '--machine']);
@@ -67,5 +67,19 @@ test.each([
   [{ machine: 'other' as never }, 'machine must be one of'],
   [{ node: 18 as never }, 'node must be one of'],
 ])('prepareMachine(%j) is refused before anything is built', async (options, message) => {
-  await expect(prepareMachine(options)).rejects.toThrow(message);
+  await expect(prepareMachine(options)).rejects.toMatchObject({
+    message: expect.stringContaining(message),
+    code: expect.stringMatching(/^ERR_(INVALID_ARG_VALUE|OUT_OF_RANGE)$/),
+  });
+});
+
+test.each<[() => Promise<unknown>, string]>([
+  [() => prepareMachine({ name: 'static' } as never), 'options has no name; there are machine, node'],
+  [() => prepareMachine({ memory: '1G' as never }), "memory must be a number, not string '1G'"],
+  [() => prepareDevKit({ machine: 'static' } as never), 'options has no machine; there are progress, signal'],
+  [() => prepareNodeModules(undefined as never), 'share must be a string, not undefined'],
+  [() => prepareNodeModules('/', { node: 24 } as never), 'options has no node; there are progress, signal'],
+  [() => cleanCache({ force: true } as never), 'options has no force; there are progress, signal'],
+])('%s: the option is named', async (call, message) => {
+  await expect(call()).rejects.toThrow(message);
 });

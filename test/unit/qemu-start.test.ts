@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Guest } from 'node-optee/qemu';
-import type { Machine } from 'node-optee/qemu';
+import type { BootOptions, Machine } from 'node-optee/qemu';
 import { shareMount, shareTarget, taMounts } from '#lib/qemu/mounts';
 import { qemuArguments } from '#lib/qemu/qemu';
 
@@ -177,8 +177,25 @@ describe('arguments of Guest.boot', () => {
     [{ share: '/usr' }, /^share would hide/],
     [{ tas: ['/does/not/exist'] }, /^tas\[0\] cannot be used/],
     [{ env: 7 as never }, /^env must be an object/],
-  ])('%j', async (options, message) => {
-    await expect(Guest.boot({ machine, ...options })).rejects.toThrow(message);
+    [{ env: { A: 1 as never } }, /^env.A must be a string/],
+    [{ ta: ['/tmp'] } as never, /^options has no ta; there are machine, /],
+    [{ tas: 'x' as never }, /^tas must be an array of folders/],
+    [{ tas: [5 as never] }, /^tas\[0\] must be a string/],
+    [{ nodeModules: true as never }, /^nodeModules must be a string/],
+    [{ nodeModules: '/m.ext4' }, /^nodeModules needs a share/],
+    [{ share: new URL('file:///tmp') as never }, /^share must be a string/],
+    [{ verbose: true as never }, /^verbose must be a Writable/],
+    [{ instructions: 1 as never }, /^instructions must be a boolean/],
+    [{ signal: {} as never }, /^signal must be an AbortSignal/],
+    [{ progress: {} as never }, /^progress must be a Progress/],
+    [{ machine: {} as never }, /^machine.name must be a string/],
+    [{ machine: 'other' as never }, /^machine must be one of dynamic, static, dmabuf/],
+    [{ machine: 'dynamic', cpus: 9 }, /^cpus must be a whole number from 1 to 4/],
+  ])('%p', async (options, message) => {
+    await expect(Guest.boot({ machine, ...(options as BootOptions) })).rejects.toMatchObject({
+      message: expect.stringMatching(message),
+      code: expect.stringMatching(/^ERR_(INVALID_ARG_(TYPE|VALUE)|OUT_OF_RANGE)$/),
+    });
   });
 
   test('a QEMU that is not there is named', async () => {
