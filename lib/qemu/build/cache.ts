@@ -269,7 +269,17 @@ const WORK = 'work';
 function defaultFolder(): string {
   const base = process.env['XDG_CACHE_HOME'];
   // The XDG specification: a path that is not absolute is to be ignored.
-  return join(base?.startsWith('/') ? base : join(homedir(), '.cache'), 'node-optee');
+  return join(base?.startsWith('/') ? base : join(home(), '.cache'), 'node-optee');
+}
+
+function home(): string {
+  try {
+    return homedir();
+  } catch (cause) {
+    const text =
+      'This user has no home folder, where the cache would lie: set XDG_CACHE_HOME to a folder for it';
+    throw new BuildError(text, { cause });
+  }
 }
 
 function writeFileWhole(path: string, text: string): void {
