@@ -37,7 +37,10 @@ export interface CommandResult {
   readonly stderr: Buffer;
 }
 
-/** A running guest. It ends with `close()`, and with this process. */
+/**
+ * A running guest. It ends with `close()`, and with this process, which it does not keep alive unless a command runs in
+ * it.
+ */
 export class Guest {
   /** What was booted. */
   readonly machine: Machine;
@@ -49,6 +52,8 @@ export class Guest {
   readonly #share: string | undefined;
   readonly #user: User;
   #isUp = false;
+  /** What needs this process to stay: the boot, commands, the end. */
+  #holds = 0;
   #panic: Panic | undefined;
   #failure: Error | undefined;
   #closing: Promise<void> | undefined;
@@ -66,6 +71,7 @@ export class Guest {
     options.signal?.throwIfAborted();
     const mounts = target === undefined ? tas.mounts : [shareMount(target), ...tas.mounts];
     const guest = new Guest(machine, options, mounts, target, user);
+    const release = guest.#hold();
     try {
       await guest.#comeUp(options.nodeModules, tas);
       return guest;
@@ -73,6 +79,8 @@ export class Guest {
       guest.#qemu.kill();
       await guest.closed;
       throw error;
+    } finally {
+      release();
     }
   }
 
@@ -131,7 +139,7 @@ export class Guest {
     checkSpawnOptions(argv, options);
     const { terminal } = options;
     const user = this.#userNamed(options.user);
-    return this.#agent.exec({
+    const command = this.#agent.exec({
       argv,
       env: { ...defaultEnv(user, terminal !== undefined), ...this.#env, ...options.env },
       cwd: options.cwd ?? this.#share ?? user.home,
@@ -141,6 +149,9 @@ export class Guest {
       stdin: options.stdin ?? true,
       ...(terminal === undefined ? {} : { terminal }),
     });
+    const release = this.#hold();
+    command.exit.then(release, release);
+    return command;
   }
 
   /**
@@ -190,6 +201,7 @@ export class Guest {
   }
 
   async #close(): Promise<void> {
+    const release = this.#hold();
     if (!this.#failure) {
       this.#agent.powerOff();
       const over = new AbortController();
@@ -199,6 +211,15 @@ export class Guest {
     }
     this.#qemu.kill();
     await this.closed;
+    release();
+  }
+
+  /** Keeps this process alive until the function that it returns is called. */
+  #hold(): () => void {
+    if (this.#holds++ === 0) this.#qemu.keepAlive(true);
+    return () => {
+      if (--this.#holds === 0) this.#qemu.keepAlive(false);
+    };
   }
 
   async #comeUp(nodeModules: string | undefined, tas: TaMounts): Promise<void> {
@@ -237,7 +258,7 @@ export class Guest {
     if (!panic || (this.#panic && this.#panic.world !== 'firmware')) return;
     this.#panic = panic;
     // The rest of what it has to say, then the end: Linux ends QEMU itself, the others hang.
-    const timer = setTimeout(() => void this.#judge(panic), PANIC_GRACE[panic.world]);
+    const timer = setTimeout(() => void this.#judge(panic), PANIC_GRACE[panic.world]).unref();
     void this.closed.then(() => clearTimeout(timer));
   }
 
@@ -262,7 +283,7 @@ export class Guest {
   #lost(error: Error, isBroken: boolean): void {
     if (isBroken) return this.#conclude(this.#ended(error.message));
     // QEMU's own end, and with it the logs, comes a moment later and says more.
-    const timer = setTimeout(() => this.#conclude(this.#ended(error.message)), PANIC_GRACE.kernel);
+    const timer = setTimeout(() => this.#conclude(this.#ended(error.message)), PANIC_GRACE.kernel).unref();
     void this.closed.then(() => clearTimeout(timer));
   }
 

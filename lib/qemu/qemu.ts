@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { Log } from './log.js';
 import type { Machine } from './machine.js';
@@ -73,6 +74,14 @@ export class Qemu {
 
   get pid(): number | undefined {
     return this.#child.pid;
+  }
+
+  /** Whether QEMU keeps this process alive. It ends with this process in any case. At first it does. */
+  keepAlive(yes: boolean): void {
+    // Pipes of a child are sockets, whatever the types say.
+    for (const handle of [this.#child, ...this.#child.stdio] as (Pick<Socket, 'ref' | 'unref'> | null)[])
+      if (yes) handle?.ref();
+      else handle?.unref();
   }
 
   /** Ends QEMU at once. */

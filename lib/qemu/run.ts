@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import type { AgentProcess } from './agent.js';
+import { foreignPart } from './foreign.js';
 import { Guest } from './guest.js';
 import { GuestError } from './guest-error.js';
 import type { Interruption } from './interruption.js';
@@ -51,19 +52,21 @@ export async function runCommand(options: RunnerOptions): Promise<number> {
     return await runIn(guest, options);
   } catch (error) {
     if (interruption.status !== undefined || !(error instanceof GuestError)) throw error;
-    return report(error, verbose ?? false);
+    return report(error, options);
   } finally {
     await guest?.close();
   }
 }
 
-async function runIn(guest: Guest, { command, timeout }: RunnerOptions): Promise<number> {
+async function runIn(guest: Guest, { command, timeout, share = '/' }: RunnerOptions): Promise<number> {
   const isShell = command.length === 0;
   const isTerminal = process.stdin.isTTY === true;
   const terminal = isShell && isTerminal ? terminalSize() : undefined;
   const argv = isShell ? (terminal ? ['sh', '-l'] : ['sh']) : command;
   const started = guest.spawn(argv, { terminal, stdin: !isTerminal });
   const input = terminal ? connectTerminal(started) : isTerminal ? undefined : connectInput(started);
+  const errors = new Tail();
+  started.stderr.on('data', (chunk: Buffer) => errors.push(chunk));
   const outputs = Promise.all([
     forward(started.stdout, process.stdout),
     forward(started.stderr, process.stderr),
@@ -81,6 +84,7 @@ async function runIn(guest: Guest, { command, timeout }: RunnerOptions): Promise
       process.stderr.write(`node-optee qemu: what ${argv[0]} wrote is lost: ${lost.message}\n`);
       return OUTPUT_LOST;
     }
+    if (status !== 0) say(foreignPart(errors.text, share));
     return signal === null ? (status ?? GUEST_FAILED) : SIGNALLED + (signalNumber(signal) ?? 0);
   } finally {
     input?.();
@@ -152,17 +156,35 @@ function terminalSize(): TerminalSize {
 }
 
 /** Says on standard error why there is no status of a command. */
-function report(error: GuestError, logsWereShown: boolean): number {
-  const lines = [`node-optee qemu: ${error.message}`];
-  if (error.code === 'ERR_GUEST_EXEC') {
+function report(error: GuestError, { verbose, command, share = '/' }: RunnerOptions): number {
+  const { code, stage, errno, logs } = error;
+  say(error.message);
+  if (code === 'ERR_GUEST_EXEC') {
+    if (errno === 'ENOEXEC') say(foreignPart(command[0] ?? '', share));
+    if (stage !== 'exec') return GUEST_FAILED;
+    return errno === 'ENOENT' ? NOT_FOUND : NOT_EXECUTABLE;
+  }
+  if (logs && !verbose) {
+    const lines = ['--- the log of Linux ---', logs.kernel.trimEnd()];
+    lines.push('--- the log of OP-TEE ---', logs.secure.trimEnd(), '---');
     process.stderr.write(`${lines.join('\n')}\n`);
-    if (error.stage !== 'exec') return GUEST_FAILED;
-    return error.errno === 'ENOENT' ? NOT_FOUND : NOT_EXECUTABLE;
   }
-  if (error.logs && !logsWereShown) {
-    lines.push('--- the log of Linux ---', error.logs.kernel.trimEnd());
-    lines.push('--- the log of OP-TEE ---', error.logs.secure.trimEnd(), '---');
-  }
-  process.stderr.write(`${lines.join('\n')}\n`);
   return GUEST_FAILED;
+}
+
+function say(text: string | undefined): void {
+  if (text !== undefined) process.stderr.write(`node-optee qemu: ${text}\n`);
+}
+
+/** The end of what a stream had. */
+class Tail {
+  #bytes = Buffer.alloc(0);
+
+  push(chunk: Buffer): void {
+    this.#bytes = Buffer.concat([this.#bytes, chunk]).subarray(-16384);
+  }
+
+  get text(): string {
+    return this.#bytes.toString();
+  }
 }

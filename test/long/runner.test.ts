@@ -3,7 +3,16 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
-import { chmodSync, closeSync, constants, openSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  copyFileSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { prepareMachine } from 'node-optee/qemu';
@@ -353,4 +362,21 @@ test('what node-optee qemu prints with a closed standard error does not matter',
   child.stderr.destroy();
   const [stdout] = await Promise.all([buffer(child.stdout), once(child, 'close')]);
   expect([child.exitCode, stdout.toString()]).toEqual([0, 'out\n']);
+});
+
+test('native parts for the host are named when a program dies of them', async () => {
+  const addon = join(share, 'node_modules', 'addon.node');
+  mkdirSync(dirname(addon), { recursive: true });
+  copyFileSync(process.execPath, addon);
+  const hint = (path: string, remedy: string) =>
+    `node-optee qemu: ${path} is for x86-64, and the guest is arm64: ${remedy}\n`;
+  const addonRun = await qemu(share, 'node', '-e', `require('./node_modules/addon.node')`);
+  const program = await qemu(share, './node_modules/addon.node');
+  rmSync(join(share, 'node_modules'), { recursive: true });
+  if (process.arch !== 'x64') return;
+  const remedy = '--node-modules installs the dependencies for arm64';
+  expect(addonRun.stderr).toContain(hint(addon, remedy));
+  expect(addonRun.status).toBe(1);
+  expect(program.stderr).toContain(hint(addon, remedy));
+  expect(program.status).toBe(126);
 });
