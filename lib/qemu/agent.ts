@@ -2,6 +2,7 @@ import { constants } from 'node:os';
 import { Duplex, Readable, Writable } from 'node:stream';
 import { getSystemErrorMap } from 'node:util';
 import { GuestError } from './guest-error.js';
+import { visible } from './log.js';
 import {
   EXEC_STAGES,
   exec,
@@ -113,7 +114,7 @@ export class Agent {
       this.send(numbers(FrameType.clock, 0, 0, Math.floor(now / 1000), (now % 1000) * 1_000_000));
       this.isReady.resolve();
     } else if (frame.type === FrameType.error) {
-      throw new Error(`The guest's agent gave up: ${frame.payload.toString()}`);
+      throw new Error(`The guest's agent gave up: ${visible(frame.payload.toString())}`);
     } else if (this.processes.get(frame.command)?.handle(frame)) {
       this.processes.delete(frame.command);
     }

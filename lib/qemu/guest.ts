@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream';
+import type { Writable } from 'node:stream';
 import { finished, pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { invalidArgValue } from '../client/errors.js';
@@ -7,12 +8,13 @@ import type { AgentProcess } from './agent.js';
 import { prepareMachine } from './build/index.js';
 import { GuestError } from './guest-error.js';
 import type { GuestErrorCode, GuestErrorDetails, GuestLogs } from './guest-error.js';
+import { visible } from './log.js';
 import type { Machine } from './machine.js';
 import { shareMount } from './mounts.js';
 import type { Mount, TaMounts } from './mounts.js';
 import { ROOT, checkBootOptions, checkRunOptions, checkSpawnOptions } from './options.js';
 import type { BootOptions, RunOptions, SpawnOptions, User } from './options.js';
-import { panicOfLine } from './panic.js';
+import { isPowerOff, panicOfLine } from './panic.js';
 import type { LogName, Panic } from './panic.js';
 import { Qemu } from './qemu.js';
 import type { QemuEnd } from './qemu.js';
@@ -54,6 +56,8 @@ export class Guest {
   #isUp = false;
   /** What needs this process to stay: the boot, commands, the end. */
   #holds = 0;
+  #isOff = false;
+  #isSilent = false;
   #panic: Panic | undefined;
   #failure: Error | undefined;
   #closing: Promise<void> | undefined;
@@ -103,10 +107,7 @@ export class Guest {
       verbose: verbose !== undefined,
       instructions,
       ...(monitor === undefined ? {} : { monitor }),
-      onLine: (log, line) => {
-        verbose?.write(`[${log}] ${line}\n`);
-        this.#watch(log, line);
-      },
+      onLine: (log, line) => this.#line(log, line, verbose),
     });
     this.#agent = new Agent(this.#qemu.agent, (error, isBroken) => this.#lost(error, isBroken));
     const abort = () => this.#conclude(abortError(signal?.reason));
@@ -241,7 +242,10 @@ export class Guest {
     const setup = ['/usr/lib/node-optee/agent', 'setup', ...words];
     const { status, stderr } = await this.run(setup, { user: 'root', cwd: '/' });
     if (status !== 0)
-      throw this.#error('ERR_GUEST_SETUP', `The guest could not be set up: ${stderr.toString().trim()}`);
+      throw this.#error(
+        'ERR_GUEST_SETUP',
+        `The guest could not be set up: ${visible(stderr.toString().trim())}`,
+      );
   }
 
   #userNamed(name: string | undefined): User {
@@ -249,6 +253,17 @@ export class Guest {
     if (name === ROOT.name) return ROOT;
     const others = this.#user === ROOT ? '' : `, or the guest's user, ${this.#user.name}`;
     throw invalidArgValue('user', name, `must be root${others}: Guest.boot({ user }) sets the guest's user`);
+  }
+
+  /** @returns whether the line is worth keeping */
+  #line(log: LogName, line: string, verbose: Writable | undefined): boolean {
+    if (isPowerOff(log, line)) this.#isOff = true;
+    // The firmware's PANIC at some normal power-offs, and its registers after it.
+    if (this.#isOff && panicOfLine(log, line)?.world === 'firmware') this.#isSilent = true;
+    if (this.#isSilent && log === 'secure') return false;
+    verbose?.write(`[${log}] ${line}\n`);
+    this.#watch(log, line);
+    return true;
   }
 
   /** Looks at each line of the logs for the end of a world. */

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { Log } from './log.js';
+import { Log, visible } from './log.js';
 import type { Machine } from './machine.js';
 import type { Mount } from './mounts.js';
 import type { LogName } from './panic.js';
@@ -26,8 +26,8 @@ export interface QemuOptions {
   readonly instructions?: boolean;
   /** Path of the socket for QMP. */
   readonly monitor?: string;
-  /** Called with each line of the two logs as it comes. */
-  readonly onLine: (log: LogName, line: string) => void;
+  /** Called with each line of the two logs as it comes; says whether to keep it. */
+  readonly onLine: (log: LogName, line: string) => boolean;
 }
 
 /** The sockets that QEMU gets, by their descriptors. */
@@ -67,7 +67,7 @@ export class Qemu {
       child.on('close', (status, signal) => {
         this.kernelLog.end();
         this.secureLog.end();
-        resolve({ status, signal, message: (failure || message).trim() });
+        resolve({ status, signal, message: visible((failure || message).trim()) });
       });
     });
   }
