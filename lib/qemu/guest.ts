@@ -148,6 +148,8 @@ export class Guest {
       gid: user.gid,
       groups: user.groups,
       stdin: options.stdin ?? true,
+      merged: options.merged ?? false,
+      ...(this.#share === undefined || !this.#isUp ? {} : { share: this.#share }),
       ...(terminal === undefined ? {} : { terminal }),
     });
     const release = this.#hold();
@@ -158,7 +160,7 @@ export class Guest {
   /**
    * Runs a command to its end. A status other than 0 is no error.
    * @param argv the program, found in PATH, and its arguments
-   * @throws GuestError ERR_GUEST_EXEC, ERR_GUEST_TIMEOUT, or why the guest ended; AbortError
+   * @throws GuestError ERR_GUEST_EXEC, ERR_GUEST_TIMEOUT, ERR_GUEST_SHARE, or why the guest ended; AbortError
    */
   async run(argv: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
     checkRunOptions(argv, options);
@@ -183,7 +185,11 @@ export class Guest {
       return { ...exit, stdout: stdout.bytes(), stderr: stderr.bytes() };
     } catch (error) {
       command.kill('SIGKILL');
-      throw error;
+      if (!(error instanceof GuestError) || error.code !== 'ERR_GUEST_SHARE') throw error;
+      await Promise.all([stdout.ended, stderr.ended]);
+      const { code, message, errno, exit } = error;
+      const outputs = { stdout: stdout.bytes(), stderr: stderr.bytes() };
+      throw new GuestError(code, message, { ...(errno && { errno }), ...(exit && { exit }), ...outputs });
     } finally {
       over.abort();
     }

@@ -65,6 +65,8 @@ export interface CommandOptions {
 export interface SpawnOptions extends CommandOptions {
   /** Whether the command's standard input comes from `stdin`; otherwise it is empty. true */
   readonly stdin?: boolean | undefined;
+  /** Whether standard error goes where standard output goes, so that what was written first comes first. false */
+  readonly merged?: boolean | undefined;
   /** A terminal of this size instead of pipes. */
   readonly terminal?: TerminalSize | undefined;
 }
@@ -101,7 +103,7 @@ const BOOT_OPTIONS = [
   ...['instructions', 'monitor', 'verbose', 'signal'],
 ];
 const COMMAND_OPTIONS = ['env', 'cwd', 'user'];
-const SPAWN_OPTIONS = [...COMMAND_OPTIONS, 'stdin', 'terminal'];
+const SPAWN_OPTIONS = [...COMMAND_OPTIONS, 'stdin', 'merged', 'terminal'];
 const RUN_OPTIONS = [...COMMAND_OPTIONS, 'stdin', 'timeout', 'signal'];
 
 /**
@@ -132,9 +134,10 @@ export function checkBootOptions(options: BootOptions): BootPlan {
 /** Checks what `guest.spawn` gets. */
 export function checkSpawnOptions(argv: readonly string[], options: SpawnOptions): void {
   checkKnown(options, 'options', SPAWN_OPTIONS);
-  const { stdin, terminal } = options;
+  const { stdin, merged, terminal } = options;
   checkCommand(argv, options);
   if (stdin !== undefined) checkBoolean(stdin, 'stdin');
+  if (merged !== undefined) checkBoolean(merged, 'merged');
   if (terminal === undefined) return;
   checkKnown(terminal, 'terminal', ['rows', 'columns']);
   checkInteger(terminal.rows, 'terminal.rows', 1, 0xffff);

@@ -5,7 +5,7 @@ import { Guest } from './guest.js';
 import { GuestError } from './guest-error.js';
 import type { Interruption } from './interruption.js';
 import type { Machine } from './machine.js';
-import { forward } from './outputs.js';
+import { areOneFile, forward } from './outputs.js';
 import type { TerminalSize } from './protocol.js';
 import { signalNumber } from './signals.js';
 
@@ -63,17 +63,23 @@ async function runIn(guest: Guest, { command, timeout, share = '/' }: RunnerOpti
   const isTerminal = process.stdin.isTTY === true;
   const terminal = isShell && isTerminal ? terminalSize() : undefined;
   const argv = isShell ? (terminal ? ['sh', '-l'] : ['sh']) : command;
-  const started = guest.spawn(argv, { terminal, stdin: !isTerminal });
+  // Two streams keep no order between them: where our outputs are one file, so are the command's.
+  const merged = areOneFile(1, 2);
+  const started = guest.spawn(argv, { terminal, stdin: !isTerminal, merged });
   const input = terminal ? connectTerminal(started) : isTerminal ? undefined : connectInput(started);
   const errors = new Tail();
-  started.stderr.on('data', (chunk: Buffer) => errors.push(chunk));
+  (merged ? started.stdout : started.stderr).on('data', (chunk: Buffer) => errors.push(chunk));
   const outputs = Promise.all([
     forward(started.stdout, process.stdout),
     forward(started.stderr, process.stderr),
   ]);
   try {
     // Its outputs take part: a command whose output is not read has not ended in time, either.
-    const ended = await within(timeout, Promise.all([started.exit, outputs]));
+    const exit = started.exit.catch(async (error: unknown) => {
+      await outputs;
+      throw error;
+    });
+    const ended = await within(timeout, Promise.all([exit, outputs]));
     if (ended === undefined) {
       process.stderr.write(`node-optee qemu: ${argv[0]} did not end within ${(timeout ?? 0) / 1000} s\n`);
       return TIMED_OUT;
@@ -164,6 +170,7 @@ function report(error: GuestError, { verbose, command, share = '/' }: RunnerOpti
     if (stage !== 'exec') return GUEST_FAILED;
     return errno === 'ENOENT' ? NOT_FOUND : NOT_EXECUTABLE;
   }
+  if (code === 'ERR_GUEST_SHARE') return OUTPUT_LOST;
   if (logs && !verbose) {
     const lines = ['--- the log of Linux ---', logs.kernel.trimEnd()];
     lines.push('--- the log of OP-TEE ---', logs.secure.trimEnd(), '---');

@@ -190,6 +190,17 @@ describe('a command', () => {
     results.forEach((result, i) => expect(result).toMatchObject({ status: i, stdout: `${i}\n` }));
   });
 
+  test(
+    '1,000 at once',
+    async () => {
+      const all = await Promise.all(
+        Array.from({ length: 1000 }, (_, i) => guest.run(['sh', '-c', `sleep 5; echo ${i}`])),
+      );
+      all.forEach(({ status, stdout }, i) => expect([status, stdout.toString()]).toEqual([0, `${i}\n`]));
+    },
+    3 * GUEST_TIMEOUT,
+  );
+
   test('cannot be started', async () => {
     const error = { name: 'GuestError', code: 'ERR_GUEST_EXEC' };
     await expect(guest.run(['no-such-command'])).rejects.toMatchObject({
