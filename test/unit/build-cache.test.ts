@@ -8,6 +8,7 @@ import {
   readFileSync,
   readdirSync,
   rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -15,6 +16,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Cache, canonical, partKey, sha256 } from '#lib/qemu/build/cache';
+import { Snapshot } from '#lib/qemu/build/snapshot';
 
 let folder: string;
 let cache: Cache;
@@ -45,6 +47,19 @@ describe('parts', () => {
     expect(made.files).toEqual({ out: await sha256(join(cache.partFolder('thing', made.key), 'out')) });
     expect(made.inputs).toEqual({ version: 1 });
     expect(cache.record('thing', partKey({ version: 2 }))).toBeUndefined();
+  });
+
+  test('work is closed to others, a finished part is not; copies of files are for this user only', async () => {
+    const mode = (path: string) => statSync(path).mode & 0o777;
+    writeFileSync(join(folder, '.npmrc'), '//registry/:_authToken=secret\n', { mode: 0o644 });
+    const modes: number[] = [];
+    const { key } = await cache.make('thing', 1, async (into) => {
+      new Snapshot(folder, ['.npmrc']).write(into);
+      modes.push(mode(into), mode(join(into, '.npmrc')), mode(cache.workFolder('scratch')));
+      rmSync(join(into, '.npmrc'));
+    });
+    expect(modes).toEqual([0o700, 0o600, 0o700]);
+    expect(mode(cache.partFolder('thing', key))).toBe(0o755);
   });
 
   test('a failed build leaves nothing that is taken for good', async () => {

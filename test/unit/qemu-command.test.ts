@@ -1,5 +1,7 @@
 // lib/commands/qemu.ts as a process of its own, as far as it comes without a guest.
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 
@@ -21,5 +23,30 @@ test.each(['qemu', 'ta'])('%s of a user without a home folder names XDG_CACHE_HO
   expect(stderr).toBe(
     `node-optee ${name}: This user has no home folder, where the cache would lie: set XDG_CACHE_HOME to a folder for it\n`,
   );
+  expect(status).toBe(1);
+});
+
+test.each([
+  ['qemu', ['--build'], 'The cache cannot be made (EROFS: read-only file system, mkdir '],
+  [
+    'ta',
+    [join(__dirname, '../../../test/ta'), '--out', '$/out'],
+    'The cache cannot be made (EROFS: read-only file system',
+  ],
+])('%s with a cache on a read-only file system says so', (name, words, message) => {
+  const folder = mkdtempSync(join(tmpdir(), 'node-optee-read-only-'));
+  const script = 'mount -t tmpfs -o ro none "$XDG_CACHE_HOME" && exec "$@"';
+  const args = words.map((word) => word.replace('$', folder));
+  const { status, stderr } = spawnSync(
+    'unshare',
+    [isRoot ? '-m' : '-Urm', 'sh', '-c', script, 'sh', process.execPath, CLI, name, ...args],
+    // A mirror that is never asked: without one a host that is not Debian hears of that first.
+    {
+      env: { ...process.env, XDG_CACHE_HOME: folder, NODE_OPTEE_DEBIAN_MIRROR: 'http://localhost/' },
+      encoding: 'utf8',
+    },
+  );
+  rmSync(folder, { recursive: true });
+  expect(stderr).toContain(`node-optee ${name}: ${message}`);
   expect(status).toBe(1);
 });

@@ -121,6 +121,15 @@ describe('buildTa', () => {
     await expect(buildTa(options as never)).rejects.toThrow(message);
   });
 
+  test('an output folder that cannot be made', async () => {
+    const dir = taFolder('nowhere-to-go', `BINARY = ${UUID}`, include);
+    writeFileSync(join(folder, 'file'), '');
+    const out = join(folder, 'file/out');
+    expect((await failure(buildTa({ dir, devKit, out }))).message).toMatch(
+      `${out} cannot be made: ENOTDIR: not a directory`,
+    );
+  });
+
   test('a Makefile that builds no TA', async () => {
     const dir = taFolder('library', 'all:', '\t@true');
     expect((await failure(buildTa({ dir, devKit }))).message).toBe(

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { spawn } from 'node:child_process';
 import {
+  chmodSync,
   closeSync,
   createReadStream,
   existsSync,
@@ -18,6 +19,7 @@ import { readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { BuildError } from './command.js';
+import { makeFolders } from './folder.js';
 
 /** What a part was made from, and what came out; `part.json` in its folder. */
 export interface PartRecord {
@@ -119,7 +121,8 @@ export class Cache {
   /** A folder for unfinished work. What lies there is never taken for good. */
   workFolder(name: string): string {
     const path = join(this.#folder(WORK), `${name}-${process.pid}-${randomBytes(4).toString('hex')}`);
-    mkdirSync(path);
+    // Settings with secrets can be copied here.
+    mkdirSync(path, { mode: 0o700 });
     return path;
   }
 
@@ -149,6 +152,7 @@ export class Cache {
       const builtAt = new Date().toISOString();
       const record: PartRecord = { name, key, inputs, builtAt, seconds, files, sizes };
       await writeFile(join(folder, RECORD), JSON.stringify(record, null, 2) + '\n');
+      chmodSync(folder, 0o755);
       flush(folder);
       publish(record, folder);
       const target = this.partFolder(name, key);
@@ -169,6 +173,8 @@ export class Cache {
       // Same folder, so that the rename is atomic.
       writeFileWhole(aside, text);
       renameSync(aside, path);
+    } catch (cause) {
+      throw new BuildError(`${path} cannot be written: ${(cause as Error).message}`, { cause });
     } finally {
       rmSync(aside, { force: true });
     }
@@ -253,7 +259,7 @@ export class Cache {
 
 function makeFolder(path: string): void {
   try {
-    mkdirSync(path, { recursive: true });
+    makeFolders(path);
   } catch (cause) {
     const { message } = cause as Error;
     throw new BuildError(`The cache cannot be made (${message}); XDG_CACHE_HOME says where it lies`, {

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { followTerminal } from '../suspension.js';
 import { BuildError } from './command.js';
 import { MissingPackagesError, installHostPackages } from './host.js';
 import { prepareDevKit } from './index.js';
@@ -44,6 +45,7 @@ export async function taCommand(args: string[]): Promise<number> {
     process.stderr.write(`node-optee ta: ${(error as Error).message}\n`);
     return 2;
   }
+  followTerminal();
   try {
     if (words.values.install) installHostPackages();
     const devKit = await prepareDevKit();

@@ -1,8 +1,9 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { invalidArgType, invalidArgValue } from '../../client/errors.js';
 import { checkKnown, checkSignal, checkString } from '../../client/validate.js';
 import { BuildError, BuildLog, command, isInstalled } from './command.js';
+import { makeFolders } from './folder.js';
 
 const CROSS_COMPILE = 'aarch64-linux-gnu-';
 // The host's own: another python that comes first in PATH lacks the module that signs.
@@ -41,7 +42,11 @@ export async function buildTa(options: TaBuildOptions): Promise<string[]> {
   const devKit = resolve(options.devKit);
   await checkTools();
   await checkFolders(dir, devKit);
-  await mkdir(out, { recursive: true });
+  try {
+    makeFolders(out);
+  } catch (cause) {
+    throw new BuildError(`${out} cannot be made: ${(cause as Error).message}`, { cause });
+  }
   const log = options.log ?? new BuildLog(join(out, 'build.log'));
   try {
     const variables = {
