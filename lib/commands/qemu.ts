@@ -16,6 +16,7 @@ import { checkBootOptions } from '../qemu/options.js';
 import { Interruption } from '../qemu/interruption.js';
 import { flushOutputs } from '../qemu/outputs.js';
 import { runCommand } from '../qemu/run.js';
+import { followTerminal } from '../qemu/suspension.js';
 import { nodeModulesPart } from '../qemu/build/node-modules.js';
 
 const USAGE = `Usage: node-optee qemu [OPTIONS] [COMMAND [ARGUMENT]...]
@@ -29,6 +30,7 @@ is its own. A -- before it does no harm.
   --node VERSION    ${NODE_VERSIONS.join(', ')}: the guest's Node.js (default: ${DEFAULT_NODE})
   --share DIR       the folder that is mounted, read and write (default: the current one)
   --ta DIR          adds the *.ta files of DIR to the guest; can be repeated
+  --storage DIR     keeps what TAs store in DIR, over boots
   --env NAME=VALUE  a variable for COMMAND; can be repeated
   --user NAME       runs COMMAND as this user, of the groups tee and video, instead of root
   --node-modules    installs the share's lock file for arm64 and mounts it over its node_modules
@@ -51,6 +53,7 @@ const OPTIONS = {
   node: { type: 'string' },
   share: { type: 'string' },
   ta: { type: 'string', multiple: true },
+  storage: { type: 'string' },
   env: { type: 'string', multiple: true },
   user: { type: 'string' },
   'node-modules': { type: 'boolean' },
@@ -71,6 +74,7 @@ export interface QemuOptions {
   readonly node: NodeVersion;
   readonly share: string;
   readonly tas: readonly string[];
+  readonly storage: string | undefined;
   readonly env: Readonly<Record<string, string>>;
   readonly user: string | undefined;
   readonly nodeModules: boolean;
@@ -108,6 +112,7 @@ export function parseQemuArguments(args: readonly string[]): QemuOptions {
     node: nodeVersion(values.node),
     share: values.share ?? process.cwd(),
     tas: values.ta ?? [],
+    storage: values.storage,
     env: Object.fromEntries((values.env ?? []).map(variable)),
     user: values.user,
     nodeModules: values['node-modules'] ?? false,
@@ -181,6 +186,7 @@ async function statusOf(args: string[]): Promise<number> {
     return 0;
   }
   const interruption = new Interruption();
+  followTerminal();
   try {
     return await act(options, interruption);
   } catch (error) {
@@ -226,6 +232,18 @@ async function act(options: QemuOptions, interruption: Interruption): Promise<nu
   }
   const machine = await prepareMachine({ machine: options.machine, node, memory, cpus, signal });
   const nodeModules = options.nodeModules ? await prepareNodeModules(options.share, { signal }) : undefined;
-  const { command, share, tas, user, env, timeout, verbose } = options;
-  return runCommand({ machine, command, share, tas, user, env, timeout, verbose, nodeModules, interruption });
+  const { command, share, tas, storage, user, env, timeout, verbose } = options;
+  return runCommand({
+    machine,
+    command,
+    share,
+    tas,
+    storage,
+    user,
+    env,
+    timeout,
+    verbose,
+    nodeModules,
+    interruption,
+  });
 }

@@ -1,3 +1,5 @@
+import { existsSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import type { Writable } from 'node:stream';
 import { finished, pipeline } from 'node:stream/promises';
@@ -5,18 +7,20 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { invalidArgValue } from '../client/errors.js';
 import { Agent } from './agent.js';
 import type { AgentProcess } from './agent.js';
-import { prepareMachine } from './build/index.js';
+import { prepareMachine, streamProgress } from './build/index.js';
 import { GuestError } from './guest-error.js';
 import type { GuestErrorCode, GuestErrorDetails, GuestLogs } from './guest-error.js';
 import { visible } from './log.js';
 import type { Machine } from './machine.js';
-import { shareMount } from './mounts.js';
+import { shareMount, storageMount } from './mounts.js';
 import type { Mount, TaMounts } from './mounts.js';
+import { ownerOf, shareOwner, writtenFolders } from './owner.js';
+import type { Owner } from './owner.js';
 import { ROOT, checkBootOptions, checkRunOptions, checkSpawnOptions } from './options.js';
-import type { BootOptions, RunOptions, SpawnOptions, User } from './options.js';
+import type { BootOptions, BootPlan, RunOptions, SpawnOptions, User } from './options.js';
 import { isPowerOff, panicOfLine } from './panic.js';
 import type { LogName, Panic } from './panic.js';
-import { Qemu } from './qemu.js';
+import { IN_USE, Qemu } from './qemu.js';
 import type { QemuEnd } from './qemu.js';
 
 /** The last resort; every other way of not coming up is seen when it happens. */
@@ -25,10 +29,13 @@ const BOOT_WATCHDOG = 120_000;
 const POWER_OFF_DEADLINE = 5_000;
 /** How long to wait for the rest of a log after the line that tells of a panic. Linux ends QEMU itself. */
 const PANIC_GRACE = { kernel: 2_000, optee: 300, firmware: 500 } as const;
-/** How long a Linux that has not panicked may take to start a command. */
+/** How long a world that has not panicked may take to prove it. */
 const PROOF_DEADLINE = 2_000;
 /** Between SIGTERM, SIGKILL and giving up on a command whose time is over. */
 const KILL_DELAY = 1_000;
+
+/** Our own program in the guest. */
+const AGENT = '/usr/lib/node-optee/agent';
 
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 export interface CommandResult {
@@ -52,6 +59,7 @@ export class Guest {
   readonly #agent: Agent;
   readonly #env: Readonly<Record<string, string>>;
   readonly #share: string | undefined;
+  readonly #storage: string | undefined;
   readonly #user: User;
   #isUp = false;
   /** What needs this process to stay: the boot, commands, the end. */
@@ -69,15 +77,19 @@ export class Guest {
    *   which name the option, before anything is done
    */
   static async boot(options: BootOptions = {}): Promise<Guest> {
-    const { target, tas, user } = checkBootOptions(options);
+    const plan = checkBootOptions(options);
+    const { target, tas } = plan;
     options.signal?.throwIfAborted();
     const machine = await machineOf(options);
     options.signal?.throwIfAborted();
-    const mounts = target === undefined ? tas.mounts : [shareMount(target), ...tas.mounts];
-    const guest = new Guest(machine, options, mounts, target, user);
+    const storage =
+      options.storage === undefined ? undefined : storageMount(options.storage, shareOwner(target));
+    const share = target === undefined ? undefined : shareMount(target);
+    const mounts = [share, storage, ...tas.mounts].filter((mount) => mount !== undefined);
+    const guest = new Guest(machine, options, plan, mounts);
     const release = guest.#hold();
     try {
-      await guest.#comeUp(options.nodeModules, tas);
+      await guest.#comeUp(options, tas);
       return guest;
     } catch (error) {
       guest.#qemu.kill();
@@ -91,22 +103,30 @@ export class Guest {
   private constructor(
     machine: Machine,
     options: BootOptions,
+    { target: share, tas, user }: BootPlan,
     mounts: readonly Mount[],
-    share: string | undefined,
-    user: User,
   ) {
     const { verbose, nodeModules, signal, monitor, instructions = false } = options;
+    const owner = qemuOwner(machine, mounts, share, tas, options);
+    const storage = mounts.find(({ tag }) => tag === 'storage')?.path;
+    const exclusive = storage === undefined ? {} : { exclusive: storage };
+    const mountPoint = nodeModules === undefined ? undefined : newMountPoint(`${share}/node_modules`);
     this.machine = machine;
     this.#env = options.env ?? {};
     this.#share = share;
+    this.#storage = options.storage;
     this.#user = user;
     this.#qemu = new Qemu({
       machine,
+      name: share ?? 'node-optee',
       mounts,
+      ...exclusive,
       ...(nodeModules === undefined ? {} : { modules: nodeModules }),
       verbose: verbose !== undefined,
       instructions,
       ...(monitor === undefined ? {} : { monitor }),
+      ...(owner === undefined ? {} : { owner }),
+      onDiskError: (problem) => this.#conclude(this.#ended(problem)),
       onLine: (log, line) => this.#line(log, line, verbose),
     });
     this.#agent = new Agent(this.#qemu.agent, (error, isBroken) => this.#lost(error, isBroken));
@@ -114,6 +134,7 @@ export class Guest {
     signal?.addEventListener('abort', abort, { once: true });
     this.closed = this.#qemu.ended.then((end) => {
       signal?.removeEventListener('abort', abort);
+      mountPoint?.remove();
       this.#over(end);
     });
   }
@@ -229,14 +250,14 @@ export class Guest {
     };
   }
 
-  async #comeUp(nodeModules: string | undefined, tas: TaMounts): Promise<void> {
+  async #comeUp(options: BootOptions, tas: TaMounts): Promise<void> {
     const watchdog = setTimeout(() => {
       const seconds = BOOT_WATCHDOG / 1000;
       this.#conclude(this.#error('ERR_GUEST_BOOT', `The guest did not come up within ${seconds} s`));
     }, BOOT_WATCHDOG);
     try {
       await this.#agent.ready;
-      const words = setupWords(this.#share, nodeModules, tas, this.#user);
+      const words = setupWords(this.#share, options, tas, this.#user);
       if (words.length > 0) await this.#setUp(words);
       this.#isUp = true;
     } finally {
@@ -245,7 +266,7 @@ export class Guest {
   }
 
   async #setUp(words: readonly string[]): Promise<void> {
-    const setup = ['/usr/lib/node-optee/agent', 'setup', ...words];
+    const setup = [AGENT, 'setup', ...words];
     const { status, stderr } = await this.run(setup, { user: 'root', cwd: '/' });
     if (status !== 0)
       throw this.#error(
@@ -283,20 +304,27 @@ export class Guest {
     void this.closed.then(() => clearTimeout(timer));
   }
 
-  /** A Linux that panicked starts nothing. One that does has only printed such a line, for whoever wrote to /dev/kmsg. */
+  /** Whoever may write to a log can print such a line, a TA for instance. The world that it speaks of is asked. */
   async #judge(panic: Panic): Promise<void> {
-    if (panic.world === 'kernel' && (await this.#startsCommands())) this.#panic = undefined;
+    if (await this.#isAlive(panic)) this.#panic = undefined;
     else this.#conclude(this.#panicError());
   }
 
-  async #startsCommands(): Promise<boolean> {
-    if (this.#failure) return false;
-    const request = { argv: ['true'], env: {}, cwd: '/', uid: 0, gid: 0, groups: [], stdin: false };
-    // Only the agent's answer matters, whatever it is.
-    const answer = this.#agent.exec(request).started.then(
-      () => true,
-      () => true,
-    );
+  /** A Linux that panicked starts nothing. An OP-TEE or a firmware that did never gives back the processor that it was on. */
+  async #isAlive({ world }: Panic): Promise<boolean> {
+    if (this.#failure || !this.#isUp) return false;
+    const argv = world === 'kernel' ? ['true'] : [AGENT, 'processors'];
+    const { started, exit } = this.#agent.exec({
+      argv,
+      env: {},
+      cwd: '/',
+      uid: 0,
+      gid: 0,
+      groups: [],
+      stdin: false,
+    });
+    // Of Linux only the agent's answer matters, whatever it is.
+    const answer = world === 'kernel' ? started.then(yes, yes) : exit.then(({ status }) => status === 0, no);
     return Promise.race([answer, delay(PROOF_DEADLINE, false)]);
   }
 
@@ -312,8 +340,15 @@ export class Guest {
   #over(end: QemuEnd): void {
     // The firmware says PANIC at some normal power-offs.
     if (this.#panic && this.#panic.world !== 'firmware') return this.#conclude(this.#panicError());
-    const how = end.signal === null ? `with status ${end.status}` : `by ${end.signal}`;
-    this.#conclude(this.#ended(`QEMU ended ${how}${end.message && `: ${end.message}`}`));
+    if (end.status === IN_USE)
+      return this.#conclude(this.#ended(`Another guest uses the storage ${this.#storage}`));
+    const how =
+      end.signal !== null
+        ? `ended by ${end.signal}`
+        : end.status !== null
+          ? `ended with status ${end.status}`
+          : 'did not start';
+    this.#conclude(this.#ended(`QEMU ${how}${end.message && `: ${end.message}`}`));
   }
 
   #ended(why: string): GuestError {
@@ -341,6 +376,47 @@ export class Guest {
   }
 }
 
+/** A folder that the guest makes on the host, to mount something there. */
+function newMountPoint(path: string): { remove(): void } | undefined {
+  if (existsSync(path)) return undefined;
+  return {
+    remove() {
+      try {
+        rmdirSync(path);
+      } catch {
+        // The guest did not come so far, or there is something in it.
+      }
+    },
+  };
+}
+
+/** What was said of QEMU's user, once in each process. */
+const said = new Set<string>();
+
+/** Who QEMU runs as, where we are root; that it has to be root is said. */
+function qemuOwner(
+  { firmware, kernel, rootfs, node, deviceTree }: Machine,
+  mounts: readonly Mount[],
+  share: string | undefined,
+  tas: TaMounts,
+  { nodeModules, monitor, progress }: BootOptions,
+): Owner | undefined {
+  const files = [firmware, kernel, rootfs, node, deviceTree, nodeModules].filter(
+    (path) => path !== undefined,
+  );
+  const built = tas.links.map(({ mount, file }) => join(tas.mounts[mount]?.path ?? '', file));
+  const reads = [...files, ...mounts.map(({ path }) => path), ...built];
+  const writes = mounts.filter(({ tag }) => tag === 'storage').map(({ path }) => path);
+  const owner = ownerOf(share, reads, [...writes, ...writtenFolders(monitor)]);
+  if (typeof owner !== 'string') return owner;
+  if (!said.has(owner)) (progress ?? streamProgress()).note(`QEMU runs as root: ${owner}`);
+  said.add(owner);
+  return undefined;
+}
+
+const yes = (): boolean => true;
+const no = (): boolean => false;
+
 async function machineOf(options: BootOptions): Promise<Machine> {
   const { machine, node, memory, cpus, progress, signal } = options;
   if (typeof machine === 'object') return machine;
@@ -350,7 +426,7 @@ async function machineOf(options: BootOptions): Promise<Machine> {
 /** What the guest's setup script is told. */
 function setupWords(
   share: string | undefined,
-  nodeModules: string | undefined,
+  { nodeModules, storage }: BootOptions,
   tas: TaMounts,
   user: User,
 ): string[] {
@@ -358,6 +434,7 @@ function setupWords(
   for (const { name, mount, file } of tas.links) words.push(`link=${name}/${mount}/${file}`);
   if (user !== ROOT) words.push(`user=${user.name}:${user.uid}:${user.gid}`);
   if (share !== undefined) words.push(`share=${share}`);
+  if (storage !== undefined) words.push('storage=');
   if (nodeModules !== undefined) words.push(`modules=${share}/node_modules`);
   return words;
 }

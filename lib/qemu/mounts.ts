@@ -1,7 +1,8 @@
-import { readdirSync, realpathSync, statSync } from 'node:fs';
+import { chownSync, mkdirSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { invalidArgValue } from '../client/errors.js';
+import type { Owner } from './owner.js';
 
 /** A folder of the host in the guest. */
 export interface Mount {
@@ -15,7 +16,7 @@ export interface Mount {
 /** What the guest needs of its own. A share there, or above, would hide it. */
 const SYSTEM = [
   ...['/bin', '/dev', '/etc', '/lib', '/lib64', '/opt/node', '/proc', '/run/node-optee', '/sbin', '/sys'],
-  ...['/usr/bin', '/usr/lib', '/usr/local/bin', '/usr/sbin', '/var/lib/tee'],
+  ...['/usr/bin', '/usr/lib', '/usr/local/bin', '/usr/sbin', '/var/lib/optee-client'],
 ];
 
 /** Memory in which the guest has nothing of its own, as in /tmp. */
@@ -44,6 +45,21 @@ export function shareTarget(share: string): string {
 /** The mount of the share. `target` is what {@link shareTarget} returned. */
 export function shareMount(target: string): Mount {
   return { tag: 'share', path: realpathSync(target), readOnly: false };
+}
+
+/**
+ * The mount of the folder that keeps tee-supplicant's storage. It is made where it is not there.
+ * @param owner whose it is then, where we are root
+ * @throws TypeError ERR_INVALID_ARG_VALUE if there is something else of that name
+ */
+export function storageMount(path: string, owner: Owner): Mount {
+  const target = resolve(path);
+  if (statSync(target, { throwIfNoEntry: false })) folder('storage', target);
+  else {
+    mkdirSync(target, { recursive: true, mode: 0o700 });
+    if (process.getuid?.() === 0) chownSync(target, owner.uid, owner.gid);
+  }
+  return { tag: 'storage', path: realpathSync(target), readOnly: false };
 }
 
 /** TAs of the host in the guest. */

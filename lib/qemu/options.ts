@@ -34,6 +34,11 @@ export interface BootOptions {
   readonly share?: string | undefined;
   /** Folders whose `*.ta` files the guest's OP-TEE can load. */
   readonly tas?: readonly string[] | undefined;
+  /**
+   * Folder of the host that keeps tee-supplicant's storage, which is what TAs store, over boots; it is made where it is
+   * not there. One guest at a time can have it. Without it nothing is kept.
+   */
+  readonly storage?: string | undefined;
   /** Who runs commands: a user of this name in the groups `tee` and `video`, with the owner of the share. `root` */
   readonly user?: string | undefined;
   /** ext4 image that is mounted at `node_modules` in the share. */
@@ -99,7 +104,19 @@ export interface BootPlan {
 }
 
 const BOOT_OPTIONS = [
-  ...['machine', 'node', 'memory', 'cpus', 'progress', 'share', 'tas', 'user', 'nodeModules', 'env'],
+  ...[
+    'machine',
+    'node',
+    'memory',
+    'cpus',
+    'progress',
+    'share',
+    'tas',
+    'storage',
+    'user',
+    'nodeModules',
+    'env',
+  ],
   ...['instructions', 'monitor', 'verbose', 'signal'],
 ];
 const COMMAND_OPTIONS = ['env', 'cwd', 'user'];
@@ -118,11 +135,11 @@ export function checkBootOptions(options: BootOptions): BootPlan {
   checkProgress(progress);
   if (!Array.isArray(tas)) throw invalidArgType('tas', 'an array of folders', tas);
   tas.forEach((folder, index) => checkString(folder, `tas[${index}]`));
-  for (const name of ['share', 'nodeModules', 'monitor', 'user'] as const)
+  for (const name of ['share', 'storage', 'nodeModules', 'monitor', 'user'] as const)
     if (options[name] !== undefined) checkString(options[name], name);
   if (options.instructions !== undefined) checkBoolean(options.instructions, 'instructions');
   if (options.signal !== undefined) checkSignal(options.signal, 'signal');
-  if (options.verbose !== undefined && typeof (options.verbose as unknown as Writable)?.write !== 'function')
+  if (options.verbose !== undefined && typeof options.verbose?.write !== 'function')
     throw invalidArgType('verbose', 'a Writable', options.verbose);
   checkEnv(env);
   if (nodeModules !== undefined && share === undefined)

@@ -23,6 +23,7 @@ export interface RunnerOptions {
   readonly command: readonly string[];
   readonly share?: string | undefined;
   readonly tas?: readonly string[] | undefined;
+  readonly storage?: string | undefined;
   readonly env?: Readonly<Record<string, string>> | undefined;
   readonly user?: string | undefined;
   /** ext4 image for the share's `node_modules`. */
@@ -41,14 +42,14 @@ export interface RunnerOptions {
  * @throws TypeError for options that cannot be used; where it was interrupted, whatever that led to
  */
 export async function runCommand(options: RunnerOptions): Promise<number> {
-  const { machine, share, tas, env, user, nodeModules, verbose, interruption } = options;
+  const { machine, share, tas, storage, env, user, nodeModules, verbose, interruption } = options;
   // Whoever reads the logs may go before the guest has come up.
   process.stderr.on('error', () => {});
   let guest: Guest | undefined;
   try {
     const { signal } = interruption;
     const log = verbose ? process.stderr : undefined;
-    guest = await Guest.boot({ machine, share, tas, env, user, nodeModules, verbose: log, signal });
+    guest = await Guest.boot({ machine, share, tas, storage, env, user, nodeModules, verbose: log, signal });
     return await runIn(guest, options);
   } catch (error) {
     if (interruption.status !== undefined || !(error instanceof GuestError)) throw error;

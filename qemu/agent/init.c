@@ -155,9 +155,12 @@ static void start_supplicant(void) {
 
 /* A line in the kernel's log, which is also shown on the console. */
 static void warn(const char *text) {
+  char line[160];
+  int size = snprintf(line, sizeof(line), "<4>node-optee: %s\n", text);
   int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
 
-  if (fd < 0 || dprintf(fd, "<4>node-optee: %s\n", text) < 0) perror("/dev/kmsg");
+  /* One write is one line. (Not dprintf, which seeks.) */
+  if (fd < 0 || write(fd, line, (size_t)size) < 0) perror("/dev/kmsg");
   if (fd >= 0) close(fd);
 }
 

@@ -2,6 +2,7 @@
  * Prepares a booted guest for one host. One word for each thing to do, in their order:
  *
  *     share=PATH           mounts the share at the host's own path
+ *     storage=             mounts the folder that keeps tee-supplicant's storage
  *     modules=PATH         mounts the node_modules image (/dev/vdc) over that folder of the share
  *     ta=N                 mounts the Nth folder of TAs
  *     link=NAME/N/FILE     makes FILE of that folder the TA that tee-supplicant finds by this name
@@ -22,6 +23,8 @@
 #include "agent.h"
 
 #define TA_FOLDER "/usr/lib/optee_armtz"
+/* Of Debian's tee-supplicant. */
+#define STORAGE_FOLDER "/var/lib/optee-client/data/tee"
 
 /*
  * msize is the largest that the virtio transport takes. Of the cache modes, mmap is the one in which
@@ -29,6 +32,12 @@
  * shared mappings work, and it is 20 to 50 times as fast as none, in which they do not.
  */
 static const char share_options[] = "trans=virtio,version=9p2000.L,msize=512000,cache=mmap";
+
+/*
+ * OP-TEE's storage survives an end in the middle of a write, as long as writes reach the disk in their order:
+ * each goes to the host at once.
+ */
+static const char storage_options[] = "trans=virtio,version=9p2000.L,msize=512000,cache=none";
 
 static bool complain(const char *format, ...) {
   va_list args;
@@ -56,9 +65,9 @@ static bool make_folders(const char *path) {
   return true;
 }
 
-static bool mount_folder(const char *tag, const char *path, unsigned long flags) {
+static bool mount_folder(const char *tag, const char *path, unsigned long flags, const char *options) {
   if (!make_folders(path)) return false;
-  if (mount(tag, path, "9p", flags, share_options) < 0)
+  if (mount(tag, path, "9p", flags, options) < 0)
     return complain("cannot mount %s at %s: %s", tag, path, strerror(errno));
   return true;
 }
@@ -83,7 +92,8 @@ static bool mount_tas(const char *number) {
 
   snprintf(tag, sizeof(tag), "ta%s", number);
   snprintf(folder, sizeof(folder), TA_MOUNT, number);
-  return mount_folder(tag, folder, MS_RDONLY | MS_NOSUID | MS_NODEV) && make_folders(TA_FOLDER);
+  return mount_folder(tag, folder, MS_RDONLY | MS_NOSUID | MS_NODEV, share_options) &&
+         make_folders(TA_FOLDER);
 }
 
 /* A link, not a copy: a TA that is built anew is found by the next session. */
@@ -166,15 +176,20 @@ static bool add_user(const char *value) {
 }
 
 static bool mount_share(const char *path) {
-  return mount_folder("share", path, 0);
+  return mount_folder("share", path, 0, share_options);
+}
+
+static bool mount_storage(const char *value) {
+  if (*value) return complain("storage=%s: has no value", value);
+  return mount_folder("storage", STORAGE_FOLDER, MS_NOSUID | MS_NODEV, storage_options);
 }
 
 static const struct {
   const char *name;
   bool (*run)(const char *value);
 } actions[] = {
-    {"share=", mount_share}, {"modules=", mount_modules}, {"ta=", mount_tas},
-    {"link=", link_ta},      {"user=", add_user},
+    {"share=", mount_share}, {"storage=", mount_storage}, {"modules=", mount_modules},
+    {"ta=", mount_tas},      {"link=", link_ta},          {"user=", add_user},
 };
 
 int set_up(int count, char **words) {

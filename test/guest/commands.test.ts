@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import {
   chmodSync,
   chownSync,
+  existsSync,
   mkdirSync,
   readFileSync,
   rmSync,
@@ -35,6 +36,8 @@ beforeAll(async () => {
   chownSync(share, 1234, 1234);
   writeFileSync(join(tas, '11111111-2222-3333-4444-555555555555.ta'), 'first build');
   const elsewhere = newFolder();
+  // QEMU reads them as the share's owner.
+  for (const folder of [tas, elsewhere]) chmodSync(folder, 0o755);
   writeFileSync(join(elsewhere, 'built.ta'), 'built elsewhere');
   symlinkSync(join(elsewhere, 'built.ta'), join(tas, LINKED_TA));
   guest = await Guest.boot({ share, tas: [tas], user: 'tester', env: { FROM_HOST: 'yes = yes' } });
@@ -292,6 +295,20 @@ describe('the share', () => {
     expect(content()).toBe('line');
   });
 
+  test('what it cannot do is what docs/guest.md says', async () => {
+    const script = `
+      const { createServer } = require('net');
+      try { require('child_process').execFileSync('mkfifo', ['fifo'], { stdio: 'pipe' }); } catch ({ message }) {
+        console.log('mkfifo', /No such device or address/.test(message));
+      }
+      const fd = fs.openSync('unlinked', 'w+');
+      fs.unlinkSync('unlinked');
+      try { fs.ftruncateSync(fd, 10); } catch ({ code }) { console.log('ftruncate', code); }
+      createServer().on('error', ({ code }) => console.log('listen', code)).listen(process.cwd() + '/socket');`;
+    const { stdout } = await guest.run(['node', '-e', script]);
+    expect(stdout.toString()).toBe('mkfifo true\nftruncate ENOENT\nlisten ENXIO\n');
+  });
+
   test('programs and libraries run from it', async () => {
     const script =
       'cp /usr/bin/busybox busybox && ./busybox echo works && printf "#!/bin/sh\\necho script\\n" > s && chmod +x s && ./s';
@@ -315,7 +332,23 @@ describe('the share', () => {
     chmodSync(join(share, 'secret'), 0o600);
     chownSync(join(share, 'secret'), 0, 0);
     expect((await sh('cat secret')).status).toBe(1);
-    expect((await sh('cat secret', { user: 'root' })).stdout).toBe('of root');
+    // QEMU is the share's owner: what that user may not on the host, nobody in the guest may.
+    expect((await sh('cat secret', { user: 'root' })).status).toBe(1);
+  });
+
+  test('root of the guest makes no file of root’s on the host, and QEMU is not root', async () => {
+    const script =
+      'touch by-root; chown 0:0 by-root; cp /usr/bin/busybox setuid; chown 0:0 setuid; chmod 4755 setuid';
+    await sh(script, { user: 'root' });
+    for (const name of ['by-root', 'setuid']) expect(statSync(join(share, name)).uid).toBe(1234);
+    await sh('mknod device c 1 3', { user: 'root' });
+    expect(existsSync(join(share, 'device'))).toBe(false);
+    const status = readFileSync(`/proc/${guest.pid}/status`, 'utf8');
+    expect(status).toMatch(/^Uid:\t1234\t1234\t1234\t1234\nGid:\t1234\t1234\t1234\t1234$/m);
+    expect(status).toMatch(/^Groups:\t\s*$/m);
+    expect(status).toMatch(/^CapEff:\t0+$/m);
+    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+    expect(status).toMatch(/^Seccomp:\t2$/m);
   });
 });
 

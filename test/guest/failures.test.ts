@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { constants, copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { constants, copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
@@ -201,6 +201,12 @@ test('an image takes the place of node_modules', async () => {
   const guest = await Guest.boot({ machine, share, nodeModules: machine.node });
   expect((await guest.run(['ls', 'node_modules'])).stdout.toString()).toContain('bin\n');
   await guest.close();
+  // Where it was mounted there was nothing before.
+  expect(existsSync(join(share, 'node_modules'))).toBe(false);
+  mkdirSync(join(share, 'node_modules'));
+  const other = await Guest.boot({ machine, share, nodeModules: machine.node });
+  await other.close();
+  expect(existsSync(join(share, 'node_modules'))).toBe(true);
 });
 
 test('a guest that nobody closes does not keep node --test; a command that runs does', async () => {

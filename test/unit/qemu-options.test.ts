@@ -22,12 +22,13 @@ test.each([
 
 test('all options', () => {
   const words =
-    '--machine dmabuf --node 26 --share /srv --ta a --ta b --env A=1 --env B=x=y --user app --node-modules --memory 2048 --cpus 4 --timeout 1.5 --verbose';
+    '--machine dmabuf --node 26 --share /srv --ta a --ta b --storage s --env A=1 --env B=x=y --user app --node-modules --memory 2048 --cpus 4 --timeout 1.5 --verbose';
   expect(parseQemuArguments(words.split(' '))).toEqual({
     machine: 'dmabuf',
     node: 26,
     share: '/srv',
     tas: ['a', 'b'],
+    storage: 's',
     env: { A: '1', B: 'x=y' },
     user: 'app',
     nodeModules: true,

@@ -125,7 +125,8 @@ describe('folders of TAs', () => {
 });
 
 describe("QEMU's arguments", () => {
-  const start = (more = {}) => qemuArguments({ machine, mounts: [], verbose: false, ...more });
+  const start = (more = {}) =>
+    qemuArguments({ machine, name: '/a share, with', mounts: [], verbose: false, ...more });
 
   test('the machine', () => {
     const text = start().join(' ');
@@ -157,10 +158,17 @@ describe("QEMU's arguments", () => {
   });
 
   test('commas in paths are doubled where QEMU takes them for ends', () => {
+    expect(start()).toContain('guest=/a share,, with');
     expect(start()).toContain('if=none,id=root,format=raw,snapshot=on,file=/cache/with,,comma/root.ext4');
     const mounts = [{ tag: 'ta0', path: '/a,b', readOnly: true }];
     expect(start({ mounts })).toContain(
       'local,id=ta0,path=/a,,b,security_model=none,multidevs=remap,readonly=on',
+    );
+  });
+
+  test('QEMU is in a sandbox', () => {
+    expect(start().join(' ')).toContain(
+      '-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
     );
   });
 
@@ -182,6 +190,7 @@ describe('arguments of Guest.boot', () => {
     [{ tas: 'x' as never }, /^tas must be an array of folders/],
     [{ tas: [5 as never] }, /^tas\[0\] must be a string/],
     [{ nodeModules: true as never }, /^nodeModules must be a string/],
+    [{ storage: 1 as never }, /^storage must be a string/],
     [{ nodeModules: '/m.ext4' }, /^nodeModules needs a share/],
     [{ share: new URL('file:///tmp') as never }, /^share must be a string/],
     [{ verbose: true as never }, /^verbose must be a Writable/],
@@ -189,7 +198,7 @@ describe('arguments of Guest.boot', () => {
     [{ signal: {} as never }, /^signal must be an AbortSignal/],
     [{ progress: {} as never }, /^progress must be a Progress/],
     [{ machine: {} as never }, /^machine.name must be a string/],
-    [{ machine: 'other' as never }, /^machine must be one of dynamic, static, dmabuf/],
+    [{ machine: 'other' }, /^machine must be one of dynamic, static, dmabuf/],
     [{ machine: 'dynamic', cpus: 9 }, /^cpus must be a whole number from 1 to 4/],
   ])('%p', async (options, message) => {
     await expect(Guest.boot({ machine, ...(options as BootOptions) })).rejects.toMatchObject({
