@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readFileSync,
   readdirSync,
+  readlinkSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -25,6 +26,18 @@ beforeEach(() => {
   cache = new Cache(join(folder, 'cache'));
 });
 afterEach(() => rmSync(folder, { recursive: true }));
+
+/** The process that has a file open. */
+function holderOf(path: string): number {
+  const has = (pid: string) => {
+    try {
+      return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === path);
+    } catch {
+      return false; // it has ended
+    }
+  };
+  return Number(readdirSync('/proc').find((name) => /^\d+$/.test(name) && has(name)));
+}
 
 describe('keys', () => {
   test('do not depend on the order of properties', () => {
@@ -186,6 +199,21 @@ describe('lock', () => {
     );
     await Promise.all([one, two]);
     expect(order).toEqual(['waiting', 'first', 'second']);
+  });
+
+  test('work whose lock is lost, as flock was killed, is told', async () => {
+    const work = cache.locked(
+      (held) =>
+        new Promise((_, reject) => {
+          held.addEventListener('abort', () => reject(held.reason as Error));
+          process.kill(holderOf(join(cache.path, 'lock')), 'SIGKILL');
+        }),
+    );
+    await expect(work).rejects.toMatchObject({
+      name: 'BuildError',
+      message: `the lock of ${cache.path} was lost: flock, which held it, was ended`,
+    });
+    expect(await cache.locked(async ({ aborted }) => aborted)).toBe(false);
   });
 
   test('a holder that is killed leaves no lock behind', async () => {

@@ -215,8 +215,13 @@ export class Cache {
   /**
    * Holds the cache's lock while `work` runs. The lock is held by a child that ends with this process, so that
    * even a killed build leaves none behind.
+   * @param work gets a signal that also aborts where that child is ended: somebody else may have the lock then
    */
-  async locked<T>(work: () => Promise<T>, onWait?: () => void, signal?: AbortSignal): Promise<T> {
+  async locked<T>(
+    work: (signal: AbortSignal) => Promise<T>,
+    onWait?: () => void,
+    signal?: AbortSignal,
+  ): Promise<T> {
     signal?.throwIfAborted();
     const child = spawn('flock', ['--no-fork', this.file(LOCK), 'sh', '-c', 'echo locked; exec cat'], {
       stdio: ['pipe', 'pipe', 'pipe'],
@@ -238,7 +243,11 @@ export class Cache {
         child.stdout.on('data', (text: Buffer) => text.includes('locked\n') && resolve());
       });
       clearTimeout(timer);
-      return await work();
+      const lost = new AbortController();
+      child.once('close', () => {
+        lost.abort(new BuildError(`the lock of ${this.path} was lost: flock, which held it, was ended`));
+      });
+      return await work(AbortSignal.any(signal ? [signal, lost.signal] : [lost.signal]));
     } finally {
       clearTimeout(timer);
       child.removeAllListeners('close');

@@ -120,11 +120,11 @@ export async function renewCache(
   const cache = new Cache();
   await checkHost(cache, true);
   await cache.locked(
-    async () => {
+    async (held) => {
       await cache.sweep();
       const successor = new Cache(cache.workFolder('successor'));
-      const steps = new Steps(cache, progress, 1, signal);
-      await resolveAll(steps, new Sources(successor), requirementsOf(node), progress, signal);
+      const steps = new Steps(cache, progress, 1, held);
+      await resolveAll(steps, new Sources(successor), requirementsOf(node), progress, held);
       await cache.clean(successor);
     },
     () => progress.note(WAITING),
@@ -193,7 +193,7 @@ async function prepare<T extends object>(
   const isUnresolved = requirements.some((requirement) => !new Sources(cache).get(requirement));
   await checkHost(cache, isUnresolved);
   return cache.locked(
-    async () => {
+    async (held) => {
       // Another process may have built it while we waited.
       const now = complete();
       if (now) return now;
@@ -204,13 +204,13 @@ async function prepare<T extends object>(
         (part) => !isBuilt(cache, part) || part.needs.some((need) => unresolved.includes(need)),
       );
       const count = planned.length + (unresolved.length > 0 ? 1 : 0);
-      const steps = new Steps(cache, progress, count, signal);
-      if (unresolved.length > 0) await resolveAll(steps, sources, unresolved, progress, signal);
+      const steps = new Steps(cache, progress, count, held);
+      if (unresolved.length > 0) await resolveAll(steps, sources, unresolved, progress, held);
       const parts = plan(sources);
       writeToolchain(cache, readToolchain(cache));
       for (const part of Object.values(parts) as Part[]) {
         if (isBuilt(cache, part)) continue;
-        await steps.run(part.title, (log) => build(cache, sources, part, log, signal));
+        await steps.run(part.title, (log) => build(cache, sources, part, log, held));
       }
       await cache.sweep();
       return parts;
