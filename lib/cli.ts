@@ -5,7 +5,7 @@ const USAGE = `Usage: node-optee COMMAND …
 
   list                      the TEE devices of this machine, what they can do, and the dma-heaps
   invoke UUID COMMAND …     one command of a Trusted Application
-  qemu [OPTIONS] -- COMMAND runs COMMAND in a QEMU guest with a real OP-TEE
+  qemu [OPTIONS] COMMAND …  runs COMMAND in a QEMU guest with a real OP-TEE
   ta DIR                    builds and signs a Trusted Application for that guest
 
 node-optee COMMAND --help tells more. Machines of the guest: ${MACHINES.join(', ')}

@@ -1,6 +1,6 @@
 // Builds the native addon: node scripts/build-addon.mjs [ARCH]..., this machine's by default, whatever that is. On Linux
 // arm64 and x64 are cross-built, too. The result is prebuilds/<platform>-<arch>/node-optee.node; nothing is done where
-// that was built from the same files. Output goes to stderr.
+// that was built from the same files. Steps are told on stderr.
 import { createHash } from 'node:crypto';
 import {
   copyFileSync,
@@ -16,7 +16,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { ROOT, runBeside } from './setup.mjs';
+import { ROOT, step } from './setup.mjs';
 
 const CROSS = { arm64: 'aarch64-linux-gnu', x64: 'x86_64-linux-gnu' };
 
@@ -101,10 +101,17 @@ async function compile(arch, work) {
     env.CXX = `${CROSS[arch]}-g++`;
   }
   const nodeGyp = join(ROOT, 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
-  await runBeside(
-    process.execPath,
-    [nodeGyp, 'rebuild', '--arch', arch, '--nodedir', join(work, 'headers'), '--jobs=max', '--loglevel=warn'],
-    { cwd: work, env },
+  const args = [
+    'rebuild',
+    '--arch',
+    arch,
+    '--nodedir',
+    join(work, 'headers'),
+    '--jobs=max',
+    '--loglevel=warn',
+  ];
+  await step(`Addon for ${arch}`, (runLogged) =>
+    runLogged(process.execPath, [nodeGyp, ...args], { cwd: work, env }),
   );
   return join(work, 'build', 'Release', 'node-optee.node');
 }

@@ -2,7 +2,8 @@
 // Debian packages that the host needs: which are missing, and how they get there. No dependency: it runs first.
 // Plain CommonJS, so that the repository's set-up and the compiled package share it.
 const { spawnSync } = require('node:child_process');
-const { existsSync, readFileSync } = require('node:fs');
+const { closeSync, existsSync, mkdirSync, openSync, readFileSync } = require('node:fs');
+const { dirname } = require('node:path');
 
 /** For the guest: QEMU, what builds it, what builds the addon and TAs. */
 const HOST_PACKAGES = [
@@ -62,16 +63,28 @@ function installLine(packages) {
   return `${sudo}${APT} install -y --no-install-recommends ${packages.join(' ')}`;
 }
 
-/** Installs packages, printing the line first; all output goes to stderr. Throws where apt fails. */
-function installPackages(packages) {
+/**
+ * Installs packages. The line that does it is printed first, on stderr; what apt says goes into the file `log`.
+ * Throws where apt fails, with its last lines.
+ */
+function installPackages(packages, log) {
   const line = installLine(packages);
+  mkdirSync(dirname(log), { recursive: true });
+  const output = openSync(log, 'w');
   const run = (command) => {
     process.stderr.write(`${command}\n`);
-    return spawnSync('sh', ['-c', command], { stdio: ['inherit', 2, 2] }).status;
+    // sudo asks for a password on the terminal itself.
+    return spawnSync('sh', ['-c', command], { stdio: ['inherit', output, output] }).status;
   };
-  // Old lists name files that are gone. One broken source of the host's must not stop us, so its status does not count.
-  run(line.replace(/ install -y.*/, ' update -q'));
-  if (run(line) !== 0) throw new Error(`This failed: ${line}`);
+  try {
+    // Old lists name files that are gone. One broken source of the host's must not stop us, so its status does not count.
+    run(line.replace(/ install -y.*/, ' update -q'));
+    if (run(line) === 0) return;
+    const lines = readFileSync(log, 'utf8').trimEnd().split('\n').slice(-25);
+    throw new Error(`This failed: ${line}\n${lines.join('\n')}\nThe whole log: ${log}`);
+  } finally {
+    closeSync(output);
+  }
 }
 
 module.exports = { HOST_PACKAGES, isDebian, missingPackages, installLine, installPackages };

@@ -12,7 +12,7 @@ if (major < 20 || (major === 20 && minor < 19)) {
 }
 
 try {
-  setUpAll();
+  await setUpAll();
 } catch (error) {
   process.stderr.write(`Set-up failed: ${error.message}\n`);
   process.exit(1);

@@ -375,7 +375,7 @@ if (options.list) {
 rmSync(REPORTS, { recursive: true, force: true });
 mkdirSync(REPORTS, { recursive: true });
 try {
-  setUpHost(TEST_PACKAGES);
+  await setUpHost(TEST_PACKAGES);
   // Where an early one fails, the set-up, which can take minutes, is not waited for.
   const checked = runLane(early).then(() => total.failed > 0 && end(1));
   await Promise.all([setUp(), checked]);

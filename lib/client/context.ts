@@ -27,7 +27,7 @@ import { NO_PARAMS, readParams, type Params } from './parameters.js';
 import { closed, openSessions, Session } from './session.js';
 import { SharedMemory } from './shared-memory.js';
 import { formatUuid, parseUuid } from './uuid.js';
-import { checkBoolean, checkInteger, checkOptions } from './validate.js';
+import { checkBoolean, checkInteger, checkKnown } from './validate.js';
 
 const debug = debuglog('node-optee');
 
@@ -61,6 +61,7 @@ export interface OpenSessionOptions<P extends Params = Params> extends CallOptio
   params?: P | undefined;
 }
 
+const OPTIONS = ['path', 'threads', 'temporaryMemory', 'registration'];
 const DEFAULT_THREADS = 8;
 const MAX_THREADS = 256;
 const DEFAULT_TEMPORARY_MEMORY = 8 << 20;
@@ -94,7 +95,7 @@ export class TeeContext {
    *   ERR_TEE_NOT_SUPPORTED where there are devices, but none that speaks GlobalPlatform
    */
   static open(options: string | TeeContextOptions = {}): TeeContext {
-    if (typeof options !== 'string') checkOptions(options, 'options');
+    if (typeof options !== 'string') checkKnown(options, 'options', OPTIONS);
     const {
       path,
       threads = DEFAULT_THREADS,

@@ -10,7 +10,7 @@ import {
 import { Handle, keepWhile } from './handle.js';
 import { native } from './native.js';
 import type { DmaBufData, DmaBufHandle, Failure, Native } from './native.js';
-import { checkBoolean, checkFd, checkOptions } from './validate.js';
+import { checkBoolean, checkFd, checkKnown } from './validate.js';
 
 const EBUSY = 16;
 
@@ -60,7 +60,7 @@ export class DmaBuf {
    */
   static fromFd(fd: number, options: { own?: boolean | undefined } = {}): DmaBuf {
     checkFd(fd, 'fd');
-    checkOptions(options, 'options');
+    checkKnown(options, 'options', ['own']);
     const { own = false } = options;
     checkBoolean(own, 'options.own');
     const n = native();

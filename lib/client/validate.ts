@@ -1,6 +1,6 @@
 /** Checks of arguments. Each names the parameter in its error. */
 import { isUint8Array } from 'node:util/types';
-import { invalidArgType, outOfRange } from './errors.js';
+import { invalidArgType, invalidArgValue, outOfRange } from './errors.js';
 
 export const U32_MAX = 0xffffffff;
 
@@ -64,6 +64,19 @@ export function checkOptions(value: unknown, name: string): void {
   if (value !== undefined && (typeof value !== 'object' || value === null || Array.isArray(value))) {
     throw invalidArgType(name, 'an object', value);
   }
+}
+
+/** An options object, or nothing, with these names only: a misspelt one would be ignored, and nobody told. */
+export function checkKnown(value: unknown, name: string, names: readonly string[]): void {
+  checkOptions(value, name);
+  const unknown = Object.keys(value ?? {}).find((key) => !names.includes(key));
+  if (unknown !== undefined)
+    throw invalidArgValue(name, value, `has no ${unknown}; there are ${names.join(', ')}`);
+}
+
+export function checkString(value: unknown, name: string): string {
+  if (typeof value !== 'string') throw invalidArgType(name, 'a string', value);
+  return value;
 }
 
 /** An AbortSignal of any realm: an object with `aborted` and the functions to add and remove listeners. */

@@ -12,22 +12,25 @@ import {
   renewCache,
 } from '../qemu/build/index.js';
 import { MACHINES, NODE_VERSIONS, type MachineName, type NodeVersion } from '../qemu/machine.js';
-import { checkBootOptions } from '../qemu/guest.js';
+import { checkBootOptions } from '../qemu/options.js';
 import { Interruption } from '../qemu/interruption.js';
 import { flushOutputs } from '../qemu/outputs.js';
 import { runCommand } from '../qemu/run.js';
+import { followTerminal } from '../qemu/suspension.js';
 import { nodeModulesPart } from '../qemu/build/node-modules.js';
 
-const USAGE = `Usage: node-optee qemu [OPTIONS] [-- COMMAND [ARGUMENT]...]
+const USAGE = `Usage: node-optee qemu [OPTIONS] [COMMAND [ARGUMENT]...]
 
 Runs COMMAND in an emulated arm64 guest with a real OP-TEE: /dev/tee0, /dev/teepriv0, a protected dma-heap. A folder
 of this host is mounted there at its own path and is the command's working folder. Without COMMAND it is a shell.
-What is not built yet is built first: about ten minutes, once.
+What is not built yet is built first: once, in ten minutes to half an hour. Options come first: all that follows COMMAND
+is its own. A -- before it does no harm.
 
   --machine NAME    ${MACHINES.join(', ')}: how a dma-buf gets to the TEE (default: dynamic)
   --node VERSION    ${NODE_VERSIONS.join(', ')}: the guest's Node.js (default: ${DEFAULT_NODE})
   --share DIR       the folder that is mounted, read and write (default: the current one)
   --ta DIR          adds the *.ta files of DIR to the guest; can be repeated
+  --storage DIR     keeps what TAs store in DIR, over boots
   --env NAME=VALUE  a variable for COMMAND; can be repeated
   --user NAME       runs COMMAND as this user, of the groups tee and video, instead of root
   --node-modules    installs the share's lock file for arm64 and mounts it over its node_modules
@@ -50,6 +53,7 @@ const OPTIONS = {
   node: { type: 'string' },
   share: { type: 'string' },
   ta: { type: 'string', multiple: true },
+  storage: { type: 'string' },
   env: { type: 'string', multiple: true },
   user: { type: 'string' },
   'node-modules': { type: 'boolean' },
@@ -70,6 +74,7 @@ export interface QemuOptions {
   readonly node: NodeVersion;
   readonly share: string;
   readonly tas: readonly string[];
+  readonly storage: string | undefined;
   readonly env: Readonly<Record<string, string>>;
   readonly user: string | undefined;
   readonly nodeModules: boolean;
@@ -84,15 +89,14 @@ export interface QemuOptions {
   readonly command: readonly string[];
 }
 
-/** Reads the words after `qemu`. Throws a TypeError that names the option that is wrong. */
+/**
+ * Reads the words after `qemu`: options, then the command, from the first word that is no option or from after `--`.
+ * Throws a TypeError that names the option that is wrong.
+ */
 export function parseQemuArguments(args: readonly string[]): QemuOptions {
-  const end = args.indexOf('--');
-  const own = end < 0 ? args : args.slice(0, end);
-  const command = end < 0 ? [] : args.slice(end + 1);
-  const { values, positionals } = parseArgs({ args: [...own], options: OPTIONS, allowPositionals: true });
-  if (positionals.length > 0) {
-    throw new TypeError(`'${positionals[0]}' is no option; a command comes after --`);
-  }
+  const end = endOfOptions(args);
+  const command = args.slice(args[end] === '--' ? end + 1 : end);
+  const { values } = parseArgs({ args: args.slice(0, end), options: OPTIONS });
   const machine = oneOf('--machine', values.machine, MACHINES);
   const mode = values.help ? 'help' : values.clean ? 'clean' : values.build ? 'build' : 'run';
   if (mode !== 'run' && mode !== 'help' && command.length > 0) {
@@ -108,6 +112,7 @@ export function parseQemuArguments(args: readonly string[]): QemuOptions {
     node: nodeVersion(values.node),
     share: values.share ?? process.cwd(),
     tas: values.ta ?? [],
+    storage: values.storage,
     env: Object.fromEntries((values.env ?? []).map(variable)),
     user: values.user,
     nodeModules: values['node-modules'] ?? false,
@@ -120,6 +125,16 @@ export function parseQemuArguments(args: readonly string[]): QemuOptions {
     install: values.install ?? false,
     command,
   };
+}
+
+/** Where the first word is that is neither an option nor an option's value. */
+function endOfOptions(args: readonly string[]): number {
+  let at = 0;
+  for (let word = args[at]; word?.startsWith('-') && word !== '--'; word = args[at]) {
+    const option = Object.entries(OPTIONS).find(([name]) => word === `--${name}`)?.[1];
+    at += option?.type === 'string' ? 2 : 1;
+  }
+  return Math.min(at, args.length);
 }
 
 function oneOf<T extends string>(
@@ -171,6 +186,7 @@ async function statusOf(args: string[]): Promise<number> {
     return 0;
   }
   const interruption = new Interruption();
+  followTerminal();
   try {
     return await act(options, interruption);
   } catch (error) {
@@ -196,7 +212,10 @@ async function act(options: QemuOptions, interruption: Interruption): Promise<nu
     for (const machine of machines) checkOptions({ machine, node, memory, cpus });
     if (options.nodeModules) nodeModulesPart(options.share);
   }
-  if (options.mode === 'run') checkBootOptions(options);
+  if (options.mode === 'run') {
+    const { share, tas, user, env } = options;
+    checkBootOptions({ share, tas, user, env });
+  }
   if (options.install) installHostPackages();
   if (options.mode === 'clean') {
     await cleanCache({ signal });
@@ -213,6 +232,18 @@ async function act(options: QemuOptions, interruption: Interruption): Promise<nu
   }
   const machine = await prepareMachine({ machine: options.machine, node, memory, cpus, signal });
   const nodeModules = options.nodeModules ? await prepareNodeModules(options.share, { signal }) : undefined;
-  const { command, share, tas, user, env, timeout, verbose } = options;
-  return runCommand({ machine, command, share, tas, user, env, timeout, verbose, nodeModules, interruption });
+  const { command, share, tas, storage, user, env, timeout, verbose } = options;
+  return runCommand({
+    machine,
+    command,
+    share,
+    tas,
+    storage,
+    user,
+    env,
+    timeout,
+    verbose,
+    nodeModules,
+    interruption,
+  });
 }

@@ -1,7 +1,10 @@
 import { constants } from 'node:os';
 import { Duplex, Readable, Writable } from 'node:stream';
-import { getSystemErrorMap } from 'node:util';
+import { describeErrno, invalidArgValue } from '../client/errors.js';
+import { checkString } from '../client/validate.js';
 import { GuestError } from './guest-error.js';
+import type { ExitStatus } from './guest-error.js';
+import { visible } from './log.js';
 import {
   EXEC_STAGES,
   exec,
@@ -17,14 +20,6 @@ import {
 } from './protocol.js';
 import type { ExecRequest, Frame, TerminalSize } from './protocol.js';
 import { signalName, signalNumber } from './signals.js';
-
-/** How a command ended: by itself or by a signal. */
-export interface ExitStatus {
-  /** 0 to 255, or null if a signal ended the command. */
-  readonly status: number | null;
-  /** Real-time signals are called after their number: `SIG34`. */
-  readonly signal: NodeJS.Signals | null;
-}
 
 /** The host's end of the port to the guest's agent: starts commands and carries their streams. */
 export class Agent {
@@ -113,7 +108,7 @@ export class Agent {
       this.send(numbers(FrameType.clock, 0, 0, Math.floor(now / 1000), (now % 1000) * 1_000_000));
       this.isReady.resolve();
     } else if (frame.type === FrameType.error) {
-      throw new Error(`The guest's agent gave up: ${frame.payload.toString()}`);
+      throw new Error(`The guest's agent gave up: ${visible(frame.payload.toString())}`);
     } else if (this.processes.get(frame.command)?.handle(frame)) {
       this.processes.delete(frame.command);
     }
@@ -125,13 +120,14 @@ export class AgentProcess {
   /** What is written goes to the command's standard input; destroyed when the command is not to have any. */
   readonly stdin: Writable;
   readonly stdout: Readable;
-  /** Empty where the command has a terminal. */
+  /** Empty where the command has a terminal, or merged outputs. */
   readonly stderr: Readable;
   /** Resolves when the command runs. Rejects with ERR_GUEST_EXEC if it cannot be started. */
   readonly started: Promise<void>;
   /**
-   * Resolves when the command has ended and all that it wrote has been received; so both outputs must be read.
-   * Rejects if it could not be started or if the guest failed.
+   * Resolves when the command has ended and all that it wrote has been received; so both outputs must be read. What it
+   * wrote to the share is on the host then. Rejects if it could not be started, with ERR_GUEST_SHARE if the host could
+   * not take all that it wrote to the share, or if the guest failed.
    */
   readonly exit: Promise<ExitStatus>;
 
@@ -164,7 +160,7 @@ export class AgentProcess {
   /** Sends a signal to the command's process group. Does nothing when the command has ended. */
   kill(signal: NodeJS.Signals = 'SIGTERM'): void {
     const number = signalNumber(signal);
-    if (number === undefined) throw new TypeError(`signal: unknown signal ${String(signal)}`);
+    if (number === undefined) throw invalidArgValue('signal', signal, 'must be the name of a signal');
     if (!this.ended) this.send(numbers(FrameType.signal, 0, this.command, number));
   }
 
@@ -193,9 +189,11 @@ export class AgentProcess {
         this.isStarted.resolve();
         return false;
       case FrameType.exit: {
-        const status = exitStatus(payload.readUInt32LE(0));
+        const exit = exitStatus(payload.readUInt32LE(0));
+        const lost = payload.readUInt32LE(4);
         this.end();
-        this.isEnded.resolve(status);
+        if (lost === 0) this.isEnded.resolve(exit);
+        else this.reject(shareError(this.request, exit, lost));
         return true;
       }
       case FrameType.execFailed:
@@ -257,6 +255,7 @@ class InputStream extends Writable {
   }
 
   give(credit: number): void {
+    if (credit > WINDOW - this.credit) throw new Error("The guest's agent gave credit beyond the window");
     this.credit += credit;
     this.flush();
   }
@@ -295,8 +294,9 @@ function brokenPipe(): Error {
   });
 }
 
-/** Gives credit back as its reader takes what came. */
+/** Gives credit back as its reader takes what came. Who sends without credit has lost its mind: the connection ends. */
 class OutputStream extends Readable {
+  private credit = WINDOW;
   private owed = 0;
   private full = false;
   private finished = false;
@@ -310,6 +310,8 @@ class OutputStream extends Readable {
   }
 
   receive(bytes: Buffer): void {
+    if (bytes.length > this.credit) throw new Error("The guest's agent sent more than the window");
+    this.credit -= bytes.length;
     if (this.destroyed || this.finished) return;
     this.owed += bytes.length;
     this.full = !this.push(bytes);
@@ -335,6 +337,7 @@ class OutputStream extends Readable {
   private repay(): void {
     if (this.full || this.finished || this.owed < WINDOW / 4) return;
     this.send(numbers(FrameType.credit, this.stream, this.command, this.owed));
+    this.credit += this.owed;
     this.owed = 0;
   }
 }
@@ -358,17 +361,17 @@ function settle<T>(): Settle<T> {
 }
 
 function checkRequest({ argv, env, cwd }: ExecRequest): void {
-  if (argv.length === 0) throw new TypeError('argv: a command needs at least its name');
+  if (argv.length === 0) throw invalidArgValue('argv', argv, 'must have at least the name of a command');
   const check = (name: string, text: unknown) => {
-    if (typeof text !== 'string') throw new TypeError(`${name}: not a string: ${String(text)}`);
-    if (text.includes('\0')) throw new TypeError(`${name}: a NUL character in ${JSON.stringify(text)}`);
+    if (checkString(text, name).includes('\0'))
+      throw invalidArgValue(name, text, 'must have no NUL character');
   };
   argv.forEach((text, index) => check(`argv[${index}]`, text));
   check('cwd', cwd);
   for (const [name, value] of Object.entries(env)) {
     check(`env.${name}`, value);
     if (name === '' || name.includes('=') || name.includes('\0'))
-      throw new TypeError(`env: not a name of a variable: ${JSON.stringify(name)}`);
+      throw invalidArgValue('env', name, 'must have names of variables');
   }
 }
 
@@ -379,8 +382,17 @@ function exitStatus(status: number): ExitStatus {
   return { status: null, signal: signalName(number) };
 }
 
+function shareError(request: ExecRequest, exit: ExitStatus, errno: number): GuestError {
+  const { code, text } = describeErrno(errno);
+  return new GuestError(
+    'ERR_GUEST_SHARE',
+    `Not all that ${request.argv[0]} wrote to ${request.share} could be written there: ${text} (${code})`,
+    { errno: code, exit },
+  );
+}
+
 function execError(request: ExecRequest, errno: number, stage: number): GuestError {
-  const [name, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, `error ${errno}`];
+  const { code: name, text } = describeErrno(errno);
   const what = EXEC_STAGES[stage] ?? 'prepare';
   const subject = {
     prepare: '',

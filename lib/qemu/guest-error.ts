@@ -8,6 +8,14 @@ export interface GuestLogs {
   readonly secure: string;
 }
 
+/** How a command ended: by itself or by a signal. */
+export interface ExitStatus {
+  /** 0 to 255, or null if a signal ended the command. */
+  readonly status: number | null;
+  /** Real-time signals are called after their number: `SIG34`. */
+  readonly signal: NodeJS.Signals | null;
+}
+
 export type GuestErrorCode =
   /** The guest did not come up. */
   | 'ERR_GUEST_BOOT'
@@ -21,17 +29,21 @@ export type GuestErrorCode =
   | 'ERR_GUEST_CLOSED'
   /** The command could not be started; see `errno` and `stage`. */
   | 'ERR_GUEST_EXEC'
+  /** The host could not take all that the command wrote to the share; see `errno` and `exit`. */
+  | 'ERR_GUEST_SHARE'
   /** The command did not end in the time it was given. */
   | 'ERR_GUEST_TIMEOUT';
 
 export interface GuestErrorDetails {
   readonly logs?: GuestLogs;
   readonly panic?: Panic;
-  /** Why the command could not be started, by the name of the guest's errno: `ENOENT`, `EACCES`. */
+  /** Why the command could not be started, or its files not be written, by the name of the guest's errno: `ENOENT`. */
   readonly errno?: string;
   /** What could not be done when the command did not start. */
   readonly stage?: 'prepare' | 'user' | 'cwd' | 'exec';
-  /** What the command had written before its time was over. */
+  /** How a command ended whose files could not be written. */
+  readonly exit?: ExitStatus;
+  /** What the command had written before its time was over, or the share was full. */
   readonly stdout?: Buffer;
   readonly stderr?: Buffer;
 }
@@ -45,6 +57,7 @@ export class GuestError extends Error {
   declare readonly panic?: Panic;
   declare readonly errno?: string;
   declare readonly stage?: 'prepare' | 'user' | 'cwd' | 'exec';
+  declare readonly exit?: ExitStatus;
   declare readonly stdout?: Buffer;
   declare readonly stderr?: Buffer;
 

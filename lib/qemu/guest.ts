@@ -1,23 +1,26 @@
-import { statSync } from 'node:fs';
+import { existsSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import type { Writable } from 'node:stream';
 import { finished, pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isUint8Array } from 'node:util/types';
-import { invalidArgType, invalidArgValue } from '../client/errors.js';
+import { invalidArgValue } from '../client/errors.js';
 import { Agent } from './agent.js';
 import type { AgentProcess } from './agent.js';
-import { prepareMachine } from './build/index.js';
-import type { Progress } from './build/index.js';
+import { prepareMachine, streamProgress } from './build/index.js';
 import { GuestError } from './guest-error.js';
 import type { GuestErrorCode, GuestErrorDetails, GuestLogs } from './guest-error.js';
-import type { Machine, MachineName, NodeVersion } from './machine.js';
-import { shareMount, shareTarget, taMount } from './mounts.js';
-import type { Mount } from './mounts.js';
-import { panicOfLine } from './panic.js';
+import { visible } from './log.js';
+import type { Machine } from './machine.js';
+import { shareMount, storageMount } from './mounts.js';
+import type { Mount, TaMounts } from './mounts.js';
+import { ownerOf, shareOwner, writtenFolders } from './owner.js';
+import type { Owner } from './owner.js';
+import { ROOT, checkBootOptions, checkRunOptions, checkSpawnOptions } from './options.js';
+import type { BootOptions, BootPlan, RunOptions, SpawnOptions, User } from './options.js';
+import { isPowerOff, panicOfLine } from './panic.js';
 import type { LogName, Panic } from './panic.js';
-import type { TerminalSize } from './protocol.js';
-import { Qemu } from './qemu.js';
+import { IN_USE, Qemu } from './qemu.js';
 import type { QemuEnd } from './qemu.js';
 
 /** The last resort; every other way of not coming up is seen when it happens. */
@@ -26,75 +29,15 @@ const BOOT_WATCHDOG = 120_000;
 const POWER_OFF_DEADLINE = 5_000;
 /** How long to wait for the rest of a log after the line that tells of a panic. Linux ends QEMU itself. */
 const PANIC_GRACE = { kernel: 2_000, optee: 300, firmware: 500 } as const;
-/** How long a Linux that has not panicked may take to start a command. */
+/** How long a world that has not panicked may take to prove it. */
 const PROOF_DEADLINE = 2_000;
 /** Between SIGTERM, SIGKILL and giving up on a command whose time is over. */
 const KILL_DELAY = 1_000;
 
+/** Our own program in the guest. */
+const AGENT = '/usr/lib/node-optee/agent';
+
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-/** Those of `qemu/rootfs/etc/group`. */
-const VIDEO_GID = 44;
-const TEE_GID = 500;
-
-export interface BootOptions {
-  /** What to boot: a machine that is built, or the name of one that is built first if need be. `dynamic` */
-  readonly machine?: Machine | MachineName | undefined;
-  /** Node.js in the guest, where `machine` is a name. 24 */
-  readonly node?: NodeVersion | undefined;
-  /** MiB, where `machine` is a name. */
-  readonly memory?: number | undefined;
-  /** Processors, where `machine` is a name. */
-  readonly cpus?: number | undefined;
-  /** Gets told of a build's steps, where `machine` is a name. */
-  readonly progress?: Progress | undefined;
-  /** Folder of the host that is mounted in the guest at the same path, and where commands start. */
-  readonly share?: string | undefined;
-  /** Folders whose `*.ta` files the guest's OP-TEE can load. */
-  readonly tas?: readonly string[] | undefined;
-  /** Who runs commands: a user of this name in the groups `tee` and `video`, with the owner of the share. `root` */
-  readonly user?: string | undefined;
-  /** ext4 image that is mounted at `node_modules` in the share. */
-  readonly nodeModules?: string | undefined;
-  /** Variables for all commands. */
-  readonly env?: Readonly<Record<string, string>> | undefined;
-  /**
-   * The guest's clocks count instructions, a nanosecond for each: what is measured is the same each time, whatever else
-   * the host does. Slower, and of no use for what depends on time.
-   */
-  readonly instructions?: boolean | undefined;
-  /** Where QEMU listens with its machine protocol (QMP), a Unix socket's path: to look at the machine itself. */
-  readonly monitor?: string | undefined;
-  /** Gets both logs line by line, each line with the log's name before it. */
-  readonly verbose?: Writable | undefined;
-  /** Ends the guest, during the boot and after it. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface CommandOptions {
-  /** Variables beside those of the guest. */
-  readonly env?: Readonly<Record<string, string>> | undefined;
-  /** A folder in the guest. The share, or the user's home. */
-  readonly cwd?: string | undefined;
-  /** `root`, or the guest's user, which is also the default. */
-  readonly user?: string | undefined;
-}
-
-export interface SpawnOptions extends CommandOptions {
-  /** Whether the command's standard input comes from `stdin`; otherwise it is empty. true */
-  readonly stdin?: boolean | undefined;
-  /** A terminal of this size instead of pipes. */
-  readonly terminal?: TerminalSize | undefined;
-}
-
-export interface RunOptions extends CommandOptions {
-  /** Standard input. Empty by default. */
-  readonly stdin?: string | Uint8Array | Readable | undefined;
-  /** Milliseconds. The command is ended after that, and the promise rejects. */
-  readonly timeout?: number | undefined;
-  /** Ends the command; the promise rejects at once with an AbortError. */
-  readonly signal?: AbortSignal | undefined;
-}
-
 export interface CommandResult {
   /** 0 to 255, or null if a signal ended the command. */
   readonly status: number | null;
@@ -103,17 +46,10 @@ export interface CommandResult {
   readonly stderr: Buffer;
 }
 
-interface User {
-  readonly name: string;
-  readonly uid: number;
-  readonly gid: number;
-  readonly groups: readonly number[];
-  readonly home: string;
-}
-
-const ROOT: User = { name: 'root', uid: 0, gid: 0, groups: [], home: '/root' };
-
-/** A running guest. It ends with `close()`, and with this process. */
+/**
+ * A running guest. It ends with `close()`, and with this process, which it does not keep alive unless a command runs in
+ * it.
+ */
 export class Guest {
   /** What was booted. */
   readonly machine: Machine;
@@ -123,8 +59,13 @@ export class Guest {
   readonly #agent: Agent;
   readonly #env: Readonly<Record<string, string>>;
   readonly #share: string | undefined;
+  readonly #storage: string | undefined;
   readonly #user: User;
   #isUp = false;
+  /** What needs this process to stay: the boot, commands, the end. */
+  #holds = 0;
+  #isOff = false;
+  #isSilent = false;
   #panic: Panic | undefined;
   #failure: Error | undefined;
   #closing: Promise<void> | undefined;
@@ -132,58 +73,68 @@ export class Guest {
   /**
    * Builds the machine if it has to be built, boots it and puts the share, the TAs and the user in place.
    * @returns the guest, which is the caller's to close
-   * @throws GuestError ERR_GUEST_BOOT, ERR_GUEST_PANIC or ERR_GUEST_SETUP; what a build throws; TypeError
+   * @throws GuestError ERR_GUEST_BOOT, ERR_GUEST_PANIC or ERR_GUEST_SETUP; what a build throws; TypeError and RangeError,
+   *   which name the option, before anything is done
    */
   static async boot(options: BootOptions = {}): Promise<Guest> {
+    const plan = checkBootOptions(options);
+    const { target, tas } = plan;
     options.signal?.throwIfAborted();
-    const target = options.share === undefined ? undefined : shareTarget(options.share);
-    const tas = (options.tas ?? []).map(taMount);
-    const user = userOf(options.user, target);
-    checkEnv(options.env);
-    checkMonitor(options.monitor);
     const machine = await machineOf(options);
     options.signal?.throwIfAborted();
-    const mounts = target === undefined ? tas : [shareMount(target), ...tas];
-    const guest = new Guest(machine, options, mounts, target, user);
+    const storage =
+      options.storage === undefined ? undefined : storageMount(options.storage, shareOwner(target));
+    const share = target === undefined ? undefined : shareMount(target);
+    const mounts = [share, storage, ...tas.mounts].filter((mount) => mount !== undefined);
+    const guest = new Guest(machine, options, plan, mounts);
+    const release = guest.#hold();
     try {
-      await guest.#comeUp(options.nodeModules, tas);
+      await guest.#comeUp(options, tas);
       return guest;
     } catch (error) {
       guest.#qemu.kill();
       await guest.closed;
       throw error;
+    } finally {
+      release();
     }
   }
 
   private constructor(
     machine: Machine,
     options: BootOptions,
+    { target: share, tas, user }: BootPlan,
     mounts: readonly Mount[],
-    share: string | undefined,
-    user: User,
   ) {
     const { verbose, nodeModules, signal, monitor, instructions = false } = options;
+    const owner = qemuOwner(machine, mounts, share, tas, options);
+    const storage = mounts.find(({ tag }) => tag === 'storage')?.path;
+    const exclusive = storage === undefined ? {} : { exclusive: storage };
+    const mountPoint = nodeModules === undefined ? undefined : newMountPoint(`${share}/node_modules`);
     this.machine = machine;
     this.#env = options.env ?? {};
     this.#share = share;
+    this.#storage = options.storage;
     this.#user = user;
     this.#qemu = new Qemu({
       machine,
+      name: share ?? 'node-optee',
       mounts,
+      ...exclusive,
       ...(nodeModules === undefined ? {} : { modules: nodeModules }),
       verbose: verbose !== undefined,
       instructions,
       ...(monitor === undefined ? {} : { monitor }),
-      onLine: (log, line) => {
-        verbose?.write(`[${log}] ${line}\n`);
-        this.#watch(log, line);
-      },
+      ...(owner === undefined ? {} : { owner }),
+      onDiskError: (problem) => this.#conclude(this.#ended(problem)),
+      onLine: (log, line) => this.#line(log, line, verbose),
     });
     this.#agent = new Agent(this.#qemu.agent, (error, isBroken) => this.#lost(error, isBroken));
     const abort = () => this.#conclude(abortError(signal?.reason));
     signal?.addEventListener('abort', abort, { once: true });
     this.closed = this.#qemu.ended.then((end) => {
       signal?.removeEventListener('abort', abort);
+      mountPoint?.remove();
       this.#over(end);
     });
   }
@@ -207,11 +158,10 @@ export class Guest {
   spawn(argv: readonly string[], options: SpawnOptions = {}): AgentProcess {
     if (this.#failure) throw this.#failure;
     if (this.#closing) throw this.#error('ERR_GUEST_CLOSED', 'The guest is closed');
-    checkArgv(argv);
-    checkEnv(options.env);
+    checkSpawnOptions(argv, options);
     const { terminal } = options;
     const user = this.#userNamed(options.user);
-    return this.#agent.exec({
+    const command = this.#agent.exec({
       argv,
       env: { ...defaultEnv(user, terminal !== undefined), ...this.#env, ...options.env },
       cwd: options.cwd ?? this.#share ?? user.home,
@@ -219,19 +169,24 @@ export class Guest {
       gid: user.gid,
       groups: user.groups,
       stdin: options.stdin ?? true,
+      merged: options.merged ?? false,
+      ...(this.#share === undefined || !this.#isUp ? {} : { share: this.#share }),
       ...(terminal === undefined ? {} : { terminal }),
     });
+    const release = this.#hold();
+    command.exit.then(release, release);
+    return command;
   }
 
   /**
    * Runs a command to its end. A status other than 0 is no error.
    * @param argv the program, found in PATH, and its arguments
-   * @throws GuestError ERR_GUEST_EXEC, ERR_GUEST_TIMEOUT, or why the guest ended; AbortError
+   * @throws GuestError ERR_GUEST_EXEC, ERR_GUEST_TIMEOUT, ERR_GUEST_SHARE, or why the guest ended; AbortError
    */
   async run(argv: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
+    checkRunOptions(argv, options);
     const { stdin, timeout, signal, ...rest } = options;
     signal?.throwIfAborted();
-    checkInput(stdin);
     const command = this.spawn(argv, { ...rest, stdin: stdin !== undefined });
     const stdout = collect(command.stdout);
     const stderr = collect(command.stderr);
@@ -251,7 +206,11 @@ export class Guest {
       return { ...exit, stdout: stdout.bytes(), stderr: stderr.bytes() };
     } catch (error) {
       command.kill('SIGKILL');
-      throw error;
+      if (!(error instanceof GuestError) || error.code !== 'ERR_GUEST_SHARE') throw error;
+      await Promise.all([stdout.ended, stderr.ended]);
+      const { code, message, errno, exit } = error;
+      const outputs = { stdout: stdout.bytes(), stderr: stderr.bytes() };
+      throw new GuestError(code, message, { ...(errno && { errno }), ...(exit && { exit }), ...outputs });
     } finally {
       over.abort();
     }
@@ -270,6 +229,7 @@ export class Guest {
   }
 
   async #close(): Promise<void> {
+    const release = this.#hold();
     if (!this.#failure) {
       this.#agent.powerOff();
       const over = new AbortController();
@@ -279,16 +239,25 @@ export class Guest {
     }
     this.#qemu.kill();
     await this.closed;
+    release();
   }
 
-  async #comeUp(nodeModules: string | undefined, tas: readonly Mount[]): Promise<void> {
+  /** Keeps this process alive until the function that it returns is called. */
+  #hold(): () => void {
+    if (this.#holds++ === 0) this.#qemu.keepAlive(true);
+    return () => {
+      if (--this.#holds === 0) this.#qemu.keepAlive(false);
+    };
+  }
+
+  async #comeUp(options: BootOptions, tas: TaMounts): Promise<void> {
     const watchdog = setTimeout(() => {
       const seconds = BOOT_WATCHDOG / 1000;
       this.#conclude(this.#error('ERR_GUEST_BOOT', `The guest did not come up within ${seconds} s`));
     }, BOOT_WATCHDOG);
     try {
       await this.#agent.ready;
-      const words = setupWords(this.#share, nodeModules, tas, this.#user);
+      const words = setupWords(this.#share, options, tas, this.#user);
       if (words.length > 0) await this.#setUp(words);
       this.#isUp = true;
     } finally {
@@ -297,16 +266,31 @@ export class Guest {
   }
 
   async #setUp(words: readonly string[]): Promise<void> {
-    const setup = ['/usr/lib/node-optee/agent', 'setup', ...words];
+    const setup = [AGENT, 'setup', ...words];
     const { status, stderr } = await this.run(setup, { user: 'root', cwd: '/' });
     if (status !== 0)
-      throw this.#error('ERR_GUEST_SETUP', `The guest could not be set up: ${stderr.toString().trim()}`);
+      throw this.#error(
+        'ERR_GUEST_SETUP',
+        `The guest could not be set up: ${visible(stderr.toString().trim())}`,
+      );
   }
 
   #userNamed(name: string | undefined): User {
     if (name === undefined || name === this.#user.name) return this.#user;
     if (name === ROOT.name) return ROOT;
-    throw invalidArgValue('user', name, `must be root or the guest's user, ${this.#user.name}`);
+    const others = this.#user === ROOT ? '' : `, or the guest's user, ${this.#user.name}`;
+    throw invalidArgValue('user', name, `must be root${others}: Guest.boot({ user }) sets the guest's user`);
+  }
+
+  /** @returns whether the line is worth keeping */
+  #line(log: LogName, line: string, verbose: Writable | undefined): boolean {
+    if (isPowerOff(log, line)) this.#isOff = true;
+    // The firmware's PANIC at some normal power-offs, and its registers after it.
+    if (this.#isOff && panicOfLine(log, line)?.world === 'firmware') this.#isSilent = true;
+    if (this.#isSilent && log === 'secure') return false;
+    verbose?.write(`[${log}] ${line}\n`);
+    this.#watch(log, line);
+    return true;
   }
 
   /** Looks at each line of the logs for the end of a world. */
@@ -316,24 +300,31 @@ export class Guest {
     if (!panic || (this.#panic && this.#panic.world !== 'firmware')) return;
     this.#panic = panic;
     // The rest of what it has to say, then the end: Linux ends QEMU itself, the others hang.
-    const timer = setTimeout(() => void this.#judge(panic), PANIC_GRACE[panic.world]);
+    const timer = setTimeout(() => void this.#judge(panic), PANIC_GRACE[panic.world]).unref();
     void this.closed.then(() => clearTimeout(timer));
   }
 
-  /** A Linux that panicked starts nothing. One that does has only printed such a line, for whoever wrote to /dev/kmsg. */
+  /** Whoever may write to a log can print such a line, a TA for instance. The world that it speaks of is asked. */
   async #judge(panic: Panic): Promise<void> {
-    if (panic.world === 'kernel' && (await this.#startsCommands())) this.#panic = undefined;
+    if (await this.#isAlive(panic)) this.#panic = undefined;
     else this.#conclude(this.#panicError());
   }
 
-  async #startsCommands(): Promise<boolean> {
-    if (this.#failure) return false;
-    const request = { argv: ['true'], env: {}, cwd: '/', uid: 0, gid: 0, groups: [], stdin: false };
-    // Only the agent's answer matters, whatever it is.
-    const answer = this.#agent.exec(request).started.then(
-      () => true,
-      () => true,
-    );
+  /** A Linux that panicked starts nothing. An OP-TEE or a firmware that did never gives back the processor that it was on. */
+  async #isAlive({ world }: Panic): Promise<boolean> {
+    if (this.#failure || !this.#isUp) return false;
+    const argv = world === 'kernel' ? ['true'] : [AGENT, 'processors'];
+    const { started, exit } = this.#agent.exec({
+      argv,
+      env: {},
+      cwd: '/',
+      uid: 0,
+      gid: 0,
+      groups: [],
+      stdin: false,
+    });
+    // Of Linux only the agent's answer matters, whatever it is.
+    const answer = world === 'kernel' ? started.then(yes, yes) : exit.then(({ status }) => status === 0, no);
     return Promise.race([answer, delay(PROOF_DEADLINE, false)]);
   }
 
@@ -341,7 +332,7 @@ export class Guest {
   #lost(error: Error, isBroken: boolean): void {
     if (isBroken) return this.#conclude(this.#ended(error.message));
     // QEMU's own end, and with it the logs, comes a moment later and says more.
-    const timer = setTimeout(() => this.#conclude(this.#ended(error.message)), PANIC_GRACE.kernel);
+    const timer = setTimeout(() => this.#conclude(this.#ended(error.message)), PANIC_GRACE.kernel).unref();
     void this.closed.then(() => clearTimeout(timer));
   }
 
@@ -349,8 +340,15 @@ export class Guest {
   #over(end: QemuEnd): void {
     // The firmware says PANIC at some normal power-offs.
     if (this.#panic && this.#panic.world !== 'firmware') return this.#conclude(this.#panicError());
-    const how = end.signal === null ? `with status ${end.status}` : `by ${end.signal}`;
-    this.#conclude(this.#ended(`QEMU ended ${how}${end.message && `: ${end.message}`}`));
+    if (end.status === IN_USE)
+      return this.#conclude(this.#ended(`Another guest uses the storage ${this.#storage}`));
+    const how =
+      end.signal !== null
+        ? `ended by ${end.signal}`
+        : end.status !== null
+          ? `ended with status ${end.status}`
+          : 'did not start';
+    this.#conclude(this.#ended(`QEMU ${how}${end.message && `: ${end.message}`}`));
   }
 
   #ended(why: string): GuestError {
@@ -378,53 +376,66 @@ export class Guest {
   }
 }
 
+/** A folder that the guest makes on the host, to mount something there. */
+function newMountPoint(path: string): { remove(): void } | undefined {
+  if (existsSync(path)) return undefined;
+  return {
+    remove() {
+      try {
+        rmdirSync(path);
+      } catch {
+        // The guest did not come so far, or there is something in it.
+      }
+    },
+  };
+}
+
+/** What was said of QEMU's user, once in each process. */
+const said = new Set<string>();
+
+/** Who QEMU runs as, where we are root; that it has to be root is said. */
+function qemuOwner(
+  { firmware, kernel, rootfs, node, deviceTree }: Machine,
+  mounts: readonly Mount[],
+  share: string | undefined,
+  tas: TaMounts,
+  { nodeModules, monitor, progress }: BootOptions,
+): Owner | undefined {
+  const files = [firmware, kernel, rootfs, node, deviceTree, nodeModules].filter(
+    (path) => path !== undefined,
+  );
+  const built = tas.links.map(({ mount, file }) => join(tas.mounts[mount]?.path ?? '', file));
+  const reads = [...files, ...mounts.map(({ path }) => path), ...built];
+  const writes = mounts.filter(({ tag }) => tag === 'storage').map(({ path }) => path);
+  const owner = ownerOf(share, reads, [...writes, ...writtenFolders(monitor)]);
+  if (typeof owner !== 'string') return owner;
+  if (!said.has(owner)) (progress ?? streamProgress()).note(`QEMU runs as root: ${owner}`);
+  said.add(owner);
+  return undefined;
+}
+
+const yes = (): boolean => true;
+const no = (): boolean => false;
+
 async function machineOf(options: BootOptions): Promise<Machine> {
   const { machine, node, memory, cpus, progress, signal } = options;
   if (typeof machine === 'object') return machine;
   return prepareMachine({ machine, node, memory, cpus, progress, signal });
 }
 
-/**
- * Looks at options before anything is built or booted.
- * @throws TypeError for a share that cannot be mounted, a folder without TAs, a name that is none
- */
-export function checkBootOptions(options: Pick<BootOptions, 'share' | 'tas' | 'user' | 'env'>): void {
-  const target = options.share === undefined ? undefined : shareTarget(options.share);
-  (options.tas ?? []).forEach(taMount);
-  userOf(options.user, target);
-  checkEnv(options.env);
-}
-
-/** With the numbers of the share's owner, so that what is written belongs to them on the host. */
-function userOf(name: string | undefined, share: string | undefined): User {
-  if (name === undefined || name === ROOT.name) return ROOT;
-  if (typeof name !== 'string') throw invalidArgType('user', 'a string', name);
-  if (!/^[a-z_][a-z0-9_-]{0,31}$/.test(name))
-    throw invalidArgValue('user', name, 'must be a name of small letters, digits, - and _');
-  const owner = share === undefined ? undefined : statSync(share);
-  const uid = owner?.uid || 1000;
-  const gid = owner?.gid || uid;
-  return { name, uid, gid, groups: [gid, VIDEO_GID, TEE_GID], home: `/home/${name}` };
-}
-
-function checkMonitor(path: unknown): void {
-  if (path !== undefined && typeof path !== 'string') throw invalidArgType('monitor', 'a string', path);
-}
-
 /** What the guest's setup script is told. */
 function setupWords(
   share: string | undefined,
-  nodeModules: string | undefined,
-  tas: readonly Mount[],
+  { nodeModules, storage }: BootOptions,
+  tas: TaMounts,
   user: User,
 ): string[] {
-  const words = tas.map((_, index) => `ta=${index}`);
+  const words = tas.mounts.map((_, index) => `ta=${index}`);
+  for (const { name, mount, file } of tas.links) words.push(`link=${name}/${mount}/${file}`);
   if (user !== ROOT) words.push(`user=${user.name}:${user.uid}:${user.gid}`);
   if (share !== undefined) words.push(`share=${share}`);
-  if (nodeModules !== undefined) {
-    if (share === undefined) throw invalidArgValue('nodeModules', nodeModules, 'needs a share');
-    words.push(`modules=${share}/node_modules`);
-  }
+  if (storage !== undefined) words.push('storage=');
+  if (nodeModules !== undefined) words.push(`modules=${share}/node_modules`);
   return words;
 }
 
@@ -436,23 +447,10 @@ function defaultEnv(user: User, terminal: boolean): Record<string, string> {
     LOGNAME: user.name,
     SHELL: '/bin/sh',
     LANG: 'C.UTF-8',
+    // For hints in messages: what helps here is not what helps on a board.
+    NODE_OPTEE_GUEST: '1',
     ...(terminal ? { TERM: process.env.TERM ?? 'dumb' } : {}),
   };
-}
-
-function checkArgv(argv: unknown): void {
-  if (!Array.isArray(argv)) throw invalidArgType('argv', 'an array of strings', argv);
-}
-
-function checkEnv(env: unknown): void {
-  if (env !== undefined && (typeof env !== 'object' || env === null))
-    throw invalidArgType('env', 'an object', env);
-}
-
-function checkInput(stdin: unknown): void {
-  if (stdin === undefined || typeof stdin === 'string' || isUint8Array(stdin) || stdin instanceof Readable)
-    return;
-  throw invalidArgType('stdin', 'a string, a Uint8Array or a Readable', stdin);
 }
 
 /** Rejects if the input's source fails, and otherwise never settles. */

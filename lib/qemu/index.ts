@@ -2,10 +2,11 @@
 /// <reference types="node" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
 export { Guest } from './guest.js';
-export type { BootOptions, CommandOptions, CommandResult, RunOptions, SpawnOptions } from './guest.js';
-export type { AgentProcess as GuestProcess, ExitStatus } from './agent.js';
+export type { CommandResult } from './guest.js';
+export type { BootOptions, CommandOptions, RunOptions, SpawnOptions } from './options.js';
+export type { AgentProcess as GuestProcess } from './agent.js';
 export { GuestError } from './guest-error.js';
-export type { GuestErrorCode, GuestLogs } from './guest-error.js';
+export type { ExitStatus, GuestErrorCode, GuestLogs } from './guest-error.js';
 export { MACHINES, NODE_VERSIONS } from './machine.js';
 export type { Machine, MachineName, NodeVersion } from './machine.js';
 export type { LogName, Panic } from './panic.js';

@@ -25,6 +25,16 @@ export async function forward(from: Readable, to: Writable): Promise<Error | und
   return undefined;
 }
 
+/** Do two descriptors lead to the same file, pipe or terminal? */
+export function areOneFile(a: number, b: number): boolean {
+  try {
+    const [one, other] = [fstatSync(a, { bigint: true }), fstatSync(b, { bigint: true })];
+    return one.dev === other.dev && one.ino === other.ino;
+  } catch {
+    return false; // one of them is closed
+  }
+}
+
 /** Node's stream over a file takes a short write, as on a disk that gets full, for a whole one. */
 function regularFile(to: Writable & { readonly fd?: number }): number | undefined {
   return to.fd !== undefined && fstatSync(to.fd).isFile() ? to.fd : undefined;

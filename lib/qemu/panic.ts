@@ -34,9 +34,14 @@ export function panicOfLine(log: LogName, line: string): Panic | undefined {
 
 /** The first panic of a whole log. */
 export function panicOfLog(log: LogName, text: string): Panic | undefined {
-  for (const line of text.split(/\r*\n/)) {
-    const panic = panicOfLine(log, line);
+  for (const line of text.split('\n')) {
+    const panic = panicOfLine(log, line.trimEnd());
     if (panic) return panic;
   }
   return undefined;
+}
+
+/** Linux has switched the machine off in good order. What the firmware says after this means nothing. */
+export function isPowerOff(log: LogName, line: string): boolean {
+  return log === 'kernel' && /\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? reboot: Power down$/.test(line);
 }

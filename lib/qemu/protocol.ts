@@ -3,7 +3,7 @@
  * this file only packs and unpacks.
  */
 
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** Bytes that a stream's sender may have under way: agreed on both sides. */
 export const WINDOW = 256 * 1024;
@@ -53,8 +53,12 @@ export interface ExecRequest {
   readonly groups: readonly number[];
   /** Whether standard input is a pipe from the host; it is `/dev/null` otherwise. */
   readonly stdin: boolean;
+  /** Whether standard error goes where standard output goes. */
+  readonly merged?: boolean;
   /** A terminal in place of the three pipes. */
   readonly terminal?: TerminalSize;
+  /** A folder: what the command writes to its file system is on the host when the command has ended, or `exit` rejects. */
+  readonly share?: string;
 }
 
 /** What could not be done when a command did not start; the order is that of `enum stage`. */
@@ -85,7 +89,7 @@ export function exec(command: number, request: ExecRequest): Buffer {
   const { argv, groups, terminal } = request;
   const environment = Object.entries(request.env).map(([name, value]) => `${name}=${value}`);
   const fixed = Buffer.alloc(28 + groups.length * 4);
-  fixed.writeUInt32LE((request.stdin ? 1 : 0) | (terminal ? 2 : 0), 0);
+  fixed.writeUInt32LE((request.stdin ? 1 : 0) | (terminal ? 2 : 0) | (request.merged ? 4 : 0), 0);
   fixed.writeUInt16LE(clamp16(terminal?.rows ?? 0), 4);
   fixed.writeUInt16LE(clamp16(terminal?.columns ?? 0), 6);
   fixed.writeUInt32LE(request.uid, 8);
@@ -94,7 +98,7 @@ export function exec(command: number, request: ExecRequest): Buffer {
   fixed.writeUInt32LE(argv.length, 20);
   fixed.writeUInt32LE(environment.length, 24);
   groups.forEach((group, index) => fixed.writeUInt32LE(group, 28 + index * 4));
-  const strings = Buffer.from([request.cwd, ...argv, ...environment, ''].join('\0'));
+  const strings = Buffer.from([request.cwd, request.share ?? '', ...argv, ...environment, ''].join('\0'));
   const size = fixed.length + strings.length;
   return Buffer.concat([header(FrameType.exec, 0, command, size), fixed, strings]);
 }

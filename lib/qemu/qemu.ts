@@ -1,9 +1,16 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { closeSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { PassThrough } from 'node:stream';
 import type { Duplex } from 'node:stream';
-import { Log } from './log.js';
+import { Log, visible } from './log.js';
 import type { Machine } from './machine.js';
+import { diskError, listenToMonitor } from './monitor.js';
 import type { Mount } from './mounts.js';
+import { HandedOver, overlayFolder } from './owner.js';
+import type { Owner } from './owner.js';
+import { stopWithUs } from './suspension.js';
 import type { LogName } from './panic.js';
 
 /** How QEMU ended. It says 0 after a panic, too. */
@@ -16,7 +23,11 @@ export interface QemuEnd {
 
 export interface QemuOptions {
   readonly machine: Machine;
+  /** What the process shows of itself, in ps for instance: whose guest it is. */
+  readonly name: string;
   readonly mounts: readonly Mount[];
+  /** A folder that only one QEMU at a time may use: it is locked for as long as this one lives. */
+  readonly exclusive?: string;
   /** ext4 image, /dev/vdc in the guest. */
   readonly modules?: string;
   /** All of the kernel's messages on its console, at the cost of time. */
@@ -25,14 +36,23 @@ export interface QemuOptions {
   readonly instructions?: boolean;
   /** Path of the socket for QMP. */
   readonly monitor?: string;
-  /** Called with each line of the two logs as it comes. */
-  readonly onLine: (log: LogName, line: string) => void;
+  /** Who QEMU runs as, where that is not this process's user. */
+  readonly owner?: Owner;
+  /** Called where the host could not read or write a disk of the guest, in words. The guest may stand still. */
+  readonly onDiskError: (problem: string) => void;
+  /** Called with each line of the two logs as it comes; says whether to keep it. */
+  readonly onLine: (log: LogName, line: string) => boolean;
 }
+
+/** The status where `exclusive` is somebody else's. QEMU itself never has it. */
+export const IN_USE = 77;
 
 /** The sockets that QEMU gets, by their descriptors. */
 const AGENT = 3;
 const KERNEL = 4;
 const SECURE = 5;
+const MONITOR = 6;
+const FIRST_FREE = 7;
 
 /** A QEMU process. It ends with ours, however that ends. */
 export class Qemu {
@@ -48,26 +68,49 @@ export class Qemu {
     this.secureLog = new Log((line) => options.onLine('secure', line));
     // The kernel ends QEMU when we end, SIGKILL included. A session of its own keeps a terminal's signals away:
     // what they mean is for us to say.
-    const argv = ['--pdeathsig', 'KILL', options.machine.qemu, ...qemuArguments(options)];
-    const child = spawn('setpriv', argv, {
-      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
+    const { owner } = options;
+    const user = owner ? ['--reuid', String(owner.uid), '--regid', String(owner.gid), '--clear-groups'] : [];
+    const files = new HandedOver(FIRST_FREE);
+    const words = qemuArguments(owner ? handOver(options, files) : options);
+    const lock = ['flock', '--nonblock', '--no-fork', '-E', String(IN_USE), options.exclusive ?? ''];
+    const [program = '', ...argv] = [
+      ...(options.exclusive === undefined ? [] : lock),
+      ...['setpriv', ...user, '--no-new-privs', '--pdeathsig', 'KILL'],
+      ...[options.machine.qemu, ...words],
+    ];
+    const child = spawn(program, argv, {
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', ...files.descriptors],
       detached: true,
     });
+    files.descriptors.forEach(closeSync);
     this.#child = child;
-    this.agent = child.stdio[AGENT] as Duplex;
-    this.#listen(KERNEL, this.kernelLog);
-    this.#listen(SECURE, this.secureLog);
+    const forget = stopWithUs(child.pid);
+    // Where this process has no descriptor left there are no pipes at all; `error` says so.
+    const socket = (descriptor: number): Duplex => (child.stdio?.[descriptor] as Duplex) ?? new PassThrough();
+    this.agent = socket(AGENT);
+    listen(socket(KERNEL), this.kernelLog);
+    listen(socket(SECURE), this.secureLog);
+    listenToMonitor(socket(MONITOR), (event) => {
+      const problem = diskError(event);
+      if (problem !== undefined) options.onDiskError(`${problem} (it writes in ${overlayFolder()})`);
+    });
     let message = '';
     for (const stream of [child.stdout, child.stderr])
       stream?.on('data', (chunk: Buffer) => (message = (message + chunk.toString()).slice(-16384)));
     this.ended = new Promise((resolve) => {
       let failure = '';
-      child.on('error', (error) => (failure ||= error.message));
-      child.on('close', (status, signal) => {
+      const end = (status: number | null, signal: NodeJS.Signals | null): void => {
+        forget();
         this.kernelLog.end();
         this.secureLog.end();
-        resolve({ status, signal, message: (failure || message).trim() });
+        resolve({ status, signal, message: visible((failure || message).trim()) });
+      };
+      child.on('error', (error) => {
+        failure ||= error.message;
+        // Without pipes there is no `close`.
+        if (!child.stdio) end(null, null);
       });
+      child.on('close', end);
     });
   }
 
@@ -75,17 +118,46 @@ export class Qemu {
     return this.#child.pid;
   }
 
+  /** Whether QEMU keeps this process alive. It ends with this process in any case. At first it does. */
+  keepAlive(yes: boolean): void {
+    // Pipes of a child are sockets, whatever the types say.
+    for (const handle of [this.#child, ...(this.#child.stdio ?? [])] as (Pick<
+      Socket,
+      'ref' | 'unref'
+    > | null)[])
+      if (yes) handle?.ref();
+      else handle?.unref();
+  }
+
   /** Ends QEMU at once. */
   kill(): void {
     this.#child.kill('SIGKILL');
   }
+}
 
-  #listen(descriptor: number, log: Log): void {
-    const socket = this.#child.stdio[descriptor] as Duplex;
-    socket.on('data', (chunk: Buffer) => log.push(chunk));
-    // A reset at QEMU's end: the end is told by the process itself.
-    socket.on('error', () => {});
-  }
+function listen(socket: Duplex, log: Log): void {
+  socket.on('data', (chunk: Buffer) => log.push(chunk));
+  // A reset at QEMU's end: the end is told by the process itself.
+  socket.on('error', () => {});
+}
+
+/** The same with paths that QEMU can open, whoever it runs as. */
+function handOver<T extends Omit<QemuOptions, 'onLine' | 'onDiskError'>>(options: T, files: HandedOver): T {
+  const { machine, mounts, modules } = options;
+  const { deviceTree } = machine;
+  return {
+    ...options,
+    machine: {
+      ...machine,
+      firmware: files.path(machine.firmware),
+      kernel: files.path(machine.kernel),
+      rootfs: files.path(machine.rootfs),
+      node: files.path(machine.node),
+      ...(deviceTree === undefined ? {} : { deviceTree: files.path(deviceTree) }),
+    },
+    mounts: mounts.map((mount) => ({ ...mount, path: files.path(mount.path) })),
+    ...(modules === undefined ? {} : { modules: files.path(modules) }),
+  };
 }
 
 /** Of every machine. */
@@ -100,14 +172,15 @@ export const KERNEL_ARGUMENTS: readonly string[] = [
 ];
 
 /** What comes after the name of the program. */
-export function qemuArguments(options: Omit<QemuOptions, 'onLine'>): string[] {
-  const { machine, mounts, modules, verbose, monitor, instructions = false } = options;
+export function qemuArguments(options: Omit<QemuOptions, 'onLine' | 'onDiskError'>): string[] {
+  const { machine, name, mounts, modules, verbose, monitor, instructions = false } = options;
   const kernelArguments = [
     ...KERNEL_ARGUMENTS,
     verbose ? 'ignore_loglevel' : 'loglevel=5',
     ...machine.kernelArguments,
   ];
   return [
+    ...['-name', `guest=${escape(name)}`],
     ...['-machine', 'virt,secure=on,gic-version=3', '-cpu', 'cortex-a57'],
     // One nanosecond for each instruction, on one thread of the host; nobody waits for a time that is to come.
     ...(instructions
@@ -119,6 +192,10 @@ export function qemuArguments(options: Omit<QemuOptions, 'onLine'>): string[] {
     ...['-nic', 'none', '-display', 'none', '-monitor', 'none'],
     ...(monitor === undefined ? [] : ['-qmp', `unix:${escape(monitor)},server=on,wait=off`]),
     ...['-no-reboot', '-no-user-config', '-rtc', 'base=utc'],
+    // What an emulator needs no system calls for, a guest that has broken out of it does not get.
+    ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
+    ...socket('monitor', MONITOR),
+    ...['-mon', 'chardev=monitor,mode=control'],
     ...socket('kernel', KERNEL),
     ...['-serial', 'chardev:kernel'],
     ...socket('secure', SECURE),

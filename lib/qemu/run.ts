@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import type { AgentProcess } from './agent.js';
+import { foreignPart } from './foreign.js';
 import { Guest } from './guest.js';
 import { GuestError } from './guest-error.js';
 import type { Interruption } from './interruption.js';
 import type { Machine } from './machine.js';
-import { forward } from './outputs.js';
+import { areOneFile, forward } from './outputs.js';
 import type { TerminalSize } from './protocol.js';
 import { signalNumber } from './signals.js';
 
@@ -22,6 +23,7 @@ export interface RunnerOptions {
   readonly command: readonly string[];
   readonly share?: string | undefined;
   readonly tas?: readonly string[] | undefined;
+  readonly storage?: string | undefined;
   readonly env?: Readonly<Record<string, string>> | undefined;
   readonly user?: string | undefined;
   /** ext4 image for the share's `node_modules`. */
@@ -40,37 +42,45 @@ export interface RunnerOptions {
  * @throws TypeError for options that cannot be used; where it was interrupted, whatever that led to
  */
 export async function runCommand(options: RunnerOptions): Promise<number> {
-  const { machine, share, tas, env, user, nodeModules, verbose, interruption } = options;
+  const { machine, share, tas, storage, env, user, nodeModules, verbose, interruption } = options;
   // Whoever reads the logs may go before the guest has come up.
   process.stderr.on('error', () => {});
   let guest: Guest | undefined;
   try {
     const { signal } = interruption;
     const log = verbose ? process.stderr : undefined;
-    guest = await Guest.boot({ machine, share, tas, env, user, nodeModules, verbose: log, signal });
+    guest = await Guest.boot({ machine, share, tas, storage, env, user, nodeModules, verbose: log, signal });
     return await runIn(guest, options);
   } catch (error) {
     if (interruption.status !== undefined || !(error instanceof GuestError)) throw error;
-    return report(error, verbose ?? false);
+    return report(error, options);
   } finally {
     await guest?.close();
   }
 }
 
-async function runIn(guest: Guest, { command, timeout }: RunnerOptions): Promise<number> {
+async function runIn(guest: Guest, { command, timeout, share = '/' }: RunnerOptions): Promise<number> {
   const isShell = command.length === 0;
   const isTerminal = process.stdin.isTTY === true;
   const terminal = isShell && isTerminal ? terminalSize() : undefined;
   const argv = isShell ? (terminal ? ['sh', '-l'] : ['sh']) : command;
-  const started = guest.spawn(argv, { terminal, stdin: !isTerminal });
+  // Two streams keep no order between them: where our outputs are one file, so are the command's.
+  const merged = areOneFile(1, 2);
+  const started = guest.spawn(argv, { terminal, stdin: !isTerminal, merged });
   const input = terminal ? connectTerminal(started) : isTerminal ? undefined : connectInput(started);
+  const errors = new Tail();
+  (merged ? started.stdout : started.stderr).on('data', (chunk: Buffer) => errors.push(chunk));
   const outputs = Promise.all([
     forward(started.stdout, process.stdout),
     forward(started.stderr, process.stderr),
   ]);
   try {
     // Its outputs take part: a command whose output is not read has not ended in time, either.
-    const ended = await within(timeout, Promise.all([started.exit, outputs]));
+    const exit = started.exit.catch(async (error: unknown) => {
+      await outputs;
+      throw error;
+    });
+    const ended = await within(timeout, Promise.all([exit, outputs]));
     if (ended === undefined) {
       process.stderr.write(`node-optee qemu: ${argv[0]} did not end within ${(timeout ?? 0) / 1000} s\n`);
       return TIMED_OUT;
@@ -81,6 +91,7 @@ async function runIn(guest: Guest, { command, timeout }: RunnerOptions): Promise
       process.stderr.write(`node-optee qemu: what ${argv[0]} wrote is lost: ${lost.message}\n`);
       return OUTPUT_LOST;
     }
+    if (status !== 0) say(foreignPart(errors.text, share));
     return signal === null ? (status ?? GUEST_FAILED) : SIGNALLED + (signalNumber(signal) ?? 0);
   } finally {
     input?.();
@@ -152,17 +163,36 @@ function terminalSize(): TerminalSize {
 }
 
 /** Says on standard error why there is no status of a command. */
-function report(error: GuestError, logsWereShown: boolean): number {
-  const lines = [`node-optee qemu: ${error.message}`];
-  if (error.code === 'ERR_GUEST_EXEC') {
+function report(error: GuestError, { verbose, command, share = '/' }: RunnerOptions): number {
+  const { code, stage, errno, logs } = error;
+  say(error.message);
+  if (code === 'ERR_GUEST_EXEC') {
+    if (errno === 'ENOEXEC') say(foreignPart(command[0] ?? '', share));
+    if (stage !== 'exec') return GUEST_FAILED;
+    return errno === 'ENOENT' ? NOT_FOUND : NOT_EXECUTABLE;
+  }
+  if (code === 'ERR_GUEST_SHARE') return OUTPUT_LOST;
+  if (logs && !verbose) {
+    const lines = ['--- the log of Linux ---', logs.kernel.trimEnd()];
+    lines.push('--- the log of OP-TEE ---', logs.secure.trimEnd(), '---');
     process.stderr.write(`${lines.join('\n')}\n`);
-    if (error.stage !== 'exec') return GUEST_FAILED;
-    return error.errno === 'ENOENT' ? NOT_FOUND : NOT_EXECUTABLE;
   }
-  if (error.logs && !logsWereShown) {
-    lines.push('--- the log of Linux ---', error.logs.kernel.trimEnd());
-    lines.push('--- the log of OP-TEE ---', error.logs.secure.trimEnd(), '---');
-  }
-  process.stderr.write(`${lines.join('\n')}\n`);
   return GUEST_FAILED;
+}
+
+function say(text: string | undefined): void {
+  if (text !== undefined) process.stderr.write(`node-optee qemu: ${text}\n`);
+}
+
+/** The end of what a stream had. */
+class Tail {
+  #bytes = Buffer.alloc(0);
+
+  push(chunk: Buffer): void {
+    this.#bytes = Buffer.concat([this.#bytes, chunk]).subarray(-16384);
+  }
+
+  get text(): string {
+    return this.#bytes.toString();
+  }
 }

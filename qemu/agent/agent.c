@@ -30,6 +30,7 @@
 
 enum {
   MAX_COMMANDS = 1024,
+  FDS_PER_COMMAND = 8,
   /* Above this no output is read from commands until the host has taken some. */
   TX_HIGH = 512 * 1024,
   /* Above this nothing is read from the host either. */
@@ -42,7 +43,6 @@ struct output {
   int fd; /* -1: closed, or there is none */
   uint8_t stream;
   uint32_t credit;
-  bool quiet; /* not looked at until the command ends */
   /* Once the command has ended: how much of what it wrote is still to be read. */
   size_t left;
 };
@@ -60,10 +60,15 @@ struct command {
   uint32_t id;
   pid_t pid;     /* 0 once reaped */
   int status_fd; /* ends without a word when exec succeeds, else carries a struct failure */
-  bool tty;
+  /* The command's own end of its terminal. While we have it open, too, the terminal outlives a command that
+   * closes it and opens /dev/tty again. */
+  int tty;
+  int share;    /* a folder of the share, opened before the command could write there */
+  pid_t syncer; /* writes the share's file system back once the command has ended; 0 if there is none */
   bool ended;
-  bool done; /* last frame sent, to be freed */
+  bool done; /* last frame sent. Freed when no child that it left behind has its outputs open any more */
   int wait_status;
+  uint32_t lost; /* errno of what could not be written back */
   struct input in;
   struct output out[2];
 };
@@ -78,6 +83,7 @@ static int port = -1;
 static struct buffer rx, tx;
 static struct command *commands;
 static size_t command_count;
+static size_t max_commands = MAX_COMMANDS;
 
 static void flush_tx(void);
 
@@ -179,12 +185,25 @@ static void close_input(struct command *c) {
   c->in.head = c->in.tail = 0;
 }
 
+/* After the command's last frame. Its outputs stay open for children that it has left behind. */
 static void finish(struct command *c) {
+  bool is_tty = c->tty >= 0;
+
   c->done = true;
   close_fd(&c->status_fd);
+  close_fd(&c->share);
+  close_fd(&c->tty);
   close_input(c);
-  close_fd(&c->out[0].fd);
-  close_fd(&c->out[1].fd);
+  for (int i = 0; i < 2; i++)
+    if (!c->ended || is_tty) close_fd(&c->out[i].fd);
+}
+
+/* What children that were left behind write goes nowhere, and they live on. */
+static void discard(struct output *o) {
+  static uint8_t waste[MAX_DATA];
+  ssize_t n = read(o->fd, waste, sizeof(waste));
+
+  if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) close_fd(&o->fd);
 }
 
 static void flush_tx(void) {
@@ -206,20 +225,12 @@ static void pump_output(struct command *c, struct output *o) {
     ssize_t n;
 
     if (c->ended && o->left < want) want = o->left;
-    if (want == 0) {
-      close_fd(&o->fd);
-      return;
-    }
+    if (want == 0) return;
     p = reserve(&tx, HEADER_SIZE + want);
     n = read(o->fd, p + HEADER_SIZE, want);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) {
-      if (c->ended) close_fd(&o->fd);
-      return;
-    }
-    if (n < 0 && c->tty && !c->ended) {
-      /* EIO: nobody has the terminal open. To close our end now would be a hang-up, and SIGHUP. */
-      o->quiet = true;
+      o->left = 0;
       return;
     }
     if (n <= 0) {
@@ -255,7 +266,8 @@ static void pump_input(struct command *c) {
   }
   if (in->fd < 0) return;
   if (in->head == in->tail) in->head = in->tail = 0;
-  if (in->owed && (in->tail == 0 || in->owed >= WINDOW / 4)) {
+  /* After the end of the input nobody needs credit, least of all for the Ctrl-D that is ours. */
+  if (in->owed && !in->eof && (in->tail == 0 || in->owed >= WINDOW / 4)) {
     send_frame(FRAME_CREDIT, 0, c->id, 1, in->owed, 0);
     in->owed = 0;
   }
@@ -268,7 +280,7 @@ static bool start(struct command *c, const struct exec *e) {
 
   if (!start_child(e, &child)) return false;
   c->pid = child.pid;
-  c->tty = (e->flags & EXEC_TTY) != 0;
+  c->tty = child.tty;
   c->status_fd = child.status;
   c->in.fd = child.in;
   c->out[0].fd = child.out;
@@ -300,7 +312,7 @@ static void handle_exec(uint32_t id, uint8_t *payload, size_t size) {
   struct exec e = {0};
   struct command *c;
   uint32_t groups, argc, envc;
-  char *cwd[2] = {NULL}, *p;
+  char *folders[3] = {NULL}, *p;
 
   if (size < EXEC_FIXED) fail("EXEC of %zu bytes", size);
   if (find(id)) fail("EXEC of command %u, which runs", id);
@@ -320,21 +332,22 @@ static void handle_exec(uint32_t id, uint8_t *payload, size_t size) {
   e.argv = calloc(argc + 1, sizeof(char *));
   e.env = calloc(envc + 1, sizeof(char *));
   c = calloc(1, sizeof(*c));
-  if (!e.groups || !e.argv || !e.env || !c || command_count >= MAX_COMMANDS) {
+  if (!e.groups || !e.argv || !e.env || !c || command_count >= max_commands) {
     free(c);
     send_frame(FRAME_EXEC_FAILED, 0, id, 2, EAGAIN, STAGE_PREPARE);
     goto out;
   }
   for (uint32_t i = 0; i < groups; i++) e.groups[i] = get32(payload + EXEC_FIXED + i * 4);
   p = (char *)payload + EXEC_FIXED + groups * 4;
-  p = take_strings(p, (char *)payload + size, cwd, 1);
+  p = take_strings(p, (char *)payload + size, folders, 2);
   p = p ? take_strings(p, (char *)payload + size, e.argv, argc) : NULL;
   p = p ? take_strings(p, (char *)payload + size, e.env, envc) : NULL;
   if (p != (char *)payload + size) fail("EXEC whose strings do not fill it");
-  e.cwd = cwd[0];
+  e.cwd = folders[0];
 
   c->id = id;
-  c->status_fd = c->in.fd = -1;
+  c->status_fd = c->in.fd = c->tty = -1;
+  c->share = folders[1][0] ? open(folders[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
   for (int i = 0; i < 2; i++)
     c->out[i] = (struct output){.fd = -1, .stream = (uint8_t)(i + 1), .credit = WINDOW};
   c->next = commands;
@@ -419,7 +432,7 @@ static void handle_frame(uint8_t type, uint8_t stream, uint32_t id, uint8_t *pay
       break;
     case FRAME_EOF:
       c->in.eof = true;
-      if (c->tty && c->in.fd >= 0 && c->in.tail < WINDOW)
+      if (c->tty >= 0 && c->in.fd >= 0 && c->in.tail < WINDOW)
         c->in.data[c->in.tail++] = 4; /* closing would hang up */
       pump_input(c);
       break;
@@ -434,10 +447,10 @@ static void handle_frame(uint8_t type, uint8_t stream, uint32_t id, uint8_t *pay
       send_signal(c, get32(payload));
       break;
     case FRAME_WINSIZE:
-      if (c->tty && c->in.fd >= 0) {
+      if (c->tty >= 0) {
         struct winsize w = {.ws_row = get16(payload), .ws_col = get16(payload + 2)};
 
-        ioctl(c->in.fd, TIOCSWINSZ, &w);
+        ioctl(c->tty, TIOCSWINSZ, &w);
       }
       break;
   }
@@ -481,6 +494,39 @@ static void read_status(struct command *c) {
   send_frame(FRAME_STARTED, 0, c->id, 0, 0, 0);
 }
 
+/* Writes to the share succeed when they are in the guest's memory. Whether the host has room for them is
+ * known when they are written back: syncfs() tells of all that failed since the folder was opened. */
+static void start_sync(struct command *c) {
+  if (c->share < 0) return;
+  c->syncer = fork();
+  if (c->syncer == 0) _exit(syncfs(c->share) < 0 ? errno : 0);
+  if (c->syncer < 0) {
+    c->syncer = 0;
+    if (syncfs(c->share) < 0) c->lost = (uint32_t)errno;
+  }
+}
+
+/* A command has ended: what it has written until now is still to be sent. */
+static void end_command(struct command *c, int wait_status) {
+  c->pid = 0;
+  if (c->done) return;
+  if (c->status_fd >= 0) read_status(c);
+  if (c->done) return;
+  c->ended = true;
+  c->wait_status = wait_status;
+  close_input(c);
+  for (int i = 0; i < 2; i++) {
+    int available = 0;
+
+    if (c->tty >= 0)
+      available = TTY_DRAIN;
+    else if (c->out[i].fd >= 0 && ioctl(c->out[i].fd, FIONREAD, &available) < 0)
+      available = 0;
+    c->out[i].left = (size_t)available;
+  }
+  start_sync(c);
+}
+
 static void reap(void) {
   int wait_status;
   pid_t pid;
@@ -488,35 +534,28 @@ static void reap(void) {
   while ((pid = waitpid(-1, &wait_status, WNOHANG)) > 0) {
     struct command *c = commands;
 
-    while (c && c->pid != pid) c = c->next;
-    if (!c) continue; /* an orphan */
-    c->pid = 0;
-    if (c->done) continue;
-    if (c->status_fd >= 0) read_status(c);
-    if (c->done) continue;
-    c->ended = true;
-    c->wait_status = wait_status;
-    close_input(c);
-    for (int i = 0; i < 2; i++) {
-      int available = 0;
-
-      if (c->tty)
-        available = TTY_DRAIN;
-      else if (c->out[i].fd >= 0 && ioctl(c->out[i].fd, FIONREAD, &available) < 0)
-        available = 0;
-      c->out[i].left = (size_t)available;
+    while (c && c->pid != pid && c->syncer != pid) c = c->next;
+    if (!c) {
+      supplicant_ended(pid, wait_status); /* or an orphan */
+    } else if (c->syncer == pid) {
+      c->syncer = 0;
+      if (WIFEXITED(wait_status)) c->lost = (uint32_t)WEXITSTATUS(wait_status);
+    } else {
+      end_command(c, wait_status);
     }
   }
 }
 
 /* What an ended command left in its pipes, then EXIT. */
 static void drain(struct command *c) {
+  bool empty = true;
+
   for (int i = 0; i < 2; i++) {
-    if (c->out[i].fd >= 0 && c->out[i].left == 0) close_fd(&c->out[i].fd);
     pump_output(c, &c->out[i]);
+    if (c->out[i].fd >= 0 && c->out[i].left > 0) empty = false;
   }
-  if (c->out[0].fd >= 0 || c->out[1].fd >= 0) return;
-  send_frame(FRAME_EXIT, 0, c->id, 1, (uint32_t)c->wait_status, 0);
+  if (!empty || c->syncer) return;
+  send_frame(FRAME_EXIT, 0, c->id, 2, (uint32_t)c->wait_status, c->lost);
   finish(c);
 }
 
@@ -526,7 +565,7 @@ static void sweep(void) {
   while (*link) {
     struct command *c = *link;
 
-    if (c->done && c->pid == 0) {
+    if (c->done && c->pid == 0 && c->out[0].fd < 0 && c->out[1].fd < 0) {
       *link = c->next;
       free(c);
       command_count--;
@@ -561,14 +600,14 @@ static _Noreturn void loop(int signals) {
       f[0] = (struct pollfd){.fd = c->status_fd, .events = POLLIN};
       /* With nothing to write it is watched for errors alone: the command may close its input. */
       f[1] = (struct pollfd){.fd = c->in.fd, .events = c->in.head < c->in.tail ? POLLOUT : 0};
-      if (c->tty && !f[1].events) f[1].fd = -1;
+      if (c->tty >= 0 && !f[1].events) f[1].fd = -1;
       for (int i = 0; i < 2; i++) {
-        bool wanted = !c->ended && !c->out[i].quiet && c->out[i].credit > 0 && pending(&tx) < TX_HIGH;
+        bool wanted = c->done || (!c->ended && c->out[i].credit > 0 && pending(&tx) < TX_HIGH);
 
         f[2 + i] = (struct pollfd){.fd = wanted ? c->out[i].fd : -1, .events = POLLIN};
       }
     }
-    if (poll(fds, count, -1) < 0) {
+    if (poll(fds, count, tend_supplicant()) < 0) {
       if (errno == EINTR || errno == ENOMEM) continue;
       fail("poll: %s", strerror(errno));
     }
@@ -576,6 +615,11 @@ static _Noreturn void loop(int signals) {
     /* Commands first, in the order of their places: what comes from the port changes the list. */
     f = &fds[POLL_FIRST];
     for (struct command *c = commands; c; c = c->next, f += POLL_PER_COMMAND) {
+      if (c->done) {
+        for (int i = 0; i < 2; i++)
+          if (f[2 + i].revents) discard(&c->out[i]);
+        continue;
+      }
       if (f[0].revents && c->status_fd >= 0) read_status(c);
       if (c->done) continue;
       if (f[1].revents & POLLOUT) {
@@ -602,9 +646,12 @@ static _Noreturn void loop(int signals) {
 }
 
 _Noreturn void serve(int fd) {
+  /* Each command takes up to FDS_PER_COMMAND descriptors, and poll() no more than there may be. */
+  rlim_t files = raise_file_limit();
   sigset_t set;
   int signals;
 
+  if (files < MAX_COMMANDS * FDS_PER_COMMAND) max_commands = files / FDS_PER_COMMAND;
   is_init = getpid() == 1;
   umask(022);
   signal(SIGPIPE, SIG_IGN);

@@ -14,6 +14,17 @@ void close_fd(int *fd) {
   *fd = -1;
 }
 
+static struct rlimit files_before;
+
+rlim_t raise_file_limit(void) {
+  struct rlimit files;
+
+  if (getrlimit(RLIMIT_NOFILE, &files_before) < 0) return 0;
+  files = files_before;
+  files.rlim_cur = files.rlim_max;
+  return setrlimit(RLIMIT_NOFILE, &files) < 0 ? files_before.rlim_cur : files.rlim_cur;
+}
+
 static _Noreturn void child_fail(int fd, enum stage stage) {
   struct failure f = {.error = (uint32_t)errno, .stage = stage};
 
@@ -27,6 +38,7 @@ static _Noreturn void run_child(const struct exec *e, const int fds[3], int stat
   sigemptyset(&none);
   signal(SIGPIPE, SIG_DFL);
   sigprocmask(SIG_SETMASK, &none, NULL);
+  setrlimit(RLIMIT_NOFILE, &files_before);
   setsid();
   if ((e->flags & EXEC_TTY) && ioctl(fds[0], TIOCSCTTY, 0) < 0) child_fail(status_fd, STAGE_PREPARE);
   for (int i = 0; i < 3; i++)
@@ -63,10 +75,11 @@ static bool open_tty(int *master, int *slave, const struct exec *e) {
 /* With a terminal both directions are the same one; the copy lets either be closed alone. */
 static bool connect_tty(const struct exec *e, struct child *c, int fds[3]) {
   if (!open_tty(&c->in, &fds[0], e)) return false;
+  c->tty = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
   fds[1] = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
   fds[2] = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
   c->out = fcntl(c->in, F_DUPFD_CLOEXEC, 3);
-  return fds[1] >= 0 && fds[2] >= 0 && c->out >= 0;
+  return fds[1] >= 0 && fds[2] >= 0 && c->out >= 0 && c->tty >= 0;
 }
 
 static bool connect_pipes(const struct exec *e, struct child *c, int fds[3]) {
@@ -79,7 +92,13 @@ static bool connect_pipes(const struct exec *e, struct child *c, int fds[3]) {
     in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
     ok = in[0] >= 0;
   }
-  ok = ok && open_pipe(out, 0, e) && open_pipe(err, 0, e);
+  ok = ok && open_pipe(out, 0, e);
+  if (e->flags & EXEC_MERGED) {
+    err[1] = ok ? fcntl(out[1], F_DUPFD_CLOEXEC, 3) : -1;
+    ok = err[1] >= 0;
+  } else {
+    ok = ok && open_pipe(err, 0, e);
+  }
   fds[0] = in[0];
   fds[1] = out[1];
   fds[2] = err[1];
@@ -93,7 +112,7 @@ bool start_child(const struct exec *e, struct child *c) {
   int fds[3] = {-1, -1, -1}, status[2] = {-1, -1};
   int error;
 
-  *c = (struct child){.in = -1, .out = -1, .err = -1, .status = -1};
+  *c = (struct child){.in = -1, .out = -1, .err = -1, .tty = -1, .status = -1};
   if (((e->flags & EXEC_TTY) ? connect_tty(e, c, fds) : connect_pipes(e, c, fds)) &&
       pipe2(status, O_CLOEXEC | O_NONBLOCK) == 0) {
     c->pid = fork();
@@ -112,6 +131,7 @@ bool start_child(const struct exec *e, struct child *c) {
   close_fd(&c->in);
   close_fd(&c->out);
   close_fd(&c->err);
+  close_fd(&c->tty);
   errno = error;
   return false;
 }

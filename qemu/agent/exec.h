@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "protocol.h"
@@ -25,11 +26,15 @@ struct exec {
 struct child {
   pid_t pid;
   int in, out, err;
+  int tty;    /* the command's own end of its terminal */
   int status; /* ends without a word when exec succeeds, else carries a struct failure */
 };
 
 /* Returns false with errno set, and everything closed, if it does not even come to exec. */
 bool start_child(const struct exec *e, struct child *c);
+
+/* Takes as many descriptors as there may be, and returns how many. Commands have the limit of before. */
+rlim_t raise_file_limit(void);
 
 /* Closes it unless it is -1, and makes it -1. */
 void close_fd(int *fd);

@@ -1,9 +1,11 @@
-/* What an init does before anything else: file systems, device permissions, loopback, tee-supplicant. */
+/* What an init does: file systems, device permissions, loopback; and it keeps tee-supplicant running. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -17,9 +19,26 @@
 
 #include "agent.h"
 
-enum { WAIT_MS = 20000 };
+enum {
+  WAIT_MS = 20000,
+  /* How long tee-supplicant stays down: doubled each time, until one lives longer than the longest wait. */
+  RESTART_MIN_MS = 100,
+  RESTART_MAX_MS = 1000,
+};
 
-static pid_t supplicant;
+static struct {
+  pid_t pid; /* 0: none */
+  int64_t started;
+  int64_t due; /* when to start the next one; 0: never */
+  int wait;
+} supplicant;
+
+static int64_t now_ms(void) {
+  struct timespec now;
+
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 static const struct {
   const char *source, *target, *type, *options;
@@ -116,14 +135,65 @@ static void loopback_up(void) {
 static void start_supplicant(void) {
   char *argv[] = {"tee-supplicant", NULL};
   char *env[] = {"PATH=/usr/sbin:/usr/bin", NULL};
+  sigset_t none;
 
-  supplicant = fork();
-  if (supplicant == 0) {
+  supplicant.started = now_ms();
+  supplicant.due = 0;
+  supplicant.pid = fork();
+  if (supplicant.pid == 0) {
+    /* Those of PID 1 are not for it. */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_DFL);
     setsid();
     execve("/usr/sbin/tee-supplicant", argv, env);
     perror("tee-supplicant");
     _exit(127);
   }
+  if (supplicant.pid < 0) perror("tee-supplicant");
+}
+
+/* A line in the kernel's log, which is also shown on the console. */
+static void warn(const char *text) {
+  char line[160];
+  int size = snprintf(line, sizeof(line), "<4>node-optee: %s\n", text);
+  int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+
+  /* One write is one line. (Not dprintf, which seeks.) */
+  if (fd < 0 || write(fd, line, (size_t)size) < 0) perror("/dev/kmsg");
+  if (fd >= 0) close(fd);
+}
+
+void supplicant_ended(pid_t pid, int status) {
+  char text[128];
+  bool wanted;
+
+  if (supplicant.pid <= 0 || pid != supplicant.pid) return;
+  supplicant.pid = 0;
+  /* As for a service manager: whoever ends it in an orderly way wants it to be down. */
+  wanted = WIFSIGNALED(status) ? WTERMSIG(status) == SIGTERM : WEXITSTATUS(status) == 0;
+  if (!wanted) {
+    bool lived = now_ms() - supplicant.started > RESTART_MAX_MS;
+
+    supplicant.wait = lived || !supplicant.wait ? RESTART_MIN_MS : supplicant.wait * 2;
+    if (supplicant.wait > RESTART_MAX_MS) supplicant.wait = RESTART_MAX_MS;
+    supplicant.due = now_ms() + supplicant.wait;
+  }
+  snprintf(text, sizeof(text), "tee-supplicant ended (%s %d); it %s",
+           WIFSIGNALED(status) ? "signal" : "status",
+           WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
+           wanted ? "was told to, and stays down" : "is started again");
+  warn(text);
+}
+
+int tend_supplicant(void) {
+  int64_t left;
+
+  if (!supplicant.due) return -1;
+  left = supplicant.due - now_ms();
+  if (left > 0) return (int)left;
+  start_supplicant();
+  return -1;
 }
 
 /* A device that it has open is among its first descriptors. */
@@ -144,8 +214,8 @@ const char *wait_for_tee(void) {
 
   if (access("/dev/tee0", F_OK) < 0) return "Linux has found no OP-TEE: there is no /dev/tee0";
   for (int waited = 0; waited < WAIT_MS; waited += 2) {
-    if (has_open(supplicant, "/dev/teepriv0")) return NULL;
-    if (supplicant < 0 || waitpid(supplicant, NULL, WNOHANG) == supplicant)
+    if (has_open(supplicant.pid, "/dev/teepriv0")) return NULL;
+    if (supplicant.pid < 0 || waitpid(supplicant.pid, NULL, WNOHANG) == supplicant.pid)
       return "tee-supplicant did not start, or ended at once";
     nanosleep(&step, NULL);
   }

@@ -9,7 +9,8 @@
  * none. Each stream has a window of WINDOW bytes: its sender has that much credit at first, spends it with
  * DATA, and gets it back with CREDIT when the receiver has passed the bytes on. So a command that does not
  * read, or a host that does not, holds up nobody else. EXIT is a command's last frame and comes after all
- * that was in its pipes when it ended; children that it left behind do not delay it.
+ * that was in its pipes when it ended; children that it left behind do not delay it. They run on, and what
+ * they write goes nowhere.
  */
 #ifndef NODE_OPTEE_PROTOCOL_H
 #define NODE_OPTEE_PROTOCOL_H
@@ -17,7 +18,7 @@
 #include <stdint.h>
 
 enum {
-  PROTOCOL_VERSION = 1,
+  PROTOCOL_VERSION = 2,
   HEADER_SIZE = 12,
   WINDOW = 256 * 1024,
   MAX_DATA = 64 * 1024,
@@ -40,14 +41,16 @@ enum frame_type {
   FRAME_HELLO = 0x20, /* u32 protocol version */
   FRAME_STARTED = 0x21,
   FRAME_EXEC_FAILED = 0x22, /* u32 errno, u32 enum stage; the command's last frame */
-  FRAME_EXIT = 0x23,        /* u32 wait status */
+  FRAME_EXIT = 0x23,        /* u32 wait status, u32 errno of what could not be written to the share, or 0 */
   FRAME_ERROR = 0x24,       /* text; the protocol is broken, the machine ends */
 };
 
 /* FRAME_EXEC: u32 flags | u16 rows | u16 columns | u32 uid | u32 gid | u32 groups | u32 arguments |
- * u32 environment | u32 group[groups] | cwd, arguments, environment: strings, each with its NUL */
+ * u32 environment | u32 group[groups] | cwd, share, arguments, environment: strings, each with its NUL. What
+ * was written to the file system of `share`, unless that is empty, is on the host before EXIT. With
+ * EXEC_MERGED errors go where output goes. */
 enum { EXEC_FIXED = 28 };
-enum exec_flags { EXEC_STDIN = 1, EXEC_TTY = 2 };
+enum exec_flags { EXEC_STDIN = 1, EXEC_TTY = 2, EXEC_MERGED = 4 };
 
 /* What could not be done when a command did not start. */
 enum stage { STAGE_PREPARE, STAGE_USER, STAGE_CWD, STAGE_EXEC };

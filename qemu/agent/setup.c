@@ -2,12 +2,13 @@
  * Prepares a booted guest for one host. One word for each thing to do, in their order:
  *
  *     share=PATH           mounts the share at the host's own path
+ *     storage=             mounts the folder that keeps tee-supplicant's storage
  *     modules=PATH         mounts the node_modules image (/dev/vdc) over that folder of the share
- *     ta=N                 mounts the Nth folder of TAs and links its *.ta where tee-supplicant looks
+ *     ta=N                 mounts the Nth folder of TAs
+ *     link=NAME/N/FILE     makes FILE of that folder the TA that tee-supplicant finds by this name
  *     user=NAME:UID:GID    adds a user who may use the TEE and the dma-heaps
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -22,6 +23,8 @@
 #include "agent.h"
 
 #define TA_FOLDER "/usr/lib/optee_armtz"
+/* Of Debian's tee-supplicant. */
+#define STORAGE_FOLDER "/var/lib/optee-client/data/tee"
 
 /*
  * msize is the largest that the virtio transport takes. Of the cache modes, mmap is the one in which
@@ -29,6 +32,12 @@
  * shared mappings work, and it is 20 to 50 times as fast as none, in which they do not.
  */
 static const char share_options[] = "trans=virtio,version=9p2000.L,msize=512000,cache=mmap";
+
+/*
+ * OP-TEE's storage survives an end in the middle of a write, as long as writes reach the disk in their order:
+ * each goes to the host at once.
+ */
+static const char storage_options[] = "trans=virtio,version=9p2000.L,msize=512000,cache=none";
 
 static bool complain(const char *format, ...) {
   va_list args;
@@ -56,9 +65,9 @@ static bool make_folders(const char *path) {
   return true;
 }
 
-static bool mount_folder(const char *tag, const char *path, unsigned long flags) {
+static bool mount_folder(const char *tag, const char *path, unsigned long flags, const char *options) {
   if (!make_folders(path)) return false;
-  if (mount(tag, path, "9p", flags, share_options) < 0)
+  if (mount(tag, path, "9p", flags, options) < 0)
     return complain("cannot mount %s at %s: %s", tag, path, strerror(errno));
   return true;
 }
@@ -76,32 +85,27 @@ static bool mount_modules(const char *path) {
   return true;
 }
 
-/* Links, not copies: a TA that is built anew is found by the next session. */
-static bool add_tas(const char *number) {
+#define TA_MOUNT "/run/node-optee/ta/%s"
+
+static bool mount_tas(const char *number) {
   char tag[32], folder[64];
-  struct dirent *entry;
-  DIR *dir;
 
   snprintf(tag, sizeof(tag), "ta%s", number);
-  snprintf(folder, sizeof(folder), "/run/node-optee/ta/%s", number);
-  if (!mount_folder(tag, folder, MS_RDONLY | MS_NOSUID | MS_NODEV) || !make_folders(TA_FOLDER)) return false;
-  dir = opendir(folder);
-  if (!dir) return complain("%s: %s", folder, strerror(errno));
-  while ((entry = readdir(dir))) {
-    const char *end = strrchr(entry->d_name, '.');
-    char from[PATH_MAX], to[PATH_MAX];
+  snprintf(folder, sizeof(folder), TA_MOUNT, number);
+  return mount_folder(tag, folder, MS_RDONLY | MS_NOSUID | MS_NODEV, share_options) &&
+         make_folders(TA_FOLDER);
+}
 
-    if (!end || strcmp(end, ".ta") != 0) continue;
-    snprintf(from, sizeof(from), "%s/%s", folder, entry->d_name);
-    snprintf(to, sizeof(to), TA_FOLDER "/%s", entry->d_name);
-    unlink(to);
-    if (symlink(from, to) < 0) {
-      closedir(dir);
-      return complain("%s: %s", to, strerror(errno));
-    }
-  }
-  closedir(dir);
-  return true;
+/* A link, not a copy: a TA that is built anew is found by the next session. */
+static bool link_ta(const char *value) {
+  const char *file = strchr(value, '/');
+  char from[PATH_MAX], to[PATH_MAX];
+
+  if (!file) return complain("link=%s: not NAME/N/FILE", value);
+  snprintf(from, sizeof(from), TA_MOUNT, file + 1);
+  snprintf(to, sizeof(to), TA_FOLDER "/%.*s", (int)(file - value), value);
+  unlink(to);
+  return symlink(from, to) == 0 || complain("%s: %s", to, strerror(errno));
 }
 
 /* A line of /etc/passwd or /etc/group: its name, its third field as a number. */
@@ -172,17 +176,20 @@ static bool add_user(const char *value) {
 }
 
 static bool mount_share(const char *path) {
-  return mount_folder("share", path, 0);
+  return mount_folder("share", path, 0, share_options);
+}
+
+static bool mount_storage(const char *value) {
+  if (*value) return complain("storage=%s: has no value", value);
+  return mount_folder("storage", STORAGE_FOLDER, MS_NOSUID | MS_NODEV, storage_options);
 }
 
 static const struct {
   const char *name;
   bool (*run)(const char *value);
 } actions[] = {
-    {"share=", mount_share},
-    {"modules=", mount_modules},
-    {"ta=", add_tas},
-    {"user=", add_user},
+    {"share=", mount_share}, {"storage=", mount_storage}, {"modules=", mount_modules},
+    {"ta=", mount_tas},      {"link=", link_ta},          {"user=", add_user},
 };
 
 int set_up(int count, char **words) {

@@ -1,6 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
@@ -12,6 +22,9 @@ import { until } from '../support/until.js';
 
 jest.setTimeout(GUEST_TIMEOUT);
 
+/** A link that leads out of the folder of TAs. */
+const LINKED_TA = '21111111-2222-3333-4444-555555555555.ta';
+
 let share: string;
 let tas: string;
 let guest: Guest;
@@ -22,6 +35,11 @@ beforeAll(async () => {
   mkdirSync(share);
   chownSync(share, 1234, 1234);
   writeFileSync(join(tas, '11111111-2222-3333-4444-555555555555.ta'), 'first build');
+  const elsewhere = newFolder();
+  // QEMU reads them as the share's owner.
+  for (const folder of [tas, elsewhere]) chmodSync(folder, 0o755);
+  writeFileSync(join(elsewhere, 'built.ta'), 'built elsewhere');
+  symlinkSync(join(elsewhere, 'built.ta'), join(tas, LINKED_TA));
   guest = await Guest.boot({ share, tas: [tas], user: 'tester', env: { FROM_HOST: 'yes = yes' } });
 }, BUILD_TIMEOUT);
 
@@ -86,8 +104,27 @@ describe('who runs a command', () => {
 
   test('cannot be anybody else', async () => {
     await expect(guest.run(['id'], { user: 'nobody' })).rejects.toThrow(
-      /^user must be root or the guest's user, tester/,
+      /^user must be root, or the guest's user, tester: Guest.boot\({ user }\) sets the guest's user/,
     );
+  });
+
+  test.each<[Record<string, unknown>, string]>([
+    [{ times: 1 }, 'options has no times; there are env, cwd, user'],
+    [{ timeout: '1s' }, "timeout must be a number, not string '1s'"],
+    [{ timeout: 2 ** 31 }, 'timeout must be a whole number from 0 to 2147483647'],
+    [{ cwd: 5 }, 'cwd must be a string'],
+    [{ stdin: 5 }, 'stdin must be a string, a Uint8Array or a Readable'],
+    [{ signal: 5 }, 'signal must be an AbortSignal'],
+    [{ env: { A: 1 } }, 'env.A must be a string'],
+  ])('%j is refused, and named', async (options, message) => {
+    await expect(guest.run(['true'], options)).rejects.toThrow(message);
+  });
+
+  test('a terminal without a size is refused', () => {
+    expect(() => guest.spawn(['sh'], { terminal: { rows: 5 } as never })).toThrow(
+      /^terminal.columns must be/,
+    );
+    expect(() => guest.spawn(['sh'], { timeout: 5 } as never)).toThrow(/^options has no timeout/);
   });
 
   test('may open its own outputs by name', async () => {
@@ -114,8 +151,9 @@ describe('a command', () => {
   });
 
   test('environment and working folder', async () => {
-    const { stdout } = await sh('pwd; echo "$FROM_HOST|$MINE|$LANG"', { env: { MINE: 'x' } });
-    expect(stdout).toBe(`${share}\nyes = yes|x|C.UTF-8\n`);
+    const script = 'pwd; echo "$FROM_HOST|$MINE|$LANG|$NODE_OPTEE_GUEST"';
+    const { stdout } = await sh(script, { env: { MINE: 'x' } });
+    expect(stdout).toBe(`${share}\nyes = yes|x|C.UTF-8|1\n`);
     expect((await sh('pwd', { cwd: '/usr' })).stdout).toBe('/usr\n');
   });
 
@@ -154,6 +192,17 @@ describe('a command', () => {
     const results = await Promise.all(Array.from({ length: 20 }, (_, i) => sh(`echo ${i}; exit ${i}`)));
     results.forEach((result, i) => expect(result).toMatchObject({ status: i, stdout: `${i}\n` }));
   });
+
+  test(
+    '1,000 at once',
+    async () => {
+      const all = await Promise.all(
+        Array.from({ length: 1000 }, (_, i) => guest.run(['sh', '-c', `sleep 5; echo ${i}`])),
+      );
+      all.forEach(({ status, stdout }, i) => expect([status, stdout.toString()]).toEqual([0, `${i}\n`]));
+    },
+    3 * GUEST_TIMEOUT,
+  );
 
   test('cannot be started', async () => {
     const error = { name: 'GuestError', code: 'ERR_GUEST_EXEC' };
@@ -246,6 +295,20 @@ describe('the share', () => {
     expect(content()).toBe('line');
   });
 
+  test('what it cannot do is what docs/guest.md says', async () => {
+    const script = `
+      const { createServer } = require('net');
+      try { require('child_process').execFileSync('mkfifo', ['fifo'], { stdio: 'pipe' }); } catch ({ message }) {
+        console.log('mkfifo', /No such device or address/.test(message));
+      }
+      const fd = fs.openSync('unlinked', 'w+');
+      fs.unlinkSync('unlinked');
+      try { fs.ftruncateSync(fd, 10); } catch ({ code }) { console.log('ftruncate', code); }
+      createServer().on('error', ({ code }) => console.log('listen', code)).listen(process.cwd() + '/socket');`;
+    const { stdout } = await guest.run(['node', '-e', script]);
+    expect(stdout.toString()).toBe('mkfifo true\nftruncate ENOENT\nlisten ENXIO\n');
+  });
+
   test('programs and libraries run from it', async () => {
     const script =
       'cp /usr/bin/busybox busybox && ./busybox echo works && printf "#!/bin/sh\\necho script\\n" > s && chmod +x s && ./s';
@@ -269,7 +332,23 @@ describe('the share', () => {
     chmodSync(join(share, 'secret'), 0o600);
     chownSync(join(share, 'secret'), 0, 0);
     expect((await sh('cat secret')).status).toBe(1);
-    expect((await sh('cat secret', { user: 'root' })).stdout).toBe('of root');
+    // QEMU is the share's owner: what that user may not on the host, nobody in the guest may.
+    expect((await sh('cat secret', { user: 'root' })).status).toBe(1);
+  });
+
+  test('root of the guest makes no file of root’s on the host, and QEMU is not root', async () => {
+    const script =
+      'touch by-root; chown 0:0 by-root; cp /usr/bin/busybox setuid; chown 0:0 setuid; chmod 4755 setuid';
+    await sh(script, { user: 'root' });
+    for (const name of ['by-root', 'setuid']) expect(statSync(join(share, name)).uid).toBe(1234);
+    await sh('mknod device c 1 3', { user: 'root' });
+    expect(existsSync(join(share, 'device'))).toBe(false);
+    const status = readFileSync(`/proc/${guest.pid}/status`, 'utf8');
+    expect(status).toMatch(/^Uid:\t1234\t1234\t1234\t1234\nGid:\t1234\t1234\t1234\t1234$/m);
+    expect(status).toMatch(/^Groups:\t\s*$/m);
+    expect(status).toMatch(/^CapEff:\t0+$/m);
+    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+    expect(status).toMatch(/^Seccomp:\t2$/m);
   });
 });
 
@@ -279,6 +358,8 @@ test('TAs of a folder are where tee-supplicant looks, and a new build is seen', 
   writeFileSync(join(tas, '11111111-2222-3333-4444-555555555555.ta'), 'second build');
   expect((await sh(`cat ${path}`, { user: 'root' })).stdout).toBe('second build');
   expect((await sh(`echo no > ${path}`, { user: 'root' })).status).not.toBe(0);
+  const linked = await sh(`cat /usr/lib/optee_armtz/${LINKED_TA}`, { user: 'root' });
+  expect(linked.stdout).toBe('built elsewhere');
 });
 
 test("a TA's panic does the machine no harm", async () => {
@@ -287,6 +368,45 @@ test("a TA's panic does the machine no harm", async () => {
   expect(status).toBe(0);
   expect(guest.logs.secure).toContain('TA panicked');
   expect((await sh('echo still here')).stdout).toBe('still here\n');
+});
+
+describe('tee-supplicant', () => {
+  const root = (script: string) => sh(script, { user: 'root', timeout: 60_000 });
+  const works = async () => {
+    const { status, stdout } = await root('xtest -t regression 1007');
+    expect(stdout).toContain('1 test case of which 0 failed');
+    expect(status).toBe(0);
+  };
+
+  test('a client that is killed while its TA is loaded: the next one finds a supplicant', async () => {
+    // Killed at many moments: some of them are in the loading.
+    await root('for i in $(seq 30); do xtest -t regression 1007 & usleep $((i * 10000)); kill -9 $!; done');
+    await works();
+  });
+
+  test('killed: it is started again, and the log says so', async () => {
+    for (let i = 0; i < 3; i++) {
+      const pid = Number((await root('pidof tee-supplicant')).stdout);
+      await root(`kill -9 ${pid}`);
+      await until(async () => {
+        const now = Number((await root('pidof tee-supplicant')).stdout);
+        return now > 0 && now !== pid;
+      });
+    }
+    await works();
+    expect(guest.logs.kernel).toContain('tee-supplicant ended (signal 9); it is started again');
+    // It has the signals of any program, not those of the agent.
+    expect((await root('grep SigBlk /proc/$(pidof tee-supplicant)/status')).stdout).toMatch(/\t0+\n/);
+  });
+
+  test('told to end: it stays down, until somebody starts it', async () => {
+    await root('kill $(pidof tee-supplicant); sleep 2');
+    expect((await root('pidof tee-supplicant')).stdout).toBe('');
+    expect(guest.logs.kernel).toContain('tee-supplicant ended (signal 15); it was told to, and stays down');
+    await root('setsid tee-supplicant >/dev/null 2>&1 </dev/null &');
+    await until(async () => (await root('pidof tee-supplicant')).stdout !== '');
+    await works();
+  });
 });
 
 test('await using switches the guest off', async () => {

@@ -1,7 +1,9 @@
-import { execFileSync } from 'node:child_process';
-import { constants, copyFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { constants, copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Guest, GuestError, prepareMachine } from 'node-optee/qemu';
 import type { Machine } from 'node-optee/qemu';
@@ -199,6 +201,39 @@ test('an image takes the place of node_modules', async () => {
   const guest = await Guest.boot({ machine, share, nodeModules: machine.node });
   expect((await guest.run(['ls', 'node_modules'])).stdout.toString()).toContain('bin\n');
   await guest.close();
+  // Where it was mounted there was nothing before.
+  expect(existsSync(join(share, 'node_modules'))).toBe(false);
+  mkdirSync(join(share, 'node_modules'));
+  const other = await Guest.boot({ machine, share, nodeModules: machine.node });
+  await other.close();
+  expect(existsSync(join(share, 'node_modules'))).toBe(true);
+});
+
+test('a guest that nobody closes does not keep node --test; a command that runs does', async () => {
+  const file = join(newFolder(), 'forgets.test.cjs');
+  const qemu = JSON.stringify(require.resolve('node-optee/qemu'));
+  writeFileSync(
+    file,
+    `const { test } = require('node:test');
+    const { Guest } = require(${qemu});
+    test('boots, and forgets', async () => {
+      const guest = await Guest.boot();
+      console.log('pid', guest.pid);
+      await guest.run(['true']);
+    });
+    test('waits for a command that nothing else waits for', () =>
+      Guest.boot().then((guest) => guest.run(['sleep', '1'])).then(() => console.log('slept')));`,
+  );
+  const child = spawn(process.execPath, ['--test', '--test-reporter=tap', file], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [output, [status]] = await Promise.all([text(child.stdout), once(child, 'exit')]);
+  expect({ output, status }).toMatchObject({ output: expect.stringMatching(/^# pass 2$/m), status: 0 });
+  expect(output).toContain('slept');
+  const pid = Number(/pid (\d+)/.exec(output)?.[1]);
+  const isThere = () =>
+    existsSync(`/proc/${pid}/exe`) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('qemu');
+  await until(() => !isThere());
 });
 
 test('verbose: both logs, line by line', async () => {

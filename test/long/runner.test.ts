@@ -1,9 +1,20 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
-import { chmodSync, closeSync, constants, openSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  copyFileSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { prepareMachine } from 'node-optee/qemu';
@@ -18,6 +29,7 @@ import {
   qemu,
   startQemu,
 } from '../support/guest.js';
+import { smallTa } from '../support/small-ta.js';
 import { until } from '../support/until.js';
 
 jest.setTimeout(GUEST_TIMEOUT);
@@ -30,6 +42,8 @@ beforeAll(async () => {
   await prepareMachine();
   share = newFolder();
   chmodSync(share, 0o755);
+  // As root's QEMU would be root, which is said on standard error.
+  if (process.getuid?.() === 0) chownSync(share, 1234, 1234);
 }, BUILD_TIMEOUT);
 
 /** No QEMU of this file's share stays. */
@@ -174,11 +188,42 @@ describe('node-optee qemu', () => {
     expect(status).toBe(0);
   });
 
+  test('a TA that prints what OP-TEE and the firmware print when they panic ends nothing', async () => {
+    const uuid = '8b5c8a5e-2f0a-4d0c-9f6e-0d5a1c3b7e21';
+    const ta = await smallTa(
+      uuid,
+      `printf("E/TC:0 0 Panic 'said a TA' at a.c:1 <b>\\nPANIC at PC : 0x0000000000000001\\n");
+      return TEE_SUCCESS;`,
+    );
+    const script = `node dist/cli.js invoke ${uuid} 0 && sleep 5 && echo lived`;
+    const options = ['--verbose', '--share', ROOT, '--ta', ta];
+    const { status, stdout, stderr } = await qemu(share, ...options, 'sh', '-c', script);
+    expect(stderr).toMatch(/^\[secure\] E\/TC:0 0 Panic 'said a TA'/m);
+    expect(stdout.toString()).toContain('lived\n');
+    expect(status).toBe(0);
+  });
+
   test('a share that would hide the guest’s system is refused', async () => {
     const { status, stderr } = await qemu(share, '--share', '/usr', '--', 'true');
     expect(stderr).toContain("share would hide the guest's own /usr/bin");
     expect(status).toBe(2);
   });
+});
+
+test('too few descriptors for a guest are a reason, not a stack trace', () => {
+  const words = ['-c', 'ulimit -n 30; exec "$@"', 'sh', process.execPath, CLI, 'qemu', 'true'];
+  const { status, stderr } = spawnSync('sh', words, { cwd: share, encoding: 'utf8' });
+  expect(stderr).toMatch(
+    /^node-optee qemu: The guest did not come up\. QEMU did not start: spawn \S+ EMFILE\n/,
+  );
+  expect(status).toBe(125);
+});
+
+test('outputs that are one file keep their order', () => {
+  const script = 'for i in $(seq 300); do echo out $i; echo err $i >&2; done';
+  const words = ['-c', 'exec "$@" 2>&1', 'sh', process.execPath, CLI, 'qemu', 'sh', '-c', script];
+  const { stdout } = spawnSync('sh', words, { cwd: share, encoding: 'utf8' });
+  expect(stdout).toBe(Array.from({ length: 300 }, (_, i) => `out ${i + 1}\nerr ${i + 1}\n`).join(''));
 });
 
 describe('standard streams', () => {
@@ -251,6 +296,24 @@ describe('standard streams', () => {
     closeSync(full);
     expect(stderr).toBe('node-optee qemu: what echo wrote is lost: ENOSPC: no space left on device, write\n');
     expect(status).toBe(125);
+  });
+});
+
+describe('Ctrl-Z', () => {
+  test('stops QEMU, too, and both go on together', async () => {
+    const { child, ended } = startQemu(share, ['sh', '-c', 'while :; do echo tick; sleep 0.1; done']);
+    ended.catch(() => {});
+    await once(child.stdout as NodeJS.ReadableStream, 'data');
+    const pids = [child.pid as number, ...processesWith(share).filter((pid) => pid !== child.pid)];
+    expect(pids).toHaveLength(2);
+    const states = () => pids.map((pid) => /\) (\S)/.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.[1]);
+    child.kill('SIGTSTP');
+    await until(() => states().every((state) => state === 'T'));
+    child.kill('SIGCONT');
+    await until(() => states().every((state) => state !== 'T'));
+    await once(child.stdout as NodeJS.ReadableStream, 'data');
+    child.kill('SIGTERM');
+    await expectNothingLeft();
   });
 });
 
@@ -353,4 +416,21 @@ test('what node-optee qemu prints with a closed standard error does not matter',
   child.stderr.destroy();
   const [stdout] = await Promise.all([buffer(child.stdout), once(child, 'close')]);
   expect([child.exitCode, stdout.toString()]).toEqual([0, 'out\n']);
+});
+
+test('native parts for the host are named when a program dies of them', async () => {
+  const addon = join(share, 'node_modules', 'addon.node');
+  mkdirSync(dirname(addon), { recursive: true });
+  copyFileSync(process.execPath, addon);
+  const hint = (path: string, remedy: string) =>
+    `node-optee qemu: ${path} is for x86-64, and the guest is arm64: ${remedy}\n`;
+  const addonRun = await qemu(share, 'node', '-e', `require('./node_modules/addon.node')`);
+  const program = await qemu(share, './node_modules/addon.node');
+  rmSync(join(share, 'node_modules'), { recursive: true });
+  if (process.arch !== 'x64') return;
+  const remedy = '--node-modules installs the dependencies for arm64';
+  expect(addonRun.stderr).toContain(hint(addon, remedy));
+  expect(addonRun.status).toBe(1);
+  expect(program.stderr).toContain(hint(addon, remedy));
+  expect(program.status).toBe(126);
 });

@@ -9,10 +9,15 @@ import { afterAll } from '@jest/globals';
 let binary: string | undefined;
 const started: ChildProcess[] = [];
 
-/** The guest's agent, built for this machine, behind a socket instead of a virtio-serial port. */
-export function startHostAgent(): { child: ChildProcess; socket: Duplex } {
+/**
+ * The guest's agent, built for this machine, behind a socket instead of a virtio-serial port.
+ * @param files how many descriptors it may have, `soft:hard`
+ */
+export function startHostAgent(files?: string): { child: ChildProcess; socket: Duplex } {
   binary ??= build();
-  const child = spawn(binary, ['--fd', '3'], { stdio: ['ignore', 'inherit', 'pipe', 'pipe'] });
+  const limited = files === undefined ? [] : ['prlimit', `--nofile=${files}`];
+  const [program = '', ...args] = [...limited, binary, '--fd', '3'];
+  const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'pipe', 'pipe'] });
   started.push(child);
   return { child, socket: child.stdio[3] as Duplex };
 }

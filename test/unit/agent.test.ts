@@ -2,18 +2,23 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import type { ChildProcess } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { Readable } from 'node:stream';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable, duplexPair } from 'node:stream';
 import type { Duplex } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { Agent } from '#lib/qemu/agent';
-import type { AgentProcess, ExitStatus } from '#lib/qemu/agent';
-import { exec, header, numbers } from '#lib/qemu/protocol';
+import type { AgentProcess } from '#lib/qemu/agent';
+import type { ExitStatus } from '#lib/qemu/guest-error';
+import { FrameType, exec, header, numbers } from '#lib/qemu/protocol';
 import type { ExecRequest } from '#lib/qemu/protocol';
 import { killHostAgents, startHostAgent } from '../support/host-agent.js';
+import { until } from '../support/until.js';
 
 let child: ChildProcess;
 let socket: Duplex;
@@ -156,6 +161,71 @@ describe('commands', () => {
   });
 });
 
+describe('more than a few', () => {
+  /** `count` commands that run at the same time, with an agent that may have so many descriptors. */
+  async function atOnce(files: string, count: number) {
+    const other = startHostAgent(files);
+    const limited: Agent = new Agent(other.socket, (error) => limited.fail(error));
+    await limited.ready;
+    const all = Array.from({ length: count }, () => limited.exec(request(['cat'], { stdin: true })));
+    const started = await Promise.allSettled(all.map((one) => one.started));
+    for (const one of all) one.stdin.on('error', () => {}).end('x');
+    const outputs = await Promise.allSettled(all.map(output));
+    limited.fail(new Error('test over'));
+    await once(other.child, 'exit');
+    return { started, outputs };
+  }
+
+  test('commands than poll() takes under the limit of before', async () => {
+    const { outputs } = await atOnce('1024:4096', 300);
+    for (const one of outputs) expect(one).toMatchObject({ value: { status: 0, stdout: 'x' } });
+  }, 60_000);
+
+  test('commands than there are descriptors for: the rest is refused one by one', async () => {
+    const { started, outputs } = await atOnce('256:256', 40);
+    const refused = started.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
+    expect(refused).toHaveLength(8);
+    for (const reason of refused) expect(reason).toMatchObject({ code: 'ERR_GUEST_EXEC', errno: 'EAGAIN' });
+    expect(outputs.filter((one) => one.status === 'fulfilled')).toHaveLength(32);
+  }, 60_000);
+
+  test('a command has the limit of descriptors that it always had', async () => {
+    const other = startHostAgent('1000:2000');
+    const limited: Agent = new Agent(other.socket, (error) => limited.fail(error));
+    await limited.ready;
+    const { stdout } = await output(limited.exec(request(['sh', '-c', 'ulimit -Sn; ulimit -Hn'])));
+    limited.fail(new Error('test over'));
+    expect(stdout).toBe('1000\n2000\n');
+  });
+});
+
+describe('children that a command leaves behind', () => {
+  test('run on, whatever they write, and nothing is held for them when they have ended', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'node-optee-behind-'));
+    const descriptors = () => readdirSync(`/proc/${child.pid}/fd`).length;
+    const before = descriptors();
+    try {
+      // Far more than a pipe holds.
+      const late = `sleep 0.2; head -c 1000000 /dev/zero; echo late >&2; touch ${folder}/lived`;
+      expect(await run(['sh', '-c', `(${late}) & echo first`])).toMatchObject({
+        status: 0,
+        stdout: 'first\n',
+      });
+      await until(() => existsSync(join(folder, 'lived')));
+      await until(() => descriptors() === before);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
+test('merged outputs keep their order', async () => {
+  const script = 'i=0; while [ $i -lt 300 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done';
+  const { stdout, stderr } = await run(['sh', '-c', script], { merged: true });
+  expect(stderr).toBe('');
+  expect(stdout).toBe(Array.from({ length: 300 }, (_, i) => `out ${i}\nerr ${i}\n`).join(''));
+});
+
 describe('flow', () => {
   test('100 MiB of random bytes arrive as they were sent', async () => {
     const size = 100 * 1024 * 1024;
@@ -271,11 +341,75 @@ describe('terminal', () => {
     expect(await output(other)).toMatchObject({ status: 0 });
   });
 
+  test('a command that closes it and opens it again goes on', async () => {
+    const script =
+      'exec <&- >&- 2>&-; sleep 0.2; exec </dev/tty >/dev/tty; echo again; read line; echo "got $line"';
+    const sh = agent.exec(request(['sh', '-c', script], { terminal }));
+    await waitFor(sh, /again\r\n/);
+    sh.stdin.write('this\r');
+    expect(await output(sh)).toMatchObject({ status: 0, stdout: expect.stringContaining('got this\r\n') });
+  });
+
+  test('has a size after the end of its input, too', async () => {
+    const script = 'trap "stty size </dev/tty" WINCH; cat; echo over; while :; do sleep 0.02; done';
+    const sh = agent.exec(request(['sh', '-c', script], { terminal }));
+    sh.stdin.end();
+    await waitFor(sh, /over\r\n/);
+    sh.resize({ rows: 40, columns: 100 });
+    await waitFor(sh, /40 100\r\n/);
+    sh.kill('SIGKILL');
+    await sh.exit;
+  });
+
   test('output right before the exit is not lost', async () => {
     for (let i = 0; i < 20; i++) {
       const { stdout } = await output(agent.exec(request(['sh', '-c', 'seq 1000'], { terminal })));
       expect(stdout.endsWith('\r\n1000\r\n')).toBe(true);
     }
+  });
+});
+
+describe('an agent that does not keep to the protocol is broken off', () => {
+  /** What the host says of an agent that, once there is a command, sends this. */
+  async function reasonOf(...frames: Buffer[]): Promise<string> {
+    const [ours, theirs] = duplexPair();
+    theirs.resume();
+    ours.on('end', () => ours.destroy()); // as a socket does
+    theirs.write(numbers(FrameType.hello, 0, 0, 2));
+    let reason: string | undefined;
+    const host: Agent = new Agent(ours, (error, isBroken) => {
+      reason ??= `${error.message}${isBroken ? '' : ' (the end)'}`;
+      host.fail(error);
+    });
+    await host.ready;
+    const command = host.exec(request(['true'], { stdin: true }));
+    for (const frame of frames) theirs.write(frame);
+    theirs.end();
+    await expect(command.exit).rejects.toThrow();
+    return reason ?? '';
+  }
+  const data = (stream: number) => [header(FrameType.data, stream, 1, 65536), Buffer.alloc(65536)];
+
+  test('more than the window, which nobody has read', async () => {
+    const five = Array.from({ length: 5 }, () => data(1)).flat();
+    expect(await reasonOf(...five)).toBe("The guest's agent sent more than the window");
+    // Each stream has its own.
+    const each = [1, 2].flatMap((stream) => Array.from({ length: 4 }, () => data(stream)).flat());
+    expect(await reasonOf(...each)).toBe('The connection to the guest ended (the end)');
+  });
+
+  test.each([
+    ['credit for nothing', numbers(FrameType.credit, 0, 1, 1), /credit beyond the window/],
+    ['a frame that is too large', header(FrameType.data, 1, 1, 65537), /a frame of 65537 bytes/],
+    ['a frame of no known type', header(0x77, 0, 1, 0), /unknown type 119/],
+    ['another protocol', numbers(FrameType.hello, 0, 0, 9), /speaks protocol 9/],
+    [
+      'an error with controls in it',
+      Buffer.concat([header(FrameType.error, 0, 0, 5), Buffer.from('\x1b[31m')]),
+      /gave up: \\x1b\[31m/,
+    ],
+  ])('%s', async (_name, frame, reason) => {
+    expect(await reasonOf(frame)).toMatch(reason);
   });
 });
 
@@ -345,18 +479,7 @@ describe('an agent that is lost, and one that gets nonsense', () => {
     ['CREDIT beyond the window', (id: number) => [numbers(3, 1, id, 1)], /window/],
     ['SIGNAL 0', (id: number) => [numbers(0x11, 0, id, 0)], /SIGNAL 0/],
     ['EXEC of a command that runs', (id: number) => [exec(id, request(['true']))], /runs/],
-    [
-      'DATA after EOF',
-      (id: number) => [
-        header(1, 0, id, 65536),
-        Buffer.alloc(65536),
-        header(1, 0, id, 65536),
-        Buffer.alloc(65536),
-        header(2, 0, id, 0),
-        header(1, 0, id, 0),
-      ],
-      /after EOF/,
-    ],
+    ['DATA after EOF', (id: number) => [header(2, 0, id, 0), header(1, 0, id, 0)], /after EOF/],
   ])('%s', async (_name, frames, message) => {
     const other = startHostAgent();
     let failure: Error | undefined;

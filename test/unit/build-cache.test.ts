@@ -7,7 +7,9 @@ import {
   mkdtempSync,
   readFileSync,
   readdirSync,
+  readlinkSync,
   rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -15,6 +17,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Cache, canonical, partKey, sha256 } from '#lib/qemu/build/cache';
+import { Snapshot } from '#lib/qemu/build/snapshot';
 
 let folder: string;
 let cache: Cache;
@@ -23,6 +26,18 @@ beforeEach(() => {
   cache = new Cache(join(folder, 'cache'));
 });
 afterEach(() => rmSync(folder, { recursive: true }));
+
+/** The process that has a file open. */
+function holderOf(path: string): number {
+  const has = (pid: string) => {
+    try {
+      return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === path);
+    } catch {
+      return false; // it has ended
+    }
+  };
+  return Number(readdirSync('/proc').find((name) => /^\d+$/.test(name) && has(name)));
+}
 
 describe('keys', () => {
   test('do not depend on the order of properties', () => {
@@ -45,6 +60,19 @@ describe('parts', () => {
     expect(made.files).toEqual({ out: await sha256(join(cache.partFolder('thing', made.key), 'out')) });
     expect(made.inputs).toEqual({ version: 1 });
     expect(cache.record('thing', partKey({ version: 2 }))).toBeUndefined();
+  });
+
+  test('work is closed to others, a finished part is not; copies of files are for this user only', async () => {
+    const mode = (path: string) => statSync(path).mode & 0o777;
+    writeFileSync(join(folder, '.npmrc'), '//registry/:_authToken=secret\n', { mode: 0o644 });
+    const modes: number[] = [];
+    const { key } = await cache.make('thing', 1, async (into) => {
+      new Snapshot(folder, ['.npmrc']).write(into);
+      modes.push(mode(into), mode(join(into, '.npmrc')), mode(cache.workFolder('scratch')));
+      rmSync(join(into, '.npmrc'));
+    });
+    expect(modes).toEqual([0o700, 0o600, 0o700]);
+    expect(mode(cache.partFolder('thing', key))).toBe(0o755);
   });
 
   test('a failed build leaves nothing that is taken for good', async () => {
@@ -171,6 +199,21 @@ describe('lock', () => {
     );
     await Promise.all([one, two]);
     expect(order).toEqual(['waiting', 'first', 'second']);
+  });
+
+  test('work whose lock is lost, as flock was killed, is told', async () => {
+    const work = cache.locked(
+      (held) =>
+        new Promise((_, reject) => {
+          held.addEventListener('abort', () => reject(held.reason as Error));
+          process.kill(holderOf(join(cache.path, 'lock')), 'SIGKILL');
+        }),
+    );
+    await expect(work).rejects.toMatchObject({
+      name: 'BuildError',
+      message: `the lock of ${cache.path} was lost: flock, which held it, was ended`,
+    });
+    expect(await cache.locked(async ({ aborted }) => aborted)).toBe(false);
   });
 
   test('a holder that is killed leaves no lock behind', async () => {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { Log } from '#lib/qemu/log';
-import { panicOfLine, panicOfLog } from '#lib/qemu/panic';
+import { isPowerOff, panicOfLine, panicOfLog } from '#lib/qemu/panic';
 import type { LogName } from '#lib/qemu/panic';
 
 /** Captured from guests; each is one serial port's whole log. */
@@ -33,7 +33,9 @@ describe('captured logs', () => {
       world: 'firmware',
       text: 'PANIC at PC : 0x000000000e095b04',
     });
-    expect(panicOfLog('kernel', fixture('power-off.kernel.log'))).toBeUndefined();
+    const kernel = fixture('power-off.kernel.log');
+    expect(panicOfLog('kernel', kernel)).toBeUndefined();
+    expect(kernel.split('\n').filter((line) => isPowerOff('kernel', line.trimEnd()))).toHaveLength(1);
   });
 });
 
@@ -93,6 +95,28 @@ describe('a log in pieces', () => {
     log.push(bytes.subarray(0, 1));
     log.push(bytes.subarray(1));
     expect(log.text).toBe('ü\n');
+  });
+
+  test('carriage returns without a line feed cost no time, and lines are bounded', () => {
+    const lines: string[] = [];
+    const log = new Log((line) => lines.push(line));
+    const start = Date.now();
+    // As a serial port brings them: little by little.
+    for (let i = 0; i < 12_500; i++) log.push(Buffer.alloc(16, '\r'));
+    log.push(Buffer.from('x\n'));
+    expect(Date.now() - start).toBeLessThan(5_000);
+    log.push(Buffer.alloc(50_000, 'a'));
+    log.end();
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(4 * 16 * 1024);
+    expect(lines.slice(-4).map((line) => line.length)).toEqual([16384, 16384, 16384, 848]);
+  });
+
+  test('control characters are written out', () => {
+    const lines: string[] = [];
+    const log = new Log((line) => lines.push(line));
+    log.push(Buffer.from('\x1b]0;title\x07\tred \x1b[31m \x9b1m \rover \u202e\x7f\r\r\npart \x1b'));
+    expect(lines).toEqual(['\\x1b]0;title\\x07\tred \\x1b[31m \\x9b1m \\x0dover \\u202e\\x7f']);
+    expect(log.text).toBe(`${lines[0]}\npart \\x1b`);
   });
 
   test('keeps its end when it grows without bound', () => {

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { parseQemuArguments } from '#lib/commands/qemu';
-import { prepareMachine } from '#lib/qemu/build/index';
+import { cleanCache, prepareDevKit, prepareMachine, prepareNodeModules } from '#lib/qemu/build/index';
 
 test('everything after -- is the command, options included', () => {
   const options = parseQemuArguments(['--node', '22', '--', 'sh', '-c', 'echo --node', '--', '--machine']);
@@ -8,14 +8,27 @@ test('everything after -- is the command, options included', () => {
   expect(options).toMatchObject({ node: 22, mode: 'run', share: process.cwd(), machine: undefined });
 });
 
+test.each([
+  [['sh', '-c', 'exit 3'], { command: ['sh', '-c', 'exit 3'] }],
+  [['--node', '22', 'node', '--version'], { node: 22, command: ['node', '--version'] }],
+  [['--node=22', '--verbose', 'ls', '--', '-l'], { node: 22, verbose: true, command: ['ls', '--', '-l'] }],
+  [['--', '--verbose'], { verbose: false, command: ['--verbose'] }],
+  [['--user', 'sh', 'sh', '-h'], { user: 'sh', mode: 'run', command: ['sh', '-h'] }],
+  [['-h', 'ls'], { mode: 'help', command: ['ls'] }],
+  [['--ta', 'a', '--', 'ls', '--ta', 'b'], { tas: ['a'], command: ['ls', '--ta', 'b'] }],
+])('%j: from the first word that is no option all is the command', (words, expected) => {
+  expect(parseQemuArguments(words)).toMatchObject(expected);
+});
+
 test('all options', () => {
   const words =
-    '--machine dmabuf --node 26 --share /srv --ta a --ta b --env A=1 --env B=x=y --user app --node-modules --memory 2048 --cpus 4 --timeout 1.5 --verbose';
+    '--machine dmabuf --node 26 --share /srv --ta a --ta b --storage s --env A=1 --env B=x=y --user app --node-modules --memory 2048 --cpus 4 --timeout 1.5 --verbose';
   expect(parseQemuArguments(words.split(' '))).toEqual({
     machine: 'dmabuf',
     node: 26,
     share: '/srv',
     tas: ['a', 'b'],
+    storage: 's',
     env: { A: '1', B: 'x=y' },
     user: 'app',
     nodeModules: true,
@@ -39,7 +52,9 @@ test.each([
   [['--memory', '1G'], '--memory must be a number'],
   [['--env', 'A'], '--env must be NAME=VALUE'],
   [['--env', '=x'], '--env must be NAME=VALUE'],
-  [['ls'], "'ls' is no option; a command comes after --"],
+  [['--share'], "'--share <value>' argument missing"],
+  [['--verbose=yes', 'ls'], "'--verbose' does not take an argument"],
+  [['--build', 'ls'], '--build runs no command'],
   [['--build', '--', 'ls'], '--build runs no command'],
   [['--nonsense'], '--nonsense'],
 ])('%j is refused', (words, message) => {
@@ -53,5 +68,19 @@ test.each([
   [{ machine: 'other' as never }, 'machine must be one of'],
   [{ node: 18 as never }, 'node must be one of'],
 ])('prepareMachine(%j) is refused before anything is built', async (options, message) => {
-  await expect(prepareMachine(options)).rejects.toThrow(message);
+  await expect(prepareMachine(options)).rejects.toMatchObject({
+    message: expect.stringContaining(message),
+    code: expect.stringMatching(/^ERR_(INVALID_ARG_VALUE|OUT_OF_RANGE)$/),
+  });
+});
+
+test.each<[() => Promise<unknown>, string]>([
+  [() => prepareMachine({ name: 'static' } as never), 'options has no name; there are machine, node'],
+  [() => prepareMachine({ memory: '1G' as never }), "memory must be a number, not string '1G'"],
+  [() => prepareDevKit({ machine: 'static' } as never), 'options has no machine; there are progress, signal'],
+  [() => prepareNodeModules(undefined as never), 'share must be a string, not undefined'],
+  [() => prepareNodeModules('/', { node: 24 } as never), 'options has no node; there are progress, signal'],
+  [() => cleanCache({ force: true } as never), 'options has no force; there are progress, signal'],
+])('%s: the option is named', async (call, message) => {
+  await expect(call()).rejects.toThrow(message);
 });

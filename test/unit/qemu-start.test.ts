@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Guest } from 'node-optee/qemu';
-import type { Machine } from 'node-optee/qemu';
-import { shareMount, shareTarget, taMount } from '#lib/qemu/mounts';
+import type { BootOptions, Machine } from 'node-optee/qemu';
+import { shareMount, shareTarget, taMounts } from '#lib/qemu/mounts';
 import { qemuArguments } from '#lib/qemu/qemu';
 
 const machine: Machine = {
@@ -73,23 +73,60 @@ describe('the share', () => {
   });
 });
 
-describe('a folder of TAs', () => {
-  test('is mounted read-only', () => {
-    expect(taMount(join(folder, 'tas'), 1)).toEqual({
-      tag: 'ta1',
-      path: join(folder, 'tas'),
-      readOnly: true,
+describe('folders of TAs', () => {
+  const tas = (...names: string[]) => taMounts(names.map((name) => join(folder, name)));
+
+  test('are mounted read-only', () => {
+    expect(tas('tas')).toEqual({
+      mounts: [{ tag: 'ta0', path: join(folder, 'tas'), readOnly: true }],
+      links: [{ name: 'one.ta', mount: 0, file: 'one.ta' }],
     });
   });
 
-  test('has a TA', () => {
-    expect(() => taMount(join(folder, 'share'), 0)).toThrow(/^ta has no \*\.ta file/);
-    expect(() => taMount(join(folder, 'none'), 0)).toThrow(/^ta cannot be used/);
+  test('have TAs', () => {
+    expect(() => tas('tas', 'share')).toThrow(/^tas\[1\] has no \*\.ta file/);
+    expect(() => tas('none')).toThrow(/^tas\[0\] cannot be used/);
+  });
+
+  test('a link out of the folder is followed', () => {
+    mkdirSync(join(folder, 'links'));
+    symlinkSync('../tas/one.ta', join(folder, 'links/two.ta'));
+    expect(tas('links')).toEqual({
+      mounts: [{ tag: 'ta0', path: join(folder, 'tas'), readOnly: true }],
+      links: [{ name: 'two.ta', mount: 0, file: 'one.ta' }],
+    });
+    symlinkSync('../tas/none.ta', join(folder, 'links/three.ta'));
+    expect(() => tas('links')).toThrow(/^tas\[0\] has a three\.ta that leads to nothing: ENOENT/);
+  });
+
+  test('the same file twice is one TA, two of one name are told', () => {
+    mkdirSync(join(folder, 'same'));
+    symlinkSync('../tas/one.ta', join(folder, 'same/one.ta'));
+    expect(tas('tas', 'same').links).toHaveLength(1);
+    mkdirSync(join(folder, 'other'));
+    writeFileSync(join(folder, 'other/one.ta'), '');
+    expect(() => tas('tas', 'other')).toThrow(
+      expect.objectContaining({
+        code: 'ERR_INVALID_ARG_VALUE',
+        message: expect.stringContaining(`tas[1] has a one.ta that is not the one of ${folder}/tas`),
+      }),
+    );
+  });
+
+  test('more than a guest has room for are refused', () => {
+    const many = Array.from({ length: 27 }, (_, i) => `many${i}`);
+    for (const name of many) {
+      mkdirSync(join(folder, name));
+      writeFileSync(join(folder, name, `${name}.ta`), '');
+    }
+    expect(tas(...many.slice(0, 24)).mounts).toHaveLength(24);
+    expect(() => tas(...many)).toThrow(/^tas are 27 folders: a guest has room for 24/);
   });
 });
 
 describe("QEMU's arguments", () => {
-  const start = (more = {}) => qemuArguments({ machine, mounts: [], verbose: false, ...more });
+  const start = (more = {}) =>
+    qemuArguments({ machine, name: '/a share, with', mounts: [], verbose: false, ...more });
 
   test('the machine', () => {
     const text = start().join(' ');
@@ -121,10 +158,17 @@ describe("QEMU's arguments", () => {
   });
 
   test('commas in paths are doubled where QEMU takes them for ends', () => {
+    expect(start()).toContain('guest=/a share,, with');
     expect(start()).toContain('if=none,id=root,format=raw,snapshot=on,file=/cache/with,,comma/root.ext4');
     const mounts = [{ tag: 'ta0', path: '/a,b', readOnly: true }];
     expect(start({ mounts })).toContain(
       'local,id=ta0,path=/a,,b,security_model=none,multidevs=remap,readonly=on',
+    );
+  });
+
+  test('QEMU is in a sandbox', () => {
+    expect(start().join(' ')).toContain(
+      '-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
     );
   });
 
@@ -139,10 +183,28 @@ describe('arguments of Guest.boot', () => {
     [{ user: 'Not A Name' }, /^user must be/],
     [{ user: 7 as never }, /^user must be a string/],
     [{ share: '/usr' }, /^share would hide/],
-    [{ tas: ['/does/not/exist'] }, /^ta cannot be used/],
+    [{ tas: ['/does/not/exist'] }, /^tas\[0\] cannot be used/],
     [{ env: 7 as never }, /^env must be an object/],
-  ])('%j', async (options, message) => {
-    await expect(Guest.boot({ machine, ...options })).rejects.toThrow(message);
+    [{ env: { A: 1 as never } }, /^env.A must be a string/],
+    [{ ta: ['/tmp'] } as never, /^options has no ta; there are machine, /],
+    [{ tas: 'x' as never }, /^tas must be an array of folders/],
+    [{ tas: [5 as never] }, /^tas\[0\] must be a string/],
+    [{ nodeModules: true as never }, /^nodeModules must be a string/],
+    [{ storage: 1 as never }, /^storage must be a string/],
+    [{ nodeModules: '/m.ext4' }, /^nodeModules needs a share/],
+    [{ share: new URL('file:///tmp') as never }, /^share must be a string/],
+    [{ verbose: true as never }, /^verbose must be a Writable/],
+    [{ instructions: 1 as never }, /^instructions must be a boolean/],
+    [{ signal: {} as never }, /^signal must be an AbortSignal/],
+    [{ progress: {} as never }, /^progress must be a Progress/],
+    [{ machine: {} as never }, /^machine.name must be a string/],
+    [{ machine: 'other' }, /^machine must be one of dynamic, static, dmabuf/],
+    [{ machine: 'dynamic', cpus: 9 }, /^cpus must be a whole number from 1 to 4/],
+  ])('%p', async (options, message) => {
+    await expect(Guest.boot({ machine, ...(options as BootOptions) })).rejects.toMatchObject({
+      message: expect.stringMatching(message),
+      code: expect.stringMatching(/^ERR_(INVALID_ARG_(TYPE|VALUE)|OUT_OF_RANGE)$/),
+    });
   });
 
   test('a QEMU that is not there is named', async () => {

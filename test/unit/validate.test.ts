@@ -1,6 +1,14 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { checkBytes, checkFd, checkInteger, checkRange, checkSignal, checkU32 } from '#lib/client/validate';
+import {
+  checkBytes,
+  checkFd,
+  checkInteger,
+  checkKnown,
+  checkRange,
+  checkSignal,
+  checkU32,
+} from '#lib/client/validate';
 
 function codeOf(run: () => unknown): string | undefined {
   try {
@@ -81,4 +89,14 @@ test('signals', () => {
   for (const value of [null, {}, { aborted: true }, 'x']) {
     expect(codeOf(() => checkSignal(value, 's'))).toBe('ERR_INVALID_ARG_TYPE');
   }
+});
+
+test('an option that is not known is refused, whatever its value', () => {
+  expect(codeOf(() => checkKnown(undefined, 'options', []))).toBeUndefined();
+  expect(codeOf(() => checkKnown({ a: 1 }, 'options', ['a', 'b']))).toBeUndefined();
+  expect(codeOf(() => checkKnown([], 'options', ['a']))).toBe('ERR_INVALID_ARG_TYPE');
+  expect(codeOf(() => checkKnown(null, 'options', ['a']))).toBe('ERR_INVALID_ARG_TYPE');
+  expect(() => checkKnown({ a: 1, c: undefined }, 'options', ['a', 'b'])).toThrow(
+    expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE', message: 'options has no c; there are a, b' }),
+  );
 });

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { spawn } from 'node:child_process';
 import {
+  chmodSync,
   closeSync,
   createReadStream,
   existsSync,
@@ -18,6 +19,7 @@ import { readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { BuildError } from './command.js';
+import { makeFolders } from './folder.js';
 
 /** What a part was made from, and what came out; `part.json` in its folder. */
 export interface PartRecord {
@@ -119,7 +121,8 @@ export class Cache {
   /** A folder for unfinished work. What lies there is never taken for good. */
   workFolder(name: string): string {
     const path = join(this.#folder(WORK), `${name}-${process.pid}-${randomBytes(4).toString('hex')}`);
-    mkdirSync(path);
+    // Settings with secrets can be copied here.
+    mkdirSync(path, { mode: 0o700 });
     return path;
   }
 
@@ -149,6 +152,7 @@ export class Cache {
       const builtAt = new Date().toISOString();
       const record: PartRecord = { name, key, inputs, builtAt, seconds, files, sizes };
       await writeFile(join(folder, RECORD), JSON.stringify(record, null, 2) + '\n');
+      chmodSync(folder, 0o755);
       flush(folder);
       publish(record, folder);
       const target = this.partFolder(name, key);
@@ -169,6 +173,8 @@ export class Cache {
       // Same folder, so that the rename is atomic.
       writeFileWhole(aside, text);
       renameSync(aside, path);
+    } catch (cause) {
+      throw new BuildError(`${path} cannot be written: ${(cause as Error).message}`, { cause });
     } finally {
       rmSync(aside, { force: true });
     }
@@ -209,8 +215,13 @@ export class Cache {
   /**
    * Holds the cache's lock while `work` runs. The lock is held by a child that ends with this process, so that
    * even a killed build leaves none behind.
+   * @param work gets a signal that also aborts where that child is ended: somebody else may have the lock then
    */
-  async locked<T>(work: () => Promise<T>, onWait?: () => void, signal?: AbortSignal): Promise<T> {
+  async locked<T>(
+    work: (signal: AbortSignal) => Promise<T>,
+    onWait?: () => void,
+    signal?: AbortSignal,
+  ): Promise<T> {
     signal?.throwIfAborted();
     const child = spawn('flock', ['--no-fork', this.file(LOCK), 'sh', '-c', 'echo locked; exec cat'], {
       stdio: ['pipe', 'pipe', 'pipe'],
@@ -232,7 +243,11 @@ export class Cache {
         child.stdout.on('data', (text: Buffer) => text.includes('locked\n') && resolve());
       });
       clearTimeout(timer);
-      return await work();
+      const lost = new AbortController();
+      child.once('close', () => {
+        lost.abort(new BuildError(`the lock of ${this.path} was lost: flock, which held it, was ended`));
+      });
+      return await work(AbortSignal.any(signal ? [signal, lost.signal] : [lost.signal]));
     } finally {
       clearTimeout(timer);
       child.removeAllListeners('close');
@@ -253,7 +268,7 @@ export class Cache {
 
 function makeFolder(path: string): void {
   try {
-    mkdirSync(path, { recursive: true });
+    makeFolders(path);
   } catch (cause) {
     const { message } = cause as Error;
     throw new BuildError(`The cache cannot be made (${message}); XDG_CACHE_HOME says where it lies`, {
@@ -269,7 +284,17 @@ const WORK = 'work';
 function defaultFolder(): string {
   const base = process.env['XDG_CACHE_HOME'];
   // The XDG specification: a path that is not absolute is to be ignored.
-  return join(base?.startsWith('/') ? base : join(homedir(), '.cache'), 'node-optee');
+  return join(base?.startsWith('/') ? base : join(home(), '.cache'), 'node-optee');
+}
+
+function home(): string {
+  try {
+    return homedir();
+  } catch (cause) {
+    const text =
+      'This user has no home folder, where the cache would lie: set XDG_CACHE_HOME to a folder for it';
+    throw new BuildError(text, { cause });
+  }
 }
 
 function writeFileWhole(path: string, text: string): void {

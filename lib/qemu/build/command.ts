@@ -3,6 +3,7 @@ import { closeSync, constants, fstatSync, openSync, readSync, rmSync, writeSync 
 import { access } from 'node:fs/promises';
 import { once } from 'node:events';
 import { delimiter, join } from 'node:path';
+import { stopWithUs } from '../suspension.js';
 
 /** A step of the build that failed; the message has the log's last lines and where the whole log is. */
 export class BuildError extends Error {
@@ -114,6 +115,7 @@ export async function command(
     // A process group of its own, so that an abort reaches what the program started, too.
     detached: true,
   });
+  const forget = stopWithUs(child.pid && -child.pid);
   // The guard, and whatever the program left running: it could hold our ends of the pipes.
   child.once('exit', () => {
     killGroup(child.pid, 'SIGKILL');
@@ -142,6 +144,7 @@ export async function command(
     const words = log ? `${log.tail(from)}\nThe whole log: ${log.path}` : errors.trimEnd();
     throw new CommandError(`${program} ${how}:\n${words}`, status);
   } finally {
+    forget();
     clearTimeout(timer);
     signal?.removeEventListener('abort', abort);
   }

@@ -1,10 +1,12 @@
+import { join } from 'node:path';
+import { Cache } from './cache.js';
 import { BuildError } from './command.js';
 
 interface HostPackages {
   isDebian: () => boolean;
   missingPackages: (packages?: readonly string[]) => string[];
   installLine: (packages: readonly string[]) => string;
-  installPackages: (packages: readonly string[]) => void;
+  installPackages: (packages: readonly string[], log: string) => void;
 }
 
 /** One implementation for the repository's set-up, which runs before anything is compiled, and for the package. */
@@ -27,8 +29,13 @@ export function requireHostPackages(packages?: readonly string[]): void {
   );
 }
 
-/** Installs what is missing, as root or with sudo. */
+/** Installs what is missing, as root or with sudo. The cache keeps what apt says. */
 export function installHostPackages(): void {
   const missing = host.missingPackages();
-  if (missing.length > 0) host.installPackages(missing);
+  if (missing.length === 0) return;
+  try {
+    host.installPackages(missing, join(new Cache().logs, 'debian-packages.log'));
+  } catch (cause) {
+    throw new BuildError((cause as Error).message, { cause });
+  }
 }

@@ -1,5 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { invalidArgValue } from '../../client/errors.js';
+import { checkInteger, checkKnown, checkString } from '../../client/validate.js';
 import { MACHINES, NODE_VERSIONS, type Machine, type MachineName, type NodeVersion } from '../machine.js';
 import { Cache } from './cache.js';
 import { BuildError, type BuildLog, command } from './command.js';
@@ -40,6 +42,9 @@ export interface PrepareOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** Options of all builds. */
+const BUILD_OPTIONS = ['progress', 'signal'];
+
 export const DEFAULT_NODE: NodeVersion = 24;
 
 /** Where everything is kept: `node-optee` in the user's cache folder. */
@@ -50,10 +55,11 @@ export function cacheFolder(): string {
 /**
  * Builds whatever of a machine is not in the cache yet, and returns what QEMU needs to boot it.
  *
- * The first time takes about ten minutes and the network; afterwards nothing but a few look-ups.
+ * The first time takes ten minutes to half an hour, and the network; afterwards nothing but a few look-ups.
  * @throws RangeError or TypeError for options out of range; BuildError where a step fails or a package is missing
  */
 export async function prepareMachine(options: PrepareOptions = {}): Promise<Machine> {
+  checkKnown(options, 'options', ['machine', 'node', 'memory', 'cpus', ...BUILD_OPTIONS]);
   const { machine, node, memory, cpus } = checkOptions(options);
   if (!hasQemu()) requireHostPackages(['qemu-system-arm']);
   const cache = new Cache();
@@ -66,6 +72,7 @@ export async function prepareMachine(options: PrepareOptions = {}): Promise<Mach
 export async function prepareDevKit(
   options: Pick<PrepareOptions, 'progress' | 'signal'> = {},
 ): Promise<string> {
+  checkKnown(options, 'options', BUILD_OPTIONS);
   const cache = new Cache();
   const plan = (sources: Sources): { optee: Part } => ({
     optee: opteePart('dynamic', sources, readToolchain(cache)),
@@ -82,6 +89,8 @@ export async function prepareNodeModules(
   share: string,
   options: Pick<PrepareOptions, 'progress' | 'signal'> = {},
 ): Promise<string> {
+  checkString(share, 'share');
+  checkKnown(options, 'options', BUILD_OPTIONS);
   const cache = new Cache();
   const plan = (): { modules: Part } => ({ modules: nodeModulesPart(share) });
   const { modules } = await prepare(cache, plan, [], options);
@@ -90,6 +99,7 @@ export async function prepareNodeModules(
 
 /** Empties the cache. Waits for a build that is under way. */
 export async function cleanCache(options: Pick<PrepareOptions, 'progress' | 'signal'> = {}): Promise<void> {
+  checkKnown(options, 'options', BUILD_OPTIONS);
   const cache = new Cache();
   const progress = options.progress ?? streamProgress();
   await cache.locked(
@@ -110,11 +120,11 @@ export async function renewCache(
   const cache = new Cache();
   await checkHost(cache, true);
   await cache.locked(
-    async () => {
+    async (held) => {
       await cache.sweep();
       const successor = new Cache(cache.workFolder('successor'));
-      const steps = new Steps(cache, progress, 1, signal);
-      await resolveAll(steps, new Sources(successor), requirementsOf(node), progress, signal);
+      const steps = new Steps(cache, progress, 1, held);
+      await resolveAll(steps, new Sources(successor), requirementsOf(node), progress, held);
       await cache.clean(successor);
     },
     () => progress.note(WAITING),
@@ -183,7 +193,7 @@ async function prepare<T extends object>(
   const isUnresolved = requirements.some((requirement) => !new Sources(cache).get(requirement));
   await checkHost(cache, isUnresolved);
   return cache.locked(
-    async () => {
+    async (held) => {
       // Another process may have built it while we waited.
       const now = complete();
       if (now) return now;
@@ -194,13 +204,13 @@ async function prepare<T extends object>(
         (part) => !isBuilt(cache, part) || part.needs.some((need) => unresolved.includes(need)),
       );
       const count = planned.length + (unresolved.length > 0 ? 1 : 0);
-      const steps = new Steps(cache, progress, count, signal);
-      if (unresolved.length > 0) await resolveAll(steps, sources, unresolved, progress, signal);
+      const steps = new Steps(cache, progress, count, held);
+      if (unresolved.length > 0) await resolveAll(steps, sources, unresolved, progress, held);
       const parts = plan(sources);
       writeToolchain(cache, readToolchain(cache));
       for (const part of Object.values(parts) as Part[]) {
         if (isBuilt(cache, part)) continue;
-        await steps.run(part.title, (log) => build(cache, sources, part, log, signal));
+        await steps.run(part.title, (log) => build(cache, sources, part, log, held));
       }
       await cache.sweep();
       return parts;
@@ -314,19 +324,11 @@ export function checkOptions(options: PrepareOptions): Required<
   oneOf('node', node, NODE_VERSIONS);
   // The fixed pool must lie within RAM.
   const least = machine === 'dynamic' ? 576 : (STATIC_POOL.base + STATIC_POOL.size - RAM_BASE) / MIB + 16;
-  wholeNumber('memory', memory, least, 65536);
-  wholeNumber('cpus', cpus, 1, 4);
+  checkInteger(memory, 'memory', least, 65536);
+  checkInteger(cpus, 'cpus', 1, 4);
   return { machine, node, memory, cpus };
 }
 
 function oneOf<T>(name: string, value: T, allowed: readonly T[]): void {
-  if (!allowed.includes(value)) {
-    throw new TypeError(`${name} must be one of ${allowed.join(', ')}, but is ${String(value)}`);
-  }
-}
-
-function wholeNumber(name: string, value: number, least: number, most: number): void {
-  if (!Number.isInteger(value) || value < least || value > most) {
-    throw new RangeError(`${name} must be a whole number from ${least} to ${most}, but is ${String(value)}`);
-  }
+  if (!allowed.includes(value)) throw invalidArgValue(name, value, `must be one of ${allowed.join(', ')}`);
 }

@@ -47,7 +47,7 @@ export function rootfsPart(sources: Sources, toolchain: Toolchain): Part {
         'root',
         'mnt',
         'opt/node',
-        'var/lib/tee',
+        'var/lib/optee-client/data/tee',
         'usr/local/bin',
       ]) {
         mkdirSync(join(root, name), { recursive: true });

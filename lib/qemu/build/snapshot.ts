@@ -33,12 +33,12 @@ export class Snapshot {
     return this.bytes(name).toString();
   }
 
-  /** Writes all files below a folder. */
+  /** Writes all files below a folder, for this user's eyes only: an .npmrc can have a token in it. */
   write(folder: string): void {
     for (const [name, bytes] of this.#files) {
       const path = join(folder, name);
       mkdirSync(dirname(path), { recursive: true });
-      writeFileSync(path, bytes);
+      writeFileSync(path, bytes, { mode: 0o600 });
     }
   }
 }

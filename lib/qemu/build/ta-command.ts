@@ -1,8 +1,9 @@
 import { parseArgs } from 'node:util';
+import { followTerminal } from '../suspension.js';
 import { BuildError } from './command.js';
 import { MissingPackagesError, installHostPackages } from './host.js';
 import { prepareDevKit } from './index.js';
-import { buildTa } from './ta.js';
+import { buildTa, checkTaFolders } from './ta.js';
 
 const USAGE = `Usage: node-optee ta DIR [--out DIR] [--install]
 
@@ -38,6 +39,13 @@ export async function taCommand(args: string[]): Promise<number> {
   }
   const [dir] = words.positionals as [string];
   const { out } = words.values;
+  try {
+    checkTaFolders({ dir, ...(out === undefined ? {} : { out }) });
+  } catch (error) {
+    process.stderr.write(`node-optee ta: ${(error as Error).message}\n`);
+    return 2;
+  }
+  followTerminal();
   try {
     if (words.values.install) installHostPackages();
     const devKit = await prepareDevKit();

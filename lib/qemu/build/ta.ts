@@ -1,6 +1,9 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { invalidArgType, invalidArgValue } from '../../client/errors.js';
+import { checkKnown, checkSignal, checkString } from '../../client/validate.js';
 import { BuildError, BuildLog, command, isInstalled } from './command.js';
+import { makeFolders } from './folder.js';
 
 const CROSS_COMPILE = 'aarch64-linux-gnu-';
 // The host's own: another python that comes first in PATH lacks the module that signs.
@@ -33,16 +36,17 @@ export interface TaBuildOptions {
  * Throws a BuildError: a tool or file that is missing, or make's last lines and where the whole log is.
  */
 export async function buildTa(options: TaBuildOptions): Promise<string[]> {
+  checkTaOptions(options);
   const dir = resolve(options.dir);
   const out = resolve(options.out ?? join(dir, 'build'));
   const devKit = resolve(options.devKit);
-  for (const path of [dir, out, devKit]) {
-    if (/\s/.test(path))
-      throw new BuildError(`make cannot work with a path that has white space in it: '${path}'`);
-  }
   await checkTools();
   await checkFolders(dir, devKit);
-  await mkdir(out, { recursive: true });
+  try {
+    makeFolders(out);
+  } catch (cause) {
+    throw new BuildError(`${out} cannot be made: ${(cause as Error).message}`, { cause });
+  }
   const log = options.log ?? new BuildLog(join(out, 'build.log'));
   try {
     const variables = {
@@ -73,6 +77,35 @@ export async function buildTa(options: TaBuildOptions): Promise<string[]> {
   } finally {
     if (options.log === undefined) log.close();
   }
+}
+
+/**
+ * What can be said of the options before anything is built.
+ * @throws TypeError that names the option
+ */
+function checkTaOptions(options: TaBuildOptions): void {
+  checkKnown(options, 'options', ['dir', 'devKit', 'out', 'log', 'signal']);
+  checkTaFolders(options);
+  checkMakePath('devKit', options.devKit);
+  if (options.log !== undefined && !(options.log instanceof BuildLog))
+    throw invalidArgType('log', 'a BuildLog', options.log);
+  if (options.signal !== undefined) checkSignal(options.signal, 'signal');
+}
+
+/** The same for the folders alone, for whoever has no development kit yet. */
+export function checkTaFolders({ dir, out }: Pick<TaBuildOptions, 'dir' | 'out'>): void {
+  checkMakePath('dir', dir);
+  if (out !== undefined) checkMakePath('out', out);
+}
+
+/** make takes most of the rest for its own: with `a$b` it builds into another folder. */
+function checkMakePath(name: string, path: string): void {
+  if (!/^[\p{L}\p{N}/._+@,-]+$/u.test(resolve(checkString(path, name))))
+    throw invalidArgValue(
+      name,
+      resolve(path),
+      'must have letters, digits and /._+@,- only: make cannot work with others',
+    );
 }
 
 async function checkTools(): Promise<void> {
