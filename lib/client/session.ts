@@ -44,7 +44,7 @@ export function openSessions(uuid: string): number {
 
 function count(context: Handle, uuid: string, more: 1 | -1): void {
   let sessions = open.get(context);
-  if (sessions === undefined) open.set(context, (sessions = new Map()));
+  if (sessions === undefined) open.set(context, (sessions = new Map<string, number>()));
   sessions.set(uuid, (sessions.get(uuid) ?? 0) + more);
 }
 
