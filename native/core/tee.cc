@@ -1,17 +1,56 @@
 #include "tee.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
 
 namespace core {
 
 namespace {
 
-// SHM ioctls answer with a descriptor without close-on-exec, and have no flag for it.
-Result<TeeShm> owned(int fd, int32_t id, uint64_t size, Operation operation) {
-  if (fd < 0) return Failure::last(operation);
-  fcntl(fd, F_SETFD, FD_CLOEXEC);
-  return TeeShm{UniqueFd(fd), id, size};
+// SHM ioctls answer with a descriptor without close-on-exec, and have no flag for it. It is set right behind
+// them; a child that another thread forks in between sets it itself.
+std::atomic<unsigned> shmIoctls{0};
+
+// In the child of a fork, where only async-signal-safe functions may be called.
+void onFork() {
+  if (shmIoctls == 0) return;
+  const int folder = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  alignas(dirent64) char entries[2048];
+  for (long size; (size = syscall(SYS_getdents64, folder, entries, sizeof(entries))) > 0;) {
+    for (long at = 0; at < size;) {
+      const auto* entry = reinterpret_cast<const dirent64*>(entries + at);
+      char link[64] = {};
+      if (readlinkat(folder, entry->d_name, link, sizeof(link) - 1) > 0 &&
+          strstr(link, "tee_shm") != nullptr) {
+        fcntl(atoi(entry->d_name), F_SETFD, FD_CLOEXEC);
+      }
+      at += entry->d_reclen;
+    }
+  }
+  close(folder);
+}
+
+// data is what the kernel fills in; its id and the member `size` are read when it has.
+template <typename Data>
+Result<TeeShm> share(int device, unsigned long request, Data& data, uint64_t Data::*size,
+                     Operation operation) {
+  static const int registered = pthread_atfork(nullptr, nullptr, onFork);
+  (void)registered;
+  shmIoctls++;
+  const int fd = ioctl(device, request, &data);
+  const int error = errno;
+  if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
+  shmIoctls--;
+  if (fd < 0) return Failure{operation, error};
+  return TeeShm{UniqueFd(fd), data.id, data.*size};
 }
 
 template <typename Message>
@@ -42,23 +81,23 @@ Result<uapi::tee_ioctl_version_data> version(int device) {
 Result<TeeShm> shmAlloc(int device, uint64_t size) {
   uapi::tee_ioctl_shm_alloc_data data{};
   data.size = size;
-  int fd = ioctl(device, uapi::kTeeIocShmAlloc, &data);
-  return owned(fd, data.id, data.size, Operation::shmAlloc);
+  return share(device, uapi::kTeeIocShmAlloc, data, &uapi::tee_ioctl_shm_alloc_data::size,
+               Operation::shmAlloc);
 }
 
 Result<TeeShm> shmRegister(int device, const void* address, uint64_t length) {
   uapi::tee_ioctl_shm_register_data data{};
   data.addr = reinterpret_cast<uintptr_t>(address);
   data.length = length;
-  int fd = ioctl(device, uapi::kTeeIocShmRegister, &data);
-  return owned(fd, data.id, data.length, Operation::shmRegister);
+  return share(device, uapi::kTeeIocShmRegister, data, &uapi::tee_ioctl_shm_register_data::length,
+               Operation::shmRegister);
 }
 
 Result<TeeShm> shmRegisterFd(int device, int dmaBuf) {
   uapi::tee_ioctl_shm_register_fd_data data{};
   data.fd = dmaBuf;
-  int fd = ioctl(device, uapi::kTeeIocShmRegisterFd, &data);
-  return owned(fd, data.id, data.size, Operation::shmRegisterFd);
+  return share(device, uapi::kTeeIocShmRegisterFd, data, &uapi::tee_ioctl_shm_register_fd_data::size,
+               Operation::shmRegisterFd);
 }
 
 bool hasShmRegisterFd(int device) {
