@@ -77,7 +77,8 @@ async function runIn(guest: Guest, { command, timeout, share = '/' }: RunnerOpti
   try {
     // Its outputs take part: a command whose output is not read has not ended in time, either.
     const exit = started.exit.catch(async (error: unknown) => {
-      await outputs;
+      // It has run to its end, so all that it wrote comes first. Otherwise nobody waits for a reader of it.
+      if (error instanceof GuestError && error.code === 'ERR_GUEST_SHARE') await outputs;
       throw error;
     });
     const ended = await within(timeout, Promise.all([exit, outputs]));
