@@ -58,10 +58,9 @@ export interface Request {
 export interface ReadOptions {
   readonly wipe: boolean;
   readonly signal: AbortSignal | undefined;
-  readonly aborted: boolean;
 }
 
-const NO_OPTIONS: ReadOptions = { wipe: false, signal: undefined, aborted: false };
+const NO_OPTIONS: ReadOptions = { wipe: false, signal: undefined };
 
 /**
  * Reads the options of a call, which can run code of the caller's.
@@ -72,7 +71,7 @@ export function readOptions(options: CallOptions | undefined, sync: boolean): Re
   checkOptions(options, 'options');
   const { wipe = false, signal } = options;
   checkBoolean(wipe, 'options.wipe');
-  if (signal === undefined) return { wipe, signal, aborted: false };
+  if (signal === undefined) return { wipe, signal };
   if (sync) {
     throw invalidArgValue(
       'options.signal',
@@ -80,8 +79,7 @@ export function readOptions(options: CallOptions | undefined, sync: boolean): Re
       'cannot abort a blocking call; use the asynchronous one',
     );
   }
-  checkSignal(signal, 'options.signal');
-  return { wipe, signal, aborted: signal.aborted };
+  return { wipe, signal: checkSignal(signal, 'options.signal') };
 }
 
 /** What was asked, in words. */
@@ -247,10 +245,11 @@ export function runCall<T>(n: Native, request: Request, finish: Finish<T>): T {
 export function startCall<T>(
   n: Native,
   request: Request,
-  { signal, aborted }: ReadOptions,
+  { signal }: ReadOptions,
   finish: Finish<T>,
 ): Promise<T> {
-  if (signal !== undefined && aborted) throw new AbortError(signal.reason, asked(request));
+  // The last of what can be code of the caller's, which may abort while the rest is read.
+  if (signal?.aborted === true) throw new AbortError(signal.reason, asked(request));
   const { invoke, open } = request;
   let ticket: Ticket = 0;
   if (invoke !== undefined) ticket = send(n.invoke, invoke.session, invoke.command, request);
