@@ -1,6 +1,8 @@
 // Builds the native addon: node scripts/build-addon.mjs [ARCH]..., this machine's by default, whatever that is. On Linux
 // arm64 and x64 are cross-built, too. The result is prebuilds/<platform>-<arch>/node-optee.node; nothing is done where
 // that was built from the same files. Steps are told on stderr.
+//
+// Tests also build a variant for a runtime without external buffers; it is in build/no-external-buffers.
 import { createHash } from 'node:crypto';
 import {
   copyFileSync,
@@ -14,16 +16,20 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ROOT, step } from './setup.mjs';
 
 const CROSS = { arm64: 'aarch64-linux-gnu', x64: 'x86_64-linux-gnu' };
 
+/** What the variant has besides: Node-API's function that makes a buffer over memory from outside, which refuses. */
+const NO_EXTERNAL_BUFFERS = 'test/native/no_external_buffers.cc';
+
 // All of Node's own build settings that an addon needs. N-API's headers come from node-api-headers, so the
-// build needs neither the headers of the running Node nor a download.
-const COMMON_GYPI = `{
+// build needs neither the headers of the running Node nor a download. Paths of sources are relative to this file.
+const commonGypi = (sources) => `{
   'target_defaults': {
+    'sources': ${JSON.stringify(sources)},
     'default_configuration': 'Release',
     'configurations': { 'Release': { 'defines': ['NDEBUG'] }, 'Debug': { 'cflags': ['-g', '-O0'] } },
     'cflags': ['-pthread'],
@@ -33,7 +39,7 @@ const COMMON_GYPI = `{
 }
 `;
 
-function hashOf(arch) {
+function hashOf(arch, sources) {
   const hash = createHash('sha256').update(`${arch}\n${process.platform}\n`);
   const files = readdirSync(join(ROOT, 'native'), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
@@ -43,7 +49,7 @@ function hashOf(arch) {
   );
   for (const file of [
     ...files.sort(),
-    ...['binding.gyp', 'scripts/build-addon.mjs', ...packages].map((name) => join(ROOT, name)),
+    ...['binding.gyp', 'scripts/build-addon.mjs', ...packages, ...sources].map((name) => join(ROOT, name)),
   ]) {
     hash
       .update(`${file.slice(ROOT.length)}\n`)
@@ -55,26 +61,30 @@ function hashOf(arch) {
 
 /**
  * @param {string} [arch] as Node names it
+ * @param {{ externalBuffers?: boolean }} [options] externalBuffers: false builds the variant without them
  * @returns {Promise<string>} the addon's path
  */
-export async function buildAddon(arch = process.arch) {
+export async function buildAddon(arch = process.arch, { externalBuffers = true } = {}) {
   if (arch !== process.arch && (process.platform !== 'linux' || !Object.hasOwn(CROSS, arch))) {
     throw new Error(
       `No addon for ${arch}: ${process.platform}-${process.arch} builds its own, and Linux cross-builds those for ` +
         Object.keys(CROSS).join(' and '),
     );
   }
-  const folder = join(ROOT, 'prebuilds', `${process.platform}-${arch}`);
+  const sources = externalBuffers ? [] : [NO_EXTERNAL_BUFFERS];
+  const where = externalBuffers ? 'prebuilds' : 'build/no-external-buffers';
+  const folder = join(ROOT, where, `${process.platform}-${arch}`);
   const addon = join(folder, 'node-optee.node');
-  const stamp = join(ROOT, 'build', 'addon', `${arch}.built-from`);
-  const hash = hashOf(arch);
+  const variant = externalBuffers ? arch : `${arch}-no-external-buffers`;
+  const stamp = join(ROOT, 'build', 'addon', `${variant}.built-from`);
+  const hash = hashOf(arch, sources);
   if (existsSync(addon) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return addon;
 
   mkdirSync(dirname(stamp), { recursive: true });
   // A folder of its own: node-gyp empties the folder build/ beside binding.gyp, and two builds may run at once.
-  const work = mkdtempSync(join(ROOT, 'build', 'addon', `${arch}-`));
+  const work = mkdtempSync(join(ROOT, 'build', 'addon', `${variant}-`));
   try {
-    const built = await compile(arch, work);
+    const built = await compile(arch, work, sources);
     mkdirSync(folder, { recursive: true });
     // Written aside first: a process may have the old one loaded.
     const aside = `${addon}.${process.pid}`;
@@ -87,13 +97,15 @@ export async function buildAddon(arch = process.arch) {
   return addon;
 }
 
-async function compile(arch, work) {
+async function compile(arch, work, sources) {
   const headers = join(work, 'headers', 'include', 'node');
   mkdirSync(headers, { recursive: true });
-  writeFileSync(join(headers, 'common.gypi'), COMMON_GYPI);
+  const paths = sources.map((source) => `../../../${basename(source)}`);
+  writeFileSync(join(headers, 'common.gypi'), commonGypi(paths));
   writeFileSync(join(headers, 'config.gypi'), "{ 'target_defaults': {}, 'variables': {} }\n");
   cpSync(join(ROOT, 'native'), join(work, 'native'), { recursive: true });
   copyFileSync(join(ROOT, 'binding.gyp'), join(work, 'binding.gyp'));
+  for (const source of sources) copyFileSync(join(ROOT, source), join(work, basename(source)));
 
   const env = { ...process.env };
   if (arch !== process.arch) {
@@ -110,9 +122,8 @@ async function compile(arch, work) {
     '--jobs=max',
     '--loglevel=warn',
   ];
-  await step(`Addon for ${arch}`, (runLogged) =>
-    runLogged(process.execPath, [nodeGyp, ...args], { cwd: work, env }),
-  );
+  const title = `Addon for ${arch}${sources.length > 0 ? ', without external buffers' : ''}`;
+  await step(title, (runLogged) => runLogged(process.execPath, [nodeGyp, ...args], { cwd: work, env }));
   return join(work, 'build', 'Release', 'node-optee.node');
 }
 

@@ -129,6 +129,7 @@ function packGuestFiles() {
     'dist',
     'prebuilds',
     'examples',
+    'build/no-external-buffers',
     'build/test',
     'build/bench',
   ];
@@ -185,10 +186,11 @@ const V8_FLAGS = ['--expose-gc', '--no-opt', '--single-threaded'];
 
 /** Device suites about what happens at the same time. (What 1013 of xtest is about, sessions has too.) */
 const CONCURRENT = ['sessions', 'cancel'];
-/** All others; the benchmark's quick form is one of `dynamic` only, which is its machine. */
+/** Of `dynamic` only: the benchmark's quick form, whose machine it is, and what no machine makes a difference to. */
+const ONCE = ['bench', 'no-external-buffers'];
 const SUITES = readdirSync(join(ROOT, 'test/device'))
   .flatMap((name) => /^(.*)\.test\.ts$/.exec(name)?.[1] ?? [])
-  .filter((name) => !CONCURRENT.includes(name) && name !== 'bench');
+  .filter((name) => !CONCURRENT.includes(name) && !ONCE.includes(name));
 
 /**
  * Jest in a guest, over suites of device tests.
@@ -273,6 +275,7 @@ async function setUp() {
   };
   const addons = async () => {
     for (const arch of ['arm64', 'x64']) await buildAddon(arch);
+    await buildAddon('arm64', { externalBuffers: false });
   };
   const guests = async () => {
     const { prepareMachine, prepareNodeModules } = require('../dist/qemu/index.js');
@@ -308,7 +311,7 @@ const tasks = () => [
   hostTests('guest tests', 'guest'),
   deviceTests('static', 24, [...SUITES, ...CONCURRENT]),
   deviceTests('dmabuf', 24, [...SUITES, ...CONCURRENT]),
-  deviceTests('dynamic', 24, [...SUITES, 'bench']),
+  deviceTests('dynamic', 24, [...SUITES, ...ONCE]),
   deviceTests('dynamic', 24, CONCURRENT, 2),
   hostTests('host tests', 'unit'),
   hostTests('builder tests', 'builder'),

@@ -232,7 +232,8 @@ export class TeeContext {
    * @param view a Uint8Array over a SharedArrayBuffer of fixed length. (An ArrayBuffer can be moved or freed
    *   while the TEE still writes to it; `allocSharedMemory` gives one that cannot.)
    * @throws (rejects with) TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; ERR_TEE_NOT_SUPPORTED where the TEE takes
-   *   no memory of its clients; TeeSystemError, ERR_TEE_CLOSED
+   *   no memory of its clients; TeeSystemError: EINVAL or ENOMEM where the TEE has no room, ENOMEM where the machine or its
+   *   cgroup has none for pages of the view that are not there yet; ERR_TEE_CLOSED
    */
   async registerSharedMemory(view: Uint8Array): Promise<SharedMemory> {
     return SharedMemory.register(this.#owner(), this.#registrable(view));

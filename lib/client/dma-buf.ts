@@ -142,7 +142,10 @@ export class DmaBuf {
     });
   }
 
-  /** Closes the descriptor; the ArrayBuffer of `map` becomes empty. What else holds the buffer goes on holding it. */
+  /**
+   * Closes the descriptor; the ArrayBuffer of `map` becomes empty, unless it was moved: then it stays readable. What else
+   * holds the dma-buf goes on holding it.
+   */
   close(): void {
     this.#handle.close();
     this.#map = undefined; // it is detached, or somebody has moved it

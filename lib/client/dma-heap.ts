@@ -60,7 +60,8 @@ export class DmaHeap {
   /**
    * Allocates a dma-buf.
    * @param size in bytes, 1 and up; the kernel rounds it up to whole pages
-   * @throws (rejects with) RangeError ERR_OUT_OF_RANGE; TeeSystemError: ENOMEM where the heap has no room; ERR_TEE_CLOSED
+   * @throws (rejects with) RangeError ERR_OUT_OF_RANGE; TeeSystemError: ENOMEM where the heap has no room, or of `system`
+   *   heaps the machine or its cgroup; ERR_TEE_CLOSED
    */
   async alloc(size: number): Promise<DmaBuf> {
     const started = this.#n.allocDmaBuf(this.#handle.use(), checkSize(size));

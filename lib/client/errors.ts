@@ -97,7 +97,10 @@ export class TeeSystemError extends Error {
   readonly errno: number;
   /** The system call: `open`, `ioctl`, `mmap`, … */
   readonly syscall: string;
-  /** What the system call was for: `TEE_IOC_INVOKE`, `DMA_HEAP_IOCTL_ALLOC`, `open`, … */
+  /**
+   * What the system call was for: `TEE_IOC_INVOKE`, `DMA_HEAP_IOCTL_ALLOC`, `open`, …; or which bound it met:
+   * `MemAvailable`, `memory cgroup`.
+   */
   readonly operation: string;
   /** The file of the device or of the dma-heap. */
   declare readonly path?: string;

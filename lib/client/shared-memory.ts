@@ -234,8 +234,9 @@ export class SharedMemory {
   }
 
   /**
-   * Ends the sharing. It cannot be used any more at once, and `buffer` becomes empty; what calls under way still use
-   * is released when they are done.
+   * Ends the sharing. It cannot be used any more at once, `buffer` becomes empty, and its pages are given back; what calls
+   * under way still use is released when they are done. A buffer that was moved (`transfer()`, `postMessage`) stays
+   * readable.
    */
   close(): void {
     this.#shared.handle.close();

@@ -98,9 +98,13 @@ export interface ChildResult {
 export async function child(
   name: string,
   args: readonly string[] = [],
-  { flags = [], timeout = 60_000 }: { flags?: readonly string[]; timeout?: number } = {},
+  {
+    flags = [],
+    timeout = 60_000,
+    tests = join(__dirname, '..'),
+  }: { flags?: readonly string[]; timeout?: number; tests?: string } = {},
 ): Promise<ChildResult> {
-  const file = join(__dirname, '..', 'device', 'children', `${name}.js`);
+  const file = join(tests, 'device', 'children', `${name}.js`);
   try {
     const { stdout, stderr } = await run(process.execPath, [...flags, file, ...args], { timeout });
     return { status: 0, signal: null, stdout, stderr };
