@@ -8,7 +8,9 @@
     {
       'target_name': 'node-optee',
       'sources': ['native/addon.cc'],
-      'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED'],
+      'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED',
+        # An environment that is about to end takes no exceptions any more.
+        'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
       'conditions': [
         # As addon.cc decides.
         ['OS=="linux" and target_arch not in "arm ia32 mips mipsel ppc"', {

@@ -7,7 +7,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
 
@@ -16,12 +15,10 @@ namespace core {
 namespace {
 
 // SHM ioctls answer with a descriptor without close-on-exec, and have no flag for it. It is set right behind
-// them; a child that another thread forks in between sets it itself.
-std::atomic<unsigned> shmIoctls{0};
-
-// In the child of a fork, where only async-signal-safe functions may be called.
+// them; a child that another thread forks in between sets it itself. (Always: the kernel copies the
+// descriptors before the memory, so nothing in memory tells if one was made in between.) Only
+// async-signal-safe functions may be called there.
 void onFork() {
-  if (shmIoctls == 0) return;
   const int folder = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   alignas(dirent64) char entries[2048];
   for (long size; (size = syscall(SYS_getdents64, folder, entries, sizeof(entries))) > 0;) {
@@ -44,11 +41,9 @@ Result<TeeShm> share(int device, unsigned long request, Data& data, uint64_t Dat
                      Operation operation) {
   static const int registered = pthread_atfork(nullptr, nullptr, onFork);
   (void)registered;
-  shmIoctls++;
   const int fd = ioctl(device, request, &data);
   const int error = errno;
   if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
-  shmIoctls--;
   if (fd < 0) return Failure{operation, error};
   return TeeShm{UniqueFd(fd), data.id, data.*size};
 }
