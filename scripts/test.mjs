@@ -104,8 +104,8 @@ function readReport(path, machine) {
 const hostTests = (name, pattern) => ({
   name,
   run: async () => {
-    const report = join(REPORTS, `${pattern}.json`);
-    const args = ['--json', `--outputFile=${report}`, '--runInBand', `build/test/${pattern}/`];
+    const report = join(REPORTS, `${pattern.replace('/', '-')}.json`);
+    const args = ['--json', `--outputFile=${report}`, '--runInBand', `build/test/${pattern}[/.]`];
     const { ok, output } = await quiet([process.execPath, JEST, ...args], {
       NODE_OPTEE_LONG: options.long ? '1' : '',
     });
@@ -323,7 +323,10 @@ const tasks = () => [
 
 const longTasks = () => [
   xtest('dynamic', '_10'),
-  hostTests('long tests', 'long'),
+  // Each file for itself: beside each other, and each with its own limit.
+  ...readdirSync(join(ROOT, 'test/long'))
+    .map((name) => name.replace('.test.ts', ''))
+    .map((name) => hostTests(`long tests: ${name}`, `long/${name}`)),
   runtimeTests('Bun'),
   runtimeTests('Deno', '--allow-all'),
 ];
