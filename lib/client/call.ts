@@ -13,7 +13,7 @@ import {
 } from './errors.js';
 import { callHint, resultHint } from './hints.js';
 import { Aborted, Answer, AnswerFlags, failureOf, Place, RequestFlags, Status } from './native.js';
-import type { ContextHandle, Native, Outputs, SessionHandle, Settle, Ticket } from './native.js';
+import type { ContextHandle, Native, Outputs, SessionHandle, Tell, Ticket } from './native.js';
 import { describeParam, memoryOf, NONE, readFailedOutputs, readOutputs, type Spec } from './parameters.js';
 import { originName } from './results.js';
 import { checkBoolean, checkOptions, checkSignal } from './validate.js';
@@ -240,64 +240,78 @@ export function runCall<T>(n: Native, request: Request, finish: Finish<T>): T {
 
 /**
  * Starts an asynchronous call. What goes in is copied before it returns.
- * @throws (rejects with) the call's error
+ * @throws (or rejects with) the call's error; what a signal of the caller's own making throws
  */
 export function startCall<T>(
   n: Native,
   request: Request,
-  { signal }: ReadOptions,
+  signal: AbortSignal | undefined,
   finish: Finish<T>,
 ): Promise<T> {
-  // The last of what can be code of the caller's, which may abort while the rest is read.
-  if (signal?.aborted === true) throw new AbortError(signal.reason, asked(request));
+  const call: { aborted: boolean; abort?: (() => void) | undefined } = { aborted: false };
+  // A signal can run code of the caller's, so all that is asked of it comes before the call is sent.
+  const stopListening =
+    signal &&
+    onAbort(signal, () => {
+      call.aborted = true;
+      call.abort?.();
+    });
+  try {
+    if (signal !== undefined && (signal.aborted || call.aborted)) {
+      throw new AbortError(signal.reason, asked(request));
+    }
+    const ticket = sendStart(n, request);
+    return new Promise((resolve) => {
+      const tellError =
+        (make: () => Error): Tell =>
+        (known) => {
+          stopListening?.();
+          resolve(rejected(make, known));
+          return true;
+        };
+      n.settle.set(ticket, (answer) => {
+        call.abort = undefined; // the ticket can be another call's from now on
+        if (!answer.succeeded) {
+          const failed = readFailed(request.params, answer);
+          return tellError(() => endError(n, request, failed, signal));
+        }
+        try {
+          const result = finish(answer, readOutputs(request.params, answer));
+          return () => {
+            stopListening?.();
+            resolve(result);
+          };
+        } catch (error) {
+          return tellError(() => restacked(error as Error)); // there was no memory for the outputs, say
+        }
+      });
+      if (signal === undefined) return;
+      call.abort = () => {
+        if (n.abort(ticket) !== Aborted.removed) return; // its answer decides
+        call.abort = undefined;
+        n.settle.delete(ticket);
+        const outcome =
+          request.invoke === undefined ? 'was given up; a session that still arrives is closed' : undefined;
+        resolve(rejected(() => new AbortError(signal.reason, asked(request), undefined, outcome)));
+      };
+    });
+  } catch (error) {
+    stopListening?.();
+    throw error;
+  }
+}
+
+/**
+ * @returns the call's ticket
+ * @throws the call's error where it was refused
+ */
+function sendStart(n: Native, request: Request): Ticket {
   const { invoke, open } = request;
   let ticket: Ticket = 0;
   if (invoke !== undefined) ticket = send(n.invoke, invoke.session, invoke.command, request);
   else if (open !== undefined) ticket = send(n.openSession, open.context, open.login.method, request);
   if (ticket === 0) throw callError(n, request, readFailed([], new Answer(n.records)));
-  return new Promise((resolve, reject) => {
-    let underWay = true;
-    let stopListening: (() => void) | undefined;
-    const settle: Settle = (answer) => {
-      underWay = false;
-      if (!answer.succeeded) {
-        const failed = readFailed(request.params, answer);
-        return (known) => {
-          stopListening?.();
-          resolve(rejected(() => endError(n, request, failed, signal), known));
-          return true;
-        };
-      }
-      try {
-        const result = finish(answer, readOutputs(request.params, answer));
-        return () => {
-          stopListening?.();
-          resolve(result);
-        };
-      } catch (error) {
-        return (known) => {
-          stopListening?.();
-          resolve(rejected(() => restacked(error as Error), known)); // there was no memory for the outputs, say
-          return true;
-        };
-      }
-    };
-    n.settle.set(ticket, settle);
-    if (signal === undefined) return;
-    try {
-      stopListening = onAbort(signal, () => {
-        // A signal may call after the end, when the ticket is another call's. Else the call's answer decides.
-        if (!underWay || n.abort(ticket) !== Aborted.removed) return;
-        underWay = false;
-        n.settle.delete(ticket);
-        const outcome =
-          invoke === undefined ? 'was given up; a session that still arrives is closed' : undefined;
-        resolve(rejected(() => new AbortError(signal.reason, asked(request), undefined, outcome)));
-      });
-    } catch (error) {
-      reject(error); // a signal of the caller's own making; the call goes on
-    }
-  });
+  return ticket;
 }
 
 /** The error of a call that failed, which an abort may have caused. */
@@ -318,8 +332,13 @@ export function rejected(make: () => Error, known?: () => void): Promise<never> 
   return Promise.resolve()
     .then(() => undefined)
     .then(() => {
-      // The promise is rejected in the next turn, and that of its caller in the one after.
-      if (known !== undefined) queueMicrotask(() => queueMicrotask(known));
+      // The promise is rejected in the next turn, and that of its caller in the one after. (Test runners replace
+      // queueMicrotask.)
+      if (known !== undefined) {
+        void Promise.resolve()
+          .then(() => undefined)
+          .then(known);
+      }
       throw make();
     });
 }

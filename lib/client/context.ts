@@ -157,7 +157,7 @@ export class TeeContext {
       const read = readOptions(options, false);
       const request = this.#request(uuid, options, read.wipe);
       if (debug.enabled) debug('openSession: TA %s', request.callee.uuid);
-      return startCall(this.#n, request, read, this.#arrived(request.callee));
+      return startCall(this.#n, request, read.signal, this.#arrived(request.callee));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -275,9 +275,9 @@ export class TeeContext {
     return SharedMemory.registerDmaBufSync(this.#owner(), buf);
   }
 
-  #owner(): { n: Native; path: string; context: Handle<ContextHandle> } {
+  #owner(): { n: Native; path: string; context: Handle<ContextHandle>; tee: TeeContext } {
     this.#handle.use();
-    return { n: this.#n, path: this.version.path, context: this.#handle };
+    return { n: this.#n, path: this.version.path, context: this.#handle, tee: this };
   }
 
   /**

@@ -430,18 +430,18 @@ function attach(addon: Addon): Native {
     new SharedArrayBuffer(BATCH * Place.length * Float64Array.BYTES_PER_ELEMENT),
   );
   const settle = new Map<Ticket, Settle>();
+  const tell = new TellInOrder();
   const functions = addon.attach(
     records,
     (count, outputs) => {
-      const tell: Tell[] = [];
       for (let i = 0; i < count; i++) {
         const answer = new Answer(records, i, outputs);
         const ticket = answer.number(Place.ticket);
         const read = settle.get(ticket);
         settle.delete(ticket);
-        if (read !== undefined) tell.push(read(answer));
+        if (read !== undefined) tell.add(read(answer));
       }
-      tellInOrder(tell, 0);
+      tell.next();
     },
     constants.MAX_LENGTH,
   );
@@ -452,9 +452,26 @@ function attach(addon: Addon): Native {
 }
 
 /** Users are told in the order of their calls: whoever comes behind an error waits until that one is known. */
-function tellInOrder(tell: readonly Tell[], from: number): void {
-  for (let i = from; i < tell.length; i++) {
-    if (tell[i]?.(() => tellInOrder(tell, i + 1)) === true) return;
+class TellInOrder {
+  #queue: Tell[] = [];
+  #told = 0;
+  #waits = false;
+  readonly #known = (): void => {
+    this.#waits = false;
+    this.next();
+  };
+
+  add(tell: Tell): void {
+    this.#queue.push(tell);
+  }
+
+  next(): void {
+    while (!this.#waits && this.#told < this.#queue.length) {
+      this.#waits = this.#queue[this.#told++]?.(this.#known) === true;
+    }
+    if (this.#told < this.#queue.length) return;
+    this.#queue = [];
+    this.#told = 0;
   }
 }
 

@@ -32,6 +32,8 @@ export type Direction = 'in' | 'out' | 'inout';
 export interface Shared {
   readonly handle: Handle<SharedMemoryHandle>;
   readonly isDmaBuf: boolean;
+  /** The SharedMemory, which lives as long as its parameters. */
+  readonly owner: object;
 }
 
 /** What a parameter is made of. Users never have this object, so no code of theirs runs when it is read. */

@@ -140,7 +140,7 @@ export class Session<P extends Params = Params> {
       const read = readOptions(options, false);
       const request = this.#request(command, params, read.wipe);
       if (debugging) debug('invoke: command %d of TA %s', command, this.uuid);
-      return startCall(this.#n, request, read, outputsOf);
+      return startCall(this.#n, request, read.signal, outputsOf);
     } catch (error) {
       return Promise.reject(error);
     }

@@ -39,6 +39,8 @@ interface Owner {
   /** The device's. */
   readonly path: string;
   readonly context: Handle<ContextHandle>;
+  /** The TeeContext, which lives as long as its memory: else the garbage collector would close both. */
+  readonly tee: object;
 }
 
 type Origin = 'allocated' | 'registered' | 'dma-buf';
@@ -56,22 +58,23 @@ export class SharedMemory {
   /** In bytes: as asked; of a dma-buf its whole. */
   readonly size: number;
 
-  readonly #n: Native;
+  readonly #owner: Owner;
   readonly #origin: Origin;
   readonly #fd: number;
   readonly #shared: Shared & { readonly handle: Handle<SharedMemoryHandle, boolean> };
   #buffer: ArrayBuffer | undefined;
 
-  private constructor({ n, context }: Owner, origin: Origin, data: SharedMemoryData) {
+  private constructor(owner: Owner, origin: Origin, data: SharedMemoryData) {
+    const { n, context } = owner;
     this.id = data.id;
     this.size = data.size;
-    this.#n = n;
+    this.#owner = owner;
     this.#origin = origin;
     this.#fd = data.fd;
     const close = (memory: SharedMemoryHandle): boolean => n.close(memory);
     const what = `SharedMemory of ${data.size} bytes`;
     const handle = new Handle(this, what, data.memory, close, context as unknown as Handle);
-    this.#shared = { handle, isDmaBuf: origin === 'dma-buf' };
+    this.#shared = { handle, isDmaBuf: origin === 'dma-buf', owner: this };
   }
 
   /** What was made; throws what the caller gets where it was not. */
@@ -165,7 +168,7 @@ export class SharedMemory {
   get buffer(): ArrayBuffer | undefined {
     if (this.closed && this.#origin === 'allocated') return (this.#buffer ??= new ArrayBuffer(0));
     if (this.#buffer === undefined && this.#origin === 'allocated') {
-      this.#buffer = this.#n.sharedMemoryBuffer(this.#shared.handle.use());
+      this.#buffer = this.#owner.n.sharedMemoryBuffer(this.#shared.handle.use());
       if (this.#buffer !== undefined) keepWhile(this.#buffer, this);
     }
     return this.#buffer;
@@ -180,7 +183,7 @@ export class SharedMemory {
   read(offset = 0, length?: number): Uint8Array {
     const handle = this.#reachable();
     const count = checkRange(offset, length, this.size, 'offset', 'length');
-    const bytes = this.#n.readSharedMemory(handle, offset, count);
+    const bytes = this.#owner.n.readSharedMemory(handle, offset, count);
     if (typeof bytes !== 'object') throw noMemory(`a copy of ${count} bytes`);
     return bytes;
   }
@@ -195,7 +198,7 @@ export class SharedMemory {
     const length = byteLengthOf(checkBytes(bytes, 'bytes'));
     checkInteger(offset, 'offset', 0, this.size);
     checkInteger(length, 'bytes.byteLength', 0, this.size - offset);
-    this.#n.writeSharedMemory(handle, bytes, offset);
+    this.#owner.n.writeSharedMemory(handle, bytes, offset);
   }
 
   /** The handle of memory that the CPU can read and write. */

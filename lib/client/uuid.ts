@@ -4,6 +4,7 @@
  */
 import { isUint8Array } from 'node:util/types';
 import { invalidArgType, invalidArgValue } from './errors.js';
+import { byteLengthOf } from './validate.js';
 
 const PATTERN = /^([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})$/i;
 
@@ -26,7 +27,8 @@ export function parseUuid(uuid: string | Uint8Array, name = 'uuid'): Uint8Array 
     return new Uint8Array(Buffer.from(match.slice(1).join(''), 'hex'));
   }
   if (isUint8Array(uuid)) {
-    if (uuid.length !== 16) throw invalidArgValue(name, uuid, `must have 16 bytes, not ${uuid.length}`);
+    const length = byteLengthOf(uuid);
+    if (length !== 16) throw invalidArgValue(name, uuid, `must have 16 bytes, not ${length}`);
     return new Uint8Array(uuid);
   }
   throw invalidArgType(name, 'a string or a Uint8Array of 16 bytes', uuid);

@@ -7,7 +7,7 @@ namespace binding {
 
 // One ArrayBuffer, until Node.js says that nobody sees its memory any more, or its environment ends.
 struct Buffers::View {
-  Buffers* buffers;  // null when those have ended
+  Buffers* buffers;  // that know it; null when those have ended, or know another one over the same pages
   std::shared_ptr<core::Mapping> pages;
   Napi::Reference<Napi::ArrayBuffer> buffer;  // weak
   bool detached = false;                      // by us, so it was never moved
@@ -22,6 +22,7 @@ Napi::Value Buffers::of(Napi::Env env, const std::shared_ptr<core::Mapping>& pag
   if (found != views_.end()) {
     const Napi::ArrayBuffer buffer = found->second->buffer.Value();
     if (!buffer.IsEmpty()) return buffer;
+    found->second->buffers = nullptr;  // the new one takes its place
   }
   if (static_cast<double>(length) > most_) return env.Undefined();
   auto* view = new View{this, pages, {}};
@@ -58,10 +59,7 @@ void Buffers::detachAll() {
 }
 
 void Buffers::onFinalize(Napi::Env env, void*, View* view) {
-  if (view->buffers != nullptr) {
-    const auto found = view->buffers->views_.find(view->pages.get());
-    if (found != view->buffers->views_.end() && found->second == view) view->buffers->views_.erase(found);
-  }
+  if (view->buffers != nullptr) view->buffers->views_.erase(view->pages.get());
   if (view->detached || !isEnding(env)) {
     core::release({nullptr, std::move(view->pages), core::UniqueFd()});
   } else {

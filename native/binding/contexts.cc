@@ -81,11 +81,8 @@ Napi::Value describeDescriptor(const CallbackInfo& info) {
 
 Napi::Value hasRegisterDmaBuf(const CallbackInfo& info) {
   const auto context = clientOf(info).handles.get<Context>(readHandle(info[0]));
-  const auto device = context ? context->enter() : nullptr;
-  if (!device) return Napi::Boolean::New(info.Env(), false);
-  const bool has = core::hasShmRegisterFd(device->get());
-  context->leave();
-  return Napi::Boolean::New(info.Env(), has);
+  const auto device = context ? context->use() : nullptr;
+  return Napi::Boolean::New(info.Env(), device && core::hasShmRegisterFd(device->get()));
 }
 
 Napi::Value contextStatistics(const CallbackInfo& info) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace core {
@@ -17,29 +18,18 @@ class SharedMemory;
 
 namespace binding {
 
-enum class Kind : uint8_t { none, context, session, sharedMemory, dmaHeap, dmaBuf };
-
-template <typename T>
-constexpr Kind kKind = Kind::none;
-template <>
-inline constexpr Kind kKind<core::Context> = Kind::context;
-template <>
-inline constexpr Kind kKind<core::Session> = Kind::session;
-template <>
-inline constexpr Kind kKind<core::SharedMemory> = Kind::sharedMemory;
-template <>
-inline constexpr Kind kKind<core::DmaHeap> = Kind::dmaHeap;
-template <>
-inline constexpr Kind kKind<core::DmaBuf> = Kind::dmaBuf;
-
 struct Entry {
-  Kind kind = Kind::none;
   uint32_t generation = 0;
-  std::shared_ptr<void> object;
+  std::variant<std::monostate, std::shared_ptr<core::Context>, std::shared_ptr<core::Session>,
+               std::shared_ptr<core::SharedMemory>, std::shared_ptr<core::DmaHeap>,
+               std::shared_ptr<core::DmaBuf>>
+      object;
 
+  // Null if it is of another kind.
   template <typename T>
   std::shared_ptr<T> as() const {
-    return kind == kKind<T> ? std::static_pointer_cast<T>(object) : nullptr;
+    const auto* found = std::get_if<std::shared_ptr<T>>(&object);
+    return found == nullptr ? nullptr : *found;
   }
 };
 
@@ -58,7 +48,6 @@ class Handles {
       return 0;
     }
     Entry& entry = entries_[slot];
-    entry.kind = kKind<T>;
     if (++entry.generation == 0) entry.generation = 1;
     entry.object = std::move(object);
     return static_cast<double>(slot) + static_cast<double>(entry.generation) * kSlots;
@@ -72,7 +61,7 @@ class Handles {
     const uint64_t slot = number % kSlots;
     if (slot >= entries_.size()) return nullptr;
     Entry& entry = entries_[slot];
-    return entry.kind != Kind::none && entry.generation == number / kSlots ? &entry : nullptr;
+    return entry.object.index() != 0 && entry.generation == number / kSlots ? &entry : nullptr;
   }
 
   template <typename T>
@@ -83,8 +72,7 @@ class Handles {
 
   void remove(Entry& entry) {
     // What it holds is let go of when the table is in order again.
-    const std::shared_ptr<void> object = std::move(entry.object);
-    entry.kind = Kind::none;
+    const auto object = std::exchange(entry.object, {});
     free_.push_back(static_cast<uint32_t>(&entry - entries_.data()));
   }
 

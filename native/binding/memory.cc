@@ -221,7 +221,7 @@ Napi::Value close(const CallbackInfo& info) {
   Client& client = clientOf(info);
   Entry* entry = client.handles.find(readHandle(info[0]));
   // Contexts and sessions have their own.
-  const bool here = entry != nullptr && entry->kind != Kind::context && entry->kind != Kind::session;
+  const bool here = entry != nullptr && !entry->as<Context>() && !entry->as<core::Session>();
   if (here) client.close(*entry);
   return Napi::Boolean::New(info.Env(), here);
 }

@@ -9,6 +9,7 @@
 namespace core {
 
 Call::~Call() {
+  keep(0);
   if (slot_) context->temporary().give(std::move(slot_), wipe);
 }
 
@@ -46,14 +47,20 @@ size_t Call::layOut() {
   return size;
 }
 
+bool Call::keep(size_t size) {
+  if (wipe && kept_) explicit_bzero(kept_.get(), keptSize_);
+  kept_.reset(size == 0 ? nullptr : new (std::nothrow) uint8_t[size]);
+  keptSize_ = size;
+  return kept_ != nullptr;
+}
+
 Failure Call::keepInputs() {
   size_t size = 0;
   for (uint32_t i = 0; i < count; i++) {
     if (params[i].input != nullptr) size += params[i].room;
   }
   if (size == 0) return {};
-  kept_.reset(new (std::nothrow) uint8_t[size]);
-  if (!kept_) return {Operation::malloc, ENOMEM};
+  if (!keep(size)) return {Operation::malloc, ENOMEM};
   uint8_t* to = kept_.get();
   for (uint32_t i = 0; i < count; i++) {
     Parameter& param = params[i];
@@ -91,9 +98,9 @@ void Call::giveMemory() {
     if (params[i].isTemporary() && params[i].isOut()) size += params[i].written();
   }
   // Without memory for them the call has no outputs, which is told apart.
-  kept_.reset(size == 0 ? nullptr : new (std::nothrow) uint8_t[size]);
+  const bool kept = keep(size);
   size = 0;
-  for (uint32_t i = 0; kept_ && i < count; i++) {
+  for (uint32_t i = 0; kept && i < count; i++) {
     Parameter& param = params[i];
     if (!param.isTemporary() || !param.isOut()) continue;
     memcpy(kept_.get() + size, slot_->data() + param.a, param.written());

@@ -117,11 +117,15 @@ class Call : public Job {
 
  private:
   size_t layOut();
+  // Frees what is kept, zeroed before where the call wants that, and keeps so many bytes. False without them.
+  bool keep(size_t size);
 
   State state_ = State::queued;
   bool aborted_ = false;
   std::optional<InTee> inTee_;
-  std::unique_ptr<uint8_t[]> kept_;  // an asynchronous call's bytes: first its inputs, then its outputs
+  // An asynchronous call's bytes: first its inputs, then its outputs.
+  std::unique_ptr<uint8_t[]> kept_;
+  size_t keptSize_ = 0;
   std::unique_ptr<Slot> slot_;
 };
 

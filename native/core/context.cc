@@ -14,35 +14,6 @@ constexpr uint32_t kTeeErrorCancel = 0xFFFF0002;
 
 }  // namespace
 
-class Context::Cancel : public Task {
- public:
-  explicit Cancel(std::shared_ptr<Call> call) : call_(std::move(call)) {}
-  void run() override { call_->context->sendCancel(call_); }
-
- private:
-  const std::shared_ptr<Call> call_;
-};
-
-// What is left of a context that nothing uses any more.
-class Context::Finish : public Task {
- public:
-  Finish(std::shared_ptr<TemporaryMemory> temporary, std::shared_ptr<UniqueFd> device,
-         std::shared_ptr<Job> closed)
-      : temporary_(std::move(temporary)), device_(std::move(device)), closed_(std::move(closed)) {}
-
-  void run() override {
-    temporary_->clear();
-    device_.reset();
-    // Its completions may have no other owner any more when this returns.
-    if (closed_) closed_->completions->post(closed_);
-  }
-
- private:
-  const std::shared_ptr<TemporaryMemory> temporary_;
-  std::shared_ptr<UniqueFd> device_;
-  const std::shared_ptr<Job> closed_;
-};
-
 Result<std::shared_ptr<Context>> Context::open(const char* path, unsigned threads, uint64_t temporaryBytes,
                                                bool registration) {
   Result<UniqueFd> fd = openFile(path, O_RDWR);
@@ -239,7 +210,7 @@ Aborted Context::abort(const std::shared_ptr<Call>& call) {
     const Aborted aborted = takeBack(lock, call);
     if (aborted != Aborted::requested) return aborted;
   }
-  const auto cancel = std::make_shared<Cancel>(call);
+  const auto cancel = std::make_shared<FunctionTask>([call] { call->context->sendCancel(call); });
   // Without a thread for it, it is sent from here, although it may block: an abort is not lost.
   if (canceller_->post(cancel) != 0) cancel->run();
   return Aborted::requested;
@@ -285,16 +256,15 @@ void Context::sendCancel(const std::shared_ptr<Call>& call) {
   next(lock, *call->session);
 }
 
-std::shared_ptr<UniqueFd> Context::enter() {
+std::shared_ptr<UniqueFd> Context::use() {
   Guard lock(mutex_);
   if (closing_) return nullptr;
   uses_++;
-  return device_;
-}
-
-void Context::leave() {
-  Guard lock(mutex_);
-  releaseUse();
+  return {device_.get(), [self = shared_from_this(), device = device_](UniqueFd*) mutable {
+            device.reset();
+            Guard leaving(self->mutex_);
+            self->releaseUse();
+          }};
 }
 
 void Context::close(std::shared_ptr<Job> closed) {
@@ -319,7 +289,13 @@ void Context::close(std::shared_ptr<Job> closed) {
 // Under the lock. When nothing uses the device any more it is closed, behind the ends of registrations.
 void Context::releaseUse() {
   if (--uses_ != 0 || !closing_) return;
-  const auto finish = std::make_shared<Finish>(temporary_, std::move(device_), std::move(closed_));
+  const auto finish = std::make_shared<FunctionTask>(
+      [temporary = temporary_, device = std::move(device_), closed = std::move(closed_)]() mutable {
+        temporary->clear();
+        device.reset();
+        // Its completions may have no other owner any more when this returns.
+        if (closed) closed->completions->post(closed);
+      });
   if (releaser()->post(finish) != 0) finish->run();
 }
 

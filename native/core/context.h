@@ -43,9 +43,9 @@ class Context : public std::enable_shared_from_this<Context> {
   // The same for an environment that ends: nothing is sent to the TEE.
   void drop(const std::shared_ptr<Call>& call);
 
-  // Uses the device for something else than a call, which close() waits for. Null if it is closing.
-  std::shared_ptr<UniqueFd> enter();
-  void leave();
+  // The device for something else than a call: close() waits until what this returns is gone. Null if it is
+  // closing.
+  std::shared_ptr<UniqueFd> use();
 
   // Closes sessions, memory and descriptor when all calls have ended; none are taken any more. An open that
   // was given up is not waited for, and has the device to itself until it ends. closed: is told then; null if
@@ -55,8 +55,6 @@ class Context : public std::enable_shared_from_this<Context> {
 
  private:
   friend class Call;
-  class Cancel;
-  class Finish;
 
   using Guard = std::unique_lock<std::mutex>;
 

@@ -37,9 +37,9 @@ DmaBuf::~DmaBuf() {
 
 Result<std::shared_ptr<Mapping>> DmaBuf::map() {
   if (!pages_) {
-    Result<Mapping> mapping = Mapping::ofFile(fd_.get(), size_);
-    if (!mapping.ok()) return mapping.failure();
-    pages_ = std::make_shared<Mapping>(std::move(mapping.value()));
+    auto mapped = Mapping::ofFile(fd_.get(), size_);
+    if (!mapped.ok()) return mapped.failure();
+    pages_ = std::move(mapped.value());
   }
   return pages_;
 }

@@ -3,8 +3,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <utility>
-
 #include "memory_limit.h"
 #include "unique_fd.h"
 
@@ -21,7 +19,7 @@ size_t wholePages(uint64_t bytes) {
   return bytes == 0 ? page : (bytes + page - 1) / page * page;
 }
 
-Result<Mapping> Mapping::ownPages(uint64_t bytes) {
+Result<std::shared_ptr<Mapping>> Mapping::ownPages(uint64_t bytes) {
   const size_t size = wholePages(bytes);
   if (size == 0) return Failure{Operation::memfdCreate, ENOMEM};
   if (Failure failure = checkMemory(size)) return failure;
@@ -31,25 +29,16 @@ Result<Mapping> Mapping::ownPages(uint64_t bytes) {
   return ofFile(fd.get(), size);
 }
 
-Result<Mapping> Mapping::ofFile(int fd, uint64_t bytes) {
+Result<std::shared_ptr<Mapping>> Mapping::ofFile(int fd, uint64_t bytes) {
   const size_t size = wholePages(bytes);
   if (size == 0) return Failure{Operation::mmap, ENOMEM};
   void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (data == MAP_FAILED) return Failure::last(Operation::mmap);
-  return Mapping(static_cast<uint8_t*>(data), size);
-}
-
-Mapping::Mapping(Mapping&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-Mapping& Mapping::operator=(Mapping&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
+  return std::make_shared<Mapping>(static_cast<uint8_t*>(data), size);
 }
 
 Mapping::~Mapping() {
-  if (data_ != nullptr) munmap(data_, size_);
+  munmap(data_, size_);
 }
 
 // Where it fails, the pages just stay until the addresses go.

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "result.h"
 
@@ -16,12 +17,10 @@ size_t wholePages(uint64_t bytes);
 class Mapping {
  public:
   // Pages of our own, zeroed: a memfd named node-optee, whose descriptor is closed again.
-  static Result<Mapping> ownPages(uint64_t bytes);
-  static Result<Mapping> ofFile(int fd, uint64_t bytes);
+  static Result<std::shared_ptr<Mapping>> ownPages(uint64_t bytes);
+  static Result<std::shared_ptr<Mapping>> ofFile(int fd, uint64_t bytes);
 
-  Mapping() = default;
-  Mapping(Mapping&& other) noexcept;
-  Mapping& operator=(Mapping&& other) noexcept;
+  Mapping(uint8_t* data, size_t size) : data_(data), size_(size) {}
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
   ~Mapping();
@@ -33,10 +32,8 @@ class Mapping {
   void discard();
 
  private:
-  Mapping(uint8_t* data, size_t size) : data_(data), size_(size) {}
-
-  uint8_t* data_ = nullptr;
-  size_t size_ = 0;
+  uint8_t* const data_;
+  const size_t size_;
 };
 
 }  // namespace core

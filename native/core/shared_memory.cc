@@ -11,26 +11,6 @@ namespace core {
 
 namespace {
 
-// The device, which stays open meanwhile.
-class Use {
- public:
-  explicit Use(Context& context) : context_(context), device_(context.enter()) {}
-  ~Use() {
-    if (!device_) return;
-    device_.reset();
-    context_.leave();
-  }
-  Use(const Use&) = delete;
-  Use& operator=(const Use&) = delete;
-
-  bool closed() const { return !device_; }
-  int device() const { return device_->get(); }
-
- private:
-  Context& context_;
-  std::shared_ptr<UniqueFd> device_;
-};
-
 constexpr Failure kClosed{Operation::open, EBADF};
 
 }  // namespace
@@ -50,40 +30,39 @@ SharedMemory::~SharedMemory() {
 
 Result<std::shared_ptr<SharedMemory>> allocSharedMemory(const std::shared_ptr<Context>& context,
                                                         uint64_t size) {
-  const Use use(*context);
-  if (use.closed()) return kClosed;
+  const std::shared_ptr<UniqueFd> device = context->use();
+  if (!device) return kClosed;
   TeeShm shm;
-  Mapping pages;
+  std::shared_ptr<Mapping> pages;
   if (context->registration()) {
-    Result<Mapping> own = Mapping::ownPages(size);
+    auto own = Mapping::ownPages(size);
     if (!own.ok()) return own.failure();
     pages = std::move(own.value());
-    Result<TeeShm> registered =
-        withRoom(context->temporary(), [&] { return shmRegister(use.device(), pages.data(), pages.size()); });
+    Result<TeeShm> registered = withRoom(
+        context->temporary(), [&] { return shmRegister(device->get(), pages->data(), pages->size()); });
     if (!registered.ok()) return registered.failure();
     shm = std::move(registered.value());
   } else {
     if (Failure failure = checkMemory(size)) return failure;
-    Result<TeeShm> allocated = withRoom(context->temporary(), [&] { return shmAlloc(use.device(), size); });
+    Result<TeeShm> allocated = withRoom(context->temporary(), [&] { return shmAlloc(device->get(), size); });
     if (!allocated.ok()) return allocated.failure();
     shm = std::move(allocated.value());
-    Result<Mapping> mapped = Mapping::ofFile(shm.fd.get(), shm.size);
+    auto mapped = Mapping::ofFile(shm.fd.get(), shm.size);
     if (!mapped.ok()) return mapped.failure();
     pages = std::move(mapped.value());
   }
   const uint64_t usable = std::min(size, shm.size);
-  uint8_t* data = pages.data();
-  return std::make_shared<SharedMemory>(context, std::move(shm), usable,
-                                        std::make_shared<Mapping>(std::move(pages)), data, nullptr);
+  uint8_t* data = pages->data();
+  return std::make_shared<SharedMemory>(context, std::move(shm), usable, std::move(pages), data, nullptr);
 }
 
 Result<std::shared_ptr<SharedMemory>> registerSharedMemory(const std::shared_ptr<Context>& context,
                                                            uint8_t* data, uint64_t size,
                                                            std::shared_ptr<void> owner) {
-  const Use use(*context);
-  if (use.closed()) return kClosed;
+  const std::shared_ptr<UniqueFd> device = context->use();
+  if (!device) return kClosed;
   if (Failure failure = checkMemoryOf(data, size)) return failure;
-  Result<TeeShm> shm = withRoom(context->temporary(), [&] { return shmRegister(use.device(), data, size); });
+  Result<TeeShm> shm = withRoom(context->temporary(), [&] { return shmRegister(device->get(), data, size); });
   if (!shm.ok()) return shm.failure();
   const uint64_t usable = std::min(size, shm.value().size);
   return std::make_shared<SharedMemory>(context, std::move(shm.value()), usable, nullptr, data,
@@ -91,9 +70,9 @@ Result<std::shared_ptr<SharedMemory>> registerSharedMemory(const std::shared_ptr
 }
 
 Result<std::shared_ptr<SharedMemory>> registerDmaBuf(const std::shared_ptr<Context>& context, int dmaBuf) {
-  const Use use(*context);
-  if (use.closed()) return kClosed;
-  Result<TeeShm> shm = withRoom([&] { return shmRegisterFd(use.device(), dmaBuf); });
+  const std::shared_ptr<UniqueFd> device = context->use();
+  if (!device) return kClosed;
+  Result<TeeShm> shm = withRoom([&] { return shmRegisterFd(device->get(), dmaBuf); });
   if (!shm.ok()) return shm.failure();
   const uint64_t size = shm.value().size;
   return std::make_shared<SharedMemory>(context, std::move(shm.value()), size, nullptr, nullptr, nullptr);

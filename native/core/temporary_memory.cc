@@ -73,12 +73,12 @@ std::unique_ptr<Slot> TemporaryMemory::takeIdle(size_t size, uint64_t session) {
 
 Failure TemporaryMemory::registerSlot(Slot& slot, int device) {
   if (registration_) {
-    Result<Mapping> pages = Mapping::ownPages(slot.size_);
+    auto pages = Mapping::ownPages(slot.size_);
     if (!pages.ok()) return pages.failure();
-    slot.mapping_ = std::move(pages.value());
+    slot.pages_ = std::move(pages.value());
   }
   Result<TeeShm> shm = withRoom(*this, [&] {
-    return registration_ ? shmRegister(device, slot.mapping_.data(), slot.size_)
+    return registration_ ? shmRegister(device, slot.pages_->data(), slot.size_)
                          : shmAlloc(device, slot.size_);
   });
   if (!shm.ok()) return shm.failure();
@@ -87,9 +87,9 @@ Failure TemporaryMemory::registerSlot(Slot& slot, int device) {
     return {registration_ ? Operation::shmRegister : Operation::shmAlloc, ENOMEM};
   }
   if (!registration_) {
-    Result<Mapping> pages = Mapping::ofFile(shm.value().fd.get(), slot.size_);
+    auto pages = Mapping::ofFile(shm.value().fd.get(), slot.size_);
     if (!pages.ok()) return pages.failure();
-    slot.mapping_ = std::move(pages.value());
+    slot.pages_ = std::move(pages.value());
   }
   slot.shm_ = std::move(shm.value());
   return {};
@@ -145,7 +145,7 @@ TemporaryMemory::Slots TemporaryMemory::takeAll() {
 
 // The last reference to memory of the TEE's own can be its mapping.
 Held TemporaryMemory::heldBy(Slot& slot) {
-  return {nullptr, std::make_shared<Mapping>(std::move(slot.mapping_)), std::move(slot.shm_.fd)};
+  return {nullptr, std::move(slot.pages_), std::move(slot.shm_.fd)};
 }
 
 void TemporaryMemory::trimLater() {

@@ -18,7 +18,7 @@ namespace core {
 // One call's temporary buffers.
 class Slot {
  public:
-  uint8_t* data() const { return mapping_.data(); }
+  uint8_t* data() const { return pages_->data(); }
   int32_t id() const { return shm_.id; }
   // Zeroes a part, so that an output shows nothing of an earlier call where the TA writes nothing.
   void zero(size_t offset, size_t length);
@@ -27,7 +27,7 @@ class Slot {
   friend class TemporaryMemory;
 
   TeeShm shm_;
-  Mapping mapping_;
+  std::shared_ptr<Mapping> pages_;
   size_t size_ = 0;
   // How much of its beginning may be other than zero, and whose that is.
   size_t dirty_ = 0;

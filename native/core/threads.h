@@ -9,6 +9,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace core {
@@ -33,6 +34,15 @@ class Task : public std::enable_shared_from_this<Task> {
   // While it waits for a thread.
   bool waiting_ = false;
   std::list<std::shared_ptr<Task>>::iterator place_;
+};
+
+class FunctionTask : public Task {
+ public:
+  explicit FunctionTask(std::function<void()> function) : function_(std::move(function)) {}
+  void run() override { function_(); }
+
+ private:
+  const std::function<void()> function_;
 };
 
 class Threads : public std::enable_shared_from_this<Threads> {

@@ -1,5 +1,6 @@
 // A call has its own numbers, whatever code of its caller's runs on the way, and its error says who waited.
 import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { buffer, Parameter, reportedSize, value, type Session, type Value } from 'node-optee';
@@ -176,17 +177,66 @@ test('the stack of an error names the async functions that waited', () =>
     expect((await rejection(opensNothing())).stack).toMatch(/at (async )?opensNothing/);
   }));
 
-test('users are told in the order of the calls, errors included', () =>
+// More answers than one delivery holds, which wait until this thread looks at them; and a test runner that has the
+// microtasks in its hand.
+test.each([
+  ['', queueMicrotask],
+  [', also where queueMicrotask is replaced', (): void => undefined],
+])('users are told in the order of the calls, errors included%s', (_, replacement) =>
   withTwo(async (one) => {
-    const order: number[] = [];
-    const calls = Array.from({ length: 20 }, (_, i) =>
-      one.invoke(TA.TEST_TA_RESULT, [value.in(i % 3 === 0 ? 0x80000001 : 0)]).then(
-        () => order.push(i),
-        () => order.push(i),
-      ),
+    const replaced = queueMicrotask;
+    globalThis.queueMicrotask = replacement;
+    try {
+      const order: number[] = [];
+      const calls = Array.from({ length: 200 }, (__, i) =>
+        one.invoke(TA.TEST_TA_RESULT, [value.in(i % 30 === 0 ? 0x80000001 : 0)]).then(
+          () => order.push(i),
+          () => order.push(i),
+        ),
+      );
+      one.invokeSync(TA.TEST_TA_NOTHING); // behind them
+      await Promise.race([Promise.all(calls), delay(10_000)]);
+      expect(order).toEqual(calls.map((__, i) => i));
+    } finally {
+      globalThis.queueMicrotask = replaced;
+    }
+  }),
+);
+
+test('a signal that refuses listeners: nothing is sent, and no error is left over', () =>
+  withTwo(async (one) => {
+    const signal = {
+      aborted: false,
+      addEventListener() {
+        throw new Error('no listeners');
+      },
+      removeEventListener: () => undefined,
+    } as unknown as AbortSignal;
+    const unhandled: unknown[] = [];
+    const listener = (error: unknown): void => void unhandled.push(error);
+    process.on('unhandledRejection', listener);
+    const refused = one.invoke(TA.TEST_TA_RESULT, [value.in(0x80000001)], { signal });
+    expect(await rejection(refused)).toMatchObject({ message: 'no listeners' });
+    expect((await rejection(one.invoke(TA.TEST_TA_COUNT, [value.inout(1)], { signal }))).message).toBe(
+      'no listeners',
     );
-    await Promise.all(calls);
-    expect(order).toEqual(calls.map((_, i) => i));
+    expect(await one.invoke(TA.TEST_TA_COUNT, [value.inout(1)])).toEqual([{ a: 1, b: 0 }]);
+    await new Promise(setImmediate);
+    process.off('unhandledRejection', listener);
+    expect(unhandled).toEqual([]);
+  }));
+
+test('a signal that calls its listener while it is added: nothing is sent', () =>
+  withTwo(async (one) => {
+    const signal = {
+      aborted: false,
+      reason: 'at once',
+      addEventListener: (_: string, listener: () => void) => listener(),
+      removeEventListener: () => undefined,
+    } as unknown as AbortSignal;
+    const aborted = await rejection(one.invoke(TA.TEST_TA_COUNT, [value.inout(1)], { signal }));
+    expect(aborted).toMatchObject({ name: 'AbortError', cause: 'at once' });
+    expect(await one.invoke(TA.TEST_TA_COUNT, [value.inout(1)])).toEqual([{ a: 1, b: 0 }]);
   }));
 
 test('a size beyond the room is told together with success', () =>

@@ -57,9 +57,11 @@ test('handles that the garbage collector took are closed, each with one warning'
     first: { code: string; message: string }[];
     second: { code: string; message: string }[];
     keptBytes: number;
+    kept: object;
   };
-  // Memory that is still used is not lost.
+  // Memory that is still used is not lost, nor is what it needs.
   expect(found.keptBytes).toBe(8192);
+  expect(found.kept).toEqual({ closed: false, allocated: true, invoked: [null] });
   expect(found.after).toEqual(found.before);
   const lost = ({ code, message }: { code: string; message: string }): string => {
     expect(code).toBe('TEE_HANDLE_NOT_CLOSED');

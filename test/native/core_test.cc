@@ -1,5 +1,6 @@
 // The core without Node and without a TEE: order, closing, cancelling, temporary memory, threads. Meant for
 // AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -41,6 +42,29 @@ using JobRef = std::shared_ptr<Job>;
 
 namespace {
 
+// Arrays that were freed with the bytes of User::invoke in them.
+std::atomic<unsigned> unwiped{0};
+
+}  // namespace
+
+void* operator new[](size_t size) {
+  return malloc(size);
+}
+void* operator new[](size_t size, const std::nothrow_t&) noexcept {
+  return malloc(size);
+}
+void operator delete[](void* memory) noexcept {
+  const auto* bytes = static_cast<uint8_t*>(memory);
+  const size_t size = memory == nullptr ? 0 : malloc_usable_size(memory);
+  if (size >= 64 && std::all_of(bytes, bytes + 64, [](uint8_t byte) { return byte == 1; })) unwiped++;
+  free(memory);
+}
+void operator delete[](void* memory, size_t) noexcept {
+  operator delete[](memory);
+}
+
+namespace {
+
 // What tells that a context is closed.
 class Closed : public Job {
   void run() override {}
@@ -74,8 +98,10 @@ class User {
     return call;
   }
 
-  CallRef invoke(const std::shared_ptr<Session>& session, uint32_t command, size_t bytes = 0) {
+  CallRef invoke(const std::shared_ptr<Session>& session, uint32_t command, size_t bytes = 0,
+                 bool wipe = false) {
     const auto call = make(Call::Kind::invoke, session);
+    call->wipe = wipe;
     call->number = command;
     const std::vector<uint8_t> input(bytes, 1);  // is copied
     if (bytes != 0) {
@@ -144,6 +170,9 @@ class User {
 
   bool ended(const JobRef& job) const { return ended_.count(job) != 0; }
   const std::vector<JobRef>& order() const { return order_; }
+
+  // Keeps no call any more.
+  void forget() { calls_.clear(); }
 
   void endEnvironment() {
     completions_->close();
@@ -386,8 +415,7 @@ void closingWaitsForWhatIsQueuedAndRefusesMore() {
   User user;
   const auto session = user.openSync();
   const auto other = user.openSync();
-  const int device = user.context()->enter()->get();
-  user.context()->leave();
+  const int device = user.context()->use()->get();
   executor::reset();
   const auto first = user.invoke(session, executor::kBlock);
   const auto second = user.invoke(session, 1, 4096);
@@ -399,7 +427,7 @@ void closingWaitsForWhatIsQueuedAndRefusesMore() {
   const auto context = user.closeContext();
   CHECK(!user.invoke(other, 2) && !user.open());
   executor::waitFor(closed(other));
-  CHECK(!user.context()->enter() && isOpen(device));
+  CHECK(!user.context()->use() && isOpen(device));
   executor::release();
   user.answer(context);
   CHECK((user.order() == std::vector<JobRef>{first, second, close, context}));
@@ -520,6 +548,26 @@ void temporaryMemoryIsReusedBoundedAndClean() {
   memory->give(std::move(busy), false);
   CHECK(memory->statistics().slots == 0 && memory->statistics().bytes == 0);
   CHECK(!memory->take(SIZE_MAX / 2, 1, STDIN_FILENO).ok());
+}
+
+void aCallThatWantsItIsWipedOnTheHeapToo() {
+  User user;
+  const auto session = user.openSync();
+  for (const bool wipe : {false, true}) {
+    unwiped = 0;
+    user.answer(user.invoke(session, 1, 4096, wipe));
+    CHECK(unwiped == (wipe ? 0 : 1));
+    executor::reset();
+    const auto first = user.invoke(session, executor::kBlock);
+    executor::waitFor(invoked(session, executor::kBlock));
+    const auto call = user.invoke(session, 1, 4096, wipe);
+    CHECK(user.abort(call) == Aborted::removed);
+    executor::release();
+    user.answer(first);
+    user.forget();
+  }
+  CHECK(unwiped == 0);
+  user.answer(user.closeContext());
 }
 
 void temporaryMemoryGivesWayOnlyWhereThatHelps() {
@@ -919,8 +967,7 @@ void closingWaitsForWorkOnMemory() {
   executor::block("register");
   auto memory = std::async(std::launch::async, [&] { return allocSharedMemory(user.context(), 100).ok(); });
   executor::waitFor("register");
-  const int device = user.context()->enter()->get();
-  user.context()->leave();
+  const int device = user.context()->use()->get();
   const auto close = user.closeContext();
   usleep(20000);
   CHECK(isOpen(device));
@@ -1105,6 +1152,7 @@ int main(int argc, char** argv) {
   anEnvironmentsEndDropsWhatHasNotBegun();
   anEnvironmentsEndClosesASessionWhoseLastCallHasNoThreadYet();
   temporaryMemoryIsReusedBoundedAndClean();
+  aCallThatWantsItIsWipedOnTheHeapToo();
   temporaryMemoryGivesWayOnlyWhereThatHelps();
   idleTemporaryMemoryMakesRoomForARegistration();
   aShorterRegistrationIsUsedOnlyAsFarAsItGoes();

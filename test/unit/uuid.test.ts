@@ -37,6 +37,15 @@ describe('UUIDs', () => {
     expect(formatUuid(bytes)).toBe('07070707-0707-0707-0707-070707070707');
   });
 
+  test('how many bytes there are is not what a class of the caller says', () => {
+    class Odd extends Uint8Array {
+      override get length(): number {
+        return 16;
+      }
+    }
+    expect(() => parseUuid(new Odd(3))).toThrow('must have 16 bytes, not 3');
+  });
+
   test.each([
     '',
     '8aaaf200',

@@ -1,7 +1,7 @@
 /** Loses a handle of each kind to the garbage collector. Prints what is left and what was warned of. */
-import { DmaHeap, TeeContext, value } from 'node-optee';
+import { DmaHeap, SharedMemory, TeeContext, value } from 'node-optee';
 import { census, collectGarbage, PROTECTED_HEAP, TEST_TA } from '../../support/census.js';
-import { TEST_TA_WAIT } from '../../support/test-ta.js';
+import { TEST_TA_NOTHING, TEST_TA_WAIT } from '../../support/test-ta.js';
 
 const warnings: { code: string | undefined; message: string }[] = [];
 process.on('warning', ({ message, ...rest }) => {
@@ -29,6 +29,19 @@ async function keepMemory(tee: TeeContext): Promise<number> {
   return bytes.length;
 }
 
+/** Loses the contexts of memory and of an allocation under way, and the memory of a parameter, until it returns. */
+async function keepWhatIsUsed(tee: TeeContext): Promise<unknown> {
+  const memory = TeeContext.open().allocSharedMemorySync(4096);
+  const session = await tee.openSession(TEST_TA);
+  const param = tee.allocSharedMemorySync(4096).in();
+  const allocation = TeeContext.open().allocSharedMemory(4096);
+  for (let i = 0; i < 3; i++) await collectGarbage();
+  const allocated = await allocation.catch((error: unknown) => error);
+  const invoked = await session.invoke(TEST_TA_NOTHING, [param]).catch((error: unknown) => error);
+  await session.close();
+  return { closed: memory.closed, allocated: allocated instanceof SharedMemory, invoked };
+}
+
 async function loseWithContext(): Promise<void> {
   const tee = TeeContext.open();
   await tee.openSession(TEST_TA);
@@ -42,12 +55,13 @@ async function main(): Promise<void> {
   const keptBytes = await keepMemory(tee);
   for (let i = 0; i < 30 && warnings.length < 6; i++) await collectGarbage();
   const first = warnings.splice(0);
+  const kept = await keepWhatIsUsed(tee);
   await tee.close();
   await loseWithContext();
   for (let i = 0; i < 30 && warnings.length < 1; i++) await collectGarbage();
   for (let i = 0; i < 30 && JSON.stringify(census()) !== JSON.stringify(before); i++)
     await collectGarbage(100);
-  console.log(JSON.stringify({ before, after: census(), first, second: warnings, keptBytes }));
+  console.log(JSON.stringify({ before, after: census(), first, second: warnings, keptBytes, kept }));
 }
 
 void main();
