@@ -235,7 +235,18 @@ export function runCall<T>(n: Native, request: Request, finish: Finish<T>): T {
   else if (open !== undefined) outputs = send(n.openSessionSync, open.context, open.login.method, request);
   const answer = new Answer(n.records, 0, outputs);
   if (!answer.succeeded) throw callError(n, request, readFailed(request.params, answer));
-  return finish(answer, readOutputs(request.params, answer));
+  return finished(n, request, answer, finish);
+}
+
+/** @throws where its outputs cannot be had */
+function finished<T>(n: Native, { params, open }: Request, answer: Answer, finish: Finish<T>): T {
+  try {
+    return finish(answer, readOutputs(params, answer));
+  } catch (error) {
+    // Nobody has the session that has arrived.
+    if (open !== undefined) n.closeSession(answer.number(Place.session) as SessionHandle);
+    throw error;
+  }
 }
 
 /**
@@ -276,7 +287,7 @@ export function startCall<T>(
           return tellError(() => endError(n, request, failed, signal));
         }
         try {
-          const result = finish(answer, readOutputs(request.params, answer));
+          const result = finished(n, request, answer, finish);
           return () => {
             stopListening?.();
             resolve(result);

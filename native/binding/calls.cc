@@ -268,44 +268,34 @@ napi_value runCall(napi_env env, Client& client, const std::shared_ptr<Call>& ca
   return outputs;
 }
 
-// There is no such object (any more).
-napi_value refuseClosed(napi_env env, Client& client) {
-  core::Answer answer;
-  answer.status = Status::closed;
-  writeStatus(client.record(0), answer);
-  return toNumber(env, 0);
-}
-
-template <bool sync>
-napi_value openSession(napi_env env, napi_callback_info info) {
+// Opens a session with a context, or invokes a command of a session.
+template <Call::Kind kind, bool sync>
+napi_value call(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   if (arguments.client == nullptr) return nullptr;
   Client& client = *arguments.client;
-  const auto context = client.handles.get<core::Context>(getHandle(env, arguments.values[kHandle]));
-  if (!context) return refuseClosed(env, client);
-  const auto call = std::make_shared<Call>(Call::Kind::open, context, sync);
-  call->sessionKey = context->newSessionKey();
+  const double handle = getHandle(env, arguments.values[kHandle]);
+  std::shared_ptr<core::Context> context;
+  std::shared_ptr<core::Session> session;
+  if (kind == Call::Kind::open) {
+    context = client.handles.get<core::Context>(handle);
+  } else if ((session = client.handles.get<core::Session>(handle))) {
+    context = session->context;
+  }
+  if (!context) {
+    core::Answer none;
+    none.status = Status::closed;
+    writeStatus(client.record(0), none);
+    return toNumber(env, 0);
+  }
+  const auto made = std::make_shared<Call>(kind, context, sync);
+  made->sessionKey = session ? session->key : context->newSessionKey();
+  made->session = std::move(session);
   Bytes bytes[core::kMaxParams];
-  const bool good =
-      readUuids(env, arguments.values, *call) && readCall(env, client, arguments.values, *call, bytes);
-  return sync ? runCall(env, client, call, good, bytes)
-              : startCall(env, client, call, arguments.values, good);
-}
-
-template <bool sync>
-napi_value invoke(napi_env env, napi_callback_info info) {
-  const Arguments arguments(env, info);
-  if (arguments.client == nullptr) return nullptr;
-  Client& client = *arguments.client;
-  const auto session = client.handles.get<core::Session>(getHandle(env, arguments.values[kHandle]));
-  if (!session) return refuseClosed(env, client);
-  const auto call = std::make_shared<Call>(Call::Kind::invoke, session->context, sync);
-  call->session = session;
-  call->sessionKey = session->key;
-  Bytes bytes[core::kMaxParams];
-  const bool good = readCall(env, client, arguments.values, *call, bytes);
-  return sync ? runCall(env, client, call, good, bytes)
-              : startCall(env, client, call, arguments.values, good);
+  const bool good = (kind != Call::Kind::open || readUuids(env, arguments.values, *made)) &&
+                    readCall(env, client, arguments.values, *made, bytes);
+  return sync ? runCall(env, client, made, good, bytes)
+              : startCall(env, client, made, arguments.values, good);
 }
 
 napi_value abort(napi_env env, napi_callback_info info) {
@@ -407,10 +397,10 @@ void addCallFunctions(Napi::Object functions, Client& client) {
     const char* name;
     napi_callback function;
   } all[] = {
-      {"openSession", openSession<false>},
-      {"openSessionSync", openSession<true>},
-      {"invoke", invoke<false>},
-      {"invokeSync", invoke<true>},
+      {"openSession", call<Call::Kind::open, false>},
+      {"openSessionSync", call<Call::Kind::open, true>},
+      {"invoke", call<Call::Kind::invoke, false>},
+      {"invokeSync", call<Call::Kind::invoke, true>},
       {"abort", abort},
       {"closeSession", closeSession},
   };

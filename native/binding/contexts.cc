@@ -44,11 +44,6 @@ bool belongsTo(const Entry& entry, const std::shared_ptr<Context>& context) {
   return memory && memory->context() == context;
 }
 
-// What tells that a context is closed.
-class Closed : public core::Job {
-  void run() override {}
-};
-
 Napi::Value closeContext(const CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Client& client = clientOf(info);
@@ -60,7 +55,7 @@ Napi::Value closeContext(const CallbackInfo& info) {
     if (belongsTo(child, context)) client.close(child);
   }
   Ticket ticket;
-  ticket.job = std::make_shared<Closed>();
+  ticket.job = std::make_shared<core::Job>();
   const std::shared_ptr<core::Job> closed = ticket.job;
   const uint32_t index = client.enter(std::move(ticket));
   context->close(closed);

@@ -29,8 +29,8 @@ std::shared_ptr<void> SharedViews::hold(Napi::Object object,
 
 void SharedViews::sweep() {
   auto& all = views_->all;
-  if (all.empty()) return;
   std::lock_guard<std::mutex> lock(views_->mutex);
+  if (all.size() == views_->held) return;
   all.erase(std::remove_if(all.begin(), all.end(), [](const auto& view) { return view->released; }),
             all.end());
 }

@@ -27,9 +27,11 @@ struct Answer {
   }
 };
 
-// Work on another thread whose answer is told when it has ended.
+// Work on another thread whose answer is told when it has ended. This one has no work of its own.
 class Job : public Task {
  public:
+  void run() override {}
+
   Answer answer;
   uint32_t ticket = 0;  // what JavaScript knows it by
   // Where it goes when it has ended; nowhere if nobody waits for it.

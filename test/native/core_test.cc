@@ -65,11 +65,6 @@ void operator delete[](void* memory, size_t) noexcept {
 
 namespace {
 
-// What tells that a context is closed.
-class Closed : public Job {
-  void run() override {}
-};
-
 // What the binding does: makes calls, and takes them when they have ended.
 class User {
  public:
@@ -145,7 +140,7 @@ class User {
   Aborted abort(const CallRef& call) { return context_->abort(call); }
 
   JobRef closeContext() {
-    const auto job = std::make_shared<Closed>();
+    const auto job = std::make_shared<Job>();
     job->completions = completions_;
     context_->close(job);
     return job;
@@ -992,7 +987,7 @@ void theLastWordOfAContext() {
     }
   } waiter;
   const auto context = std::move(Context::open("", 1, 0, true).value());
-  auto job = std::make_shared<Closed>();
+  auto job = std::make_shared<Job>();
   job->completions = waiter.completions;
   context->close(std::move(job));
   CHECK(waiter.alive.get_future().get());

@@ -1,7 +1,7 @@
 /** Loses a handle of each kind to the garbage collector. Prints what is left and what was warned of. */
 import { DmaHeap, SharedMemory, TeeContext, value } from 'node-optee';
 import { census, collectGarbage, PROTECTED_HEAP, TEST_TA } from '../../support/census.js';
-import { TEST_TA_NOTHING, TEST_TA_WAIT } from '../../support/test-ta.js';
+import { TEST_TA_CHECKSUM, TEST_TA_WAIT } from '../../support/test-ta.js';
 
 const warnings: { code: string | undefined; message: string }[] = [];
 process.on('warning', ({ message, ...rest }) => {
@@ -37,7 +37,9 @@ async function keepWhatIsUsed(tee: TeeContext): Promise<unknown> {
   const allocation = TeeContext.open().allocSharedMemory(4096);
   for (let i = 0; i < 3; i++) await collectGarbage();
   const allocated = await allocation.catch((error: unknown) => error);
-  const invoked = await session.invoke(TEST_TA_NOTHING, [param]).catch((error: unknown) => error);
+  const invoked = await session
+    .invoke(TEST_TA_CHECKSUM, [param, value.out()])
+    .catch((error: unknown) => error);
   await session.close();
   return { closed: memory.closed, allocated: allocated instanceof SharedMemory, invoked };
 }
