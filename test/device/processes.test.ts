@@ -61,7 +61,11 @@ test('handles that the garbage collector took are closed, each with one warning'
   };
   // Memory that is still used is not lost, nor is what it needs.
   expect(found.keptBytes).toBe(8192);
-  expect(found.kept).toEqual({ closed: false, allocated: true, invoked: [null, { a: 0, b: expect.any(Number) }] });
+  expect(found.kept).toEqual({
+    closed: false,
+    allocated: true,
+    invoked: [null, { a: 0, b: expect.any(Number) }],
+  });
   expect(found.after).toEqual(found.before);
   const lost = ({ code, message }: { code: string; message: string }): string => {
     expect(code).toBe('TEE_HANDLE_NOT_CLOSED');
