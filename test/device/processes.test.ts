@@ -242,6 +242,36 @@ describe('tee-supplicant', () => {
     await stillWorks();
   });
 
+  // First, while it is still the guest's own: the guest does not start one of these tests' again.
+  test('killed with a request that it has not taken: the open goes on with another, and fails', async () => {
+    await nobodyInTee();
+    const before = census();
+    const pid = (await pidof()) as number;
+    process.kill(pid, 'SIGSTOP');
+    const stopped = (thread: string): boolean => {
+      const status = `/proc/${pid}/task/${thread}/status`;
+      return !existsSync(status) || /^State:\s+T/m.test(readFileSync(status, 'utf8'));
+    };
+    let waiting: Promise<TeeError>;
+    try {
+      await until(() => readdirSync(`/proc/${pid}/task`).every(stopped));
+      waiting = rejection<TeeError>(guest.open(OS_TEST));
+      await inTee();
+    } finally {
+      process.kill(pid, 'SIGKILL'); // whatever happens: stopped, it would hold up all that follows
+    }
+    // The guest starts another one.
+    await until(async () => ![undefined, pid].includes(await pidof()));
+    // Nobody will answer that request, so OP-TEE did not get the memory that it was for.
+    expect(await waiting).toMatchObject({
+      code: 'TEE_ERROR_OUT_OF_MEMORY',
+      origin: 'tee',
+      message: expect.stringContaining('tee-supplicant ended while the TA was being loaded: try again'),
+    });
+    await withSession(guest.tee, (session) => session.invoke(9, [value.in(1)]), OS_TEST);
+    await expectNothingLeft(before);
+  });
+
   describe('stopped', () => {
     beforeEach(async () => {
       await nobodyInTee(); // what the test before has given up
@@ -292,34 +322,5 @@ describe('tee-supplicant', () => {
       await start();
       expect(await running.ended).toEqual([0, null]);
     });
-  });
-
-  test('killed with a request that it has not taken: the open goes on with another, and fails', async () => {
-    await nobodyInTee();
-    const before = census();
-    const pid = (await pidof()) as number;
-    process.kill(pid, 'SIGSTOP');
-    const stopped = (thread: string): boolean => {
-      const status = `/proc/${pid}/task/${thread}/status`;
-      return !existsSync(status) || /^State:\s+T/m.test(readFileSync(status, 'utf8'));
-    };
-    let waiting: Promise<TeeError>;
-    try {
-      await until(() => readdirSync(`/proc/${pid}/task`).every(stopped));
-      waiting = rejection<TeeError>(guest.open(OS_TEST));
-      await inTee();
-    } finally {
-      process.kill(pid, 'SIGKILL'); // whatever happens: stopped, it would hold up all that follows
-    }
-    // The guest starts another one.
-    await until(async () => ![undefined, pid].includes(await pidof()));
-    // Nobody will answer that request, so OP-TEE did not get the memory that it was for.
-    expect(await waiting).toMatchObject({
-      code: 'TEE_ERROR_OUT_OF_MEMORY',
-      origin: 'tee',
-      message: expect.stringContaining('tee-supplicant ended while the TA was being loaded: try again'),
-    });
-    await withSession(guest.tee, (session) => session.invoke(9, [value.in(1)]), OS_TEST);
-    await expectNothingLeft(before);
   });
 });
