@@ -8,7 +8,7 @@ import {
 
 const SIZES = [16, 4096, 65536, 1048576] as const;
 const DMA_BUF_SIZE = 65536;
-/** As in `c/bench.h`: what lies before and behind a part of shared memory. */
+/** As in `c/common.h`: what lies before and behind a part of shared memory. */
 const PART_MARGIN = 4096;
 /** Of protected memory; the second one is that of the machine `dmabuf`. */
 const HEAPS = ['protected,secure-video', 'sdp@7e000000'];

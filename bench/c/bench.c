@@ -19,67 +19,20 @@
  *
  * Whatever a case needs is made before the clock starts, and one call is made unmeasured.
  */
-#include "bench.h"
-
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <linux/dma-heap.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "parallel.h"
 
 #define CALLS_MAX 1000000
 
-#define HEAP "/dev/dma_heap/protected,secure-video"
-/* Of the machine `dmabuf`. */
-#define CMA_HEAP "/dev/dma_heap/sdp@7e000000"
-
 static const struct client *const clients[] = {&client_ioctl, &client_libteec, &client_handover};
 #define CLIENT_COUNT (sizeof(clients) / sizeof(clients[0]))
-
-/* The latest failure. Several threads may fail at once: any of their words will do. */
-static char last_failure[256];
-
-int fail(const char *format, ...) {
-  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-  va_list args;
-
-  va_start(args, format);
-  pthread_mutex_lock(&lock);
-  vsnprintf(last_failure, sizeof(last_failure), format, args);
-  pthread_mutex_unlock(&lock);
-  va_end(args);
-  return -1;
-}
-
-uint64_t now_ns(void) {
-  struct timespec time;
-
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
-int alloc_protected(size_t size, int *fd) {
-  struct dma_heap_allocation_data data = {.len = size, .fd_flags = O_RDWR | O_CLOEXEC};
-  int heap = open(HEAP, O_RDONLY | O_CLOEXEC);
-
-  if (heap < 0) heap = open(CMA_HEAP, O_RDONLY | O_CLOEXEC);
-  if (heap < 0) return fail("open %s: %s", HEAP, strerror(errno));
-  if (ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &data)) {
-    fail("DMA_HEAP_IOCTL_ALLOC: %s", strerror(errno));
-    close(heap);
-    return -1;
-  }
-  close(heap);
-  *fd = data.fd;
-  return 0;
-}
 
 static int measure(const struct client *client, const struct bench_case *bench_case, unsigned int times,
                    unsigned int calls, uint64_t *ns) {
@@ -100,7 +53,7 @@ static int measure(const struct client *client, const struct bench_case *bench_c
 
 static void answer_failure(void) {
   printf("{\"error\":\"");
-  for (const char *c = last_failure; *c; c++) {
+  for (const char *c = last_failure(); *c; c++) {
     if (*c == '"' || *c == '\\' || *c < ' ')
       putchar(' ');
     else

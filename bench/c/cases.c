@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bench.h"
+#include "common.h"
 
 struct bench_case cases[64];
 static size_t used;

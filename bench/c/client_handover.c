@@ -11,7 +11,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "common.h"
 
 struct state {
   void *inner; /* of client_ioctl */

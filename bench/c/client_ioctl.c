@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "common.h"
 
 #ifndef TEE_IOC_SHM_REGISTER_FD
 /* Not in the headers of kernels before 6.18. */

@@ -7,7 +7,7 @@
 #include <tee_client_api_extensions.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "common.h"
 
 struct state {
   const struct bench_case *bench_case;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What the files of the benchmark share: the cases, and what a client is. */
-#ifndef BENCH_H
-#define BENCH_H
+#ifndef COMMON_H
+#define COMMON_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -51,14 +51,11 @@ extern const struct client client_ioctl;
 extern const struct client client_libteec;
 extern const struct client client_handover;
 
-/* bench.c */
+/* common.c */
 int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The latest words of fail(). */
+const char *last_failure(void);
 uint64_t now_ns(void);
-
-/* parallel.c: `rounds` calls on each of so many threads; their time together, divided by all calls. */
-int measure_parallel(const struct client *client, const struct bench_case *bench_case, unsigned int threads,
-                     unsigned int rounds, uint64_t *ns_per_call);
-
 /* A dma-buf's descriptor of `size` bytes, from the machine's heap of protected memory. */
 int alloc_protected(size_t size, int *fd);
 
