@@ -7,7 +7,7 @@
   'targets': [
     {
       'target_name': 'node-optee',
-      'sources': ['native/addon.cc'],
+      'sources': ['native/binding/addon.cc'],
       'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED',
         # An environment that is about to end takes no exceptions any more.
         'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],

@@ -3,7 +3,7 @@
 
 #if defined(__linux__) && defined(__LP64__)
 
-#include "binding/client.h"
+#include "client.h"
 
 namespace {
 
