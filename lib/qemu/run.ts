@@ -5,6 +5,7 @@ import { Guest } from './guest.js';
 import { GuestError } from './guest-error.js';
 import type { Interruption } from './interruption.js';
 import type { Machine } from './machine.js';
+import type { BootOptions } from './options.js';
 import { areOneFile, forward } from './outputs.js';
 import type { TerminalSize } from './protocol.js';
 import { signalNumber } from './signals.js';
@@ -17,17 +18,13 @@ const NOT_EXECUTABLE = 126;
 const NOT_FOUND = 127;
 const SIGNALLED = 128;
 
-export interface RunnerOptions {
+export interface RunnerOptions extends Pick<
+  BootOptions,
+  'share' | 'tas' | 'storage' | 'env' | 'user' | 'nodeModules'
+> {
   readonly machine: Machine;
   /** Empty: a shell, which reads standard input where that is no terminal. */
   readonly command: readonly string[];
-  readonly share?: string | undefined;
-  readonly tas?: readonly string[] | undefined;
-  readonly storage?: string | undefined;
-  readonly env?: Readonly<Record<string, string>> | undefined;
-  readonly user?: string | undefined;
-  /** ext4 image for the share's `node_modules`. */
-  readonly nodeModules?: string | undefined;
   /** Milliseconds for the command, the boot not included. */
   readonly timeout?: number | undefined;
   /** Both logs live on standard error. */
