@@ -64,7 +64,14 @@ test.each(['__linux__', '__LP64__'])('without %s it loads and says that there is
     const flags = ['-std=c++17', '-shared', '-fPIC', '-Wall', '-Wextra', '-Werror', `-U${macro}`];
     execFileSync(
       'g++',
-      [...flags, ...defines.map((define) => `-D${define}`), ...headers, 'native/binding/addon.cc', '-o', addon],
+      [
+        ...flags,
+        ...defines.map((define) => `-D${define}`),
+        ...headers,
+        'native/binding/addon.cc',
+        '-o',
+        addon,
+      ],
       { cwd: ROOT },
     );
     const code = `
