@@ -107,7 +107,11 @@ async function compile(arch, work, sources) {
   copyFileSync(join(ROOT, 'binding.gyp'), join(work, 'binding.gyp'));
   for (const source of sources) copyFileSync(join(ROOT, source), join(work, basename(source)));
 
-  const env = { ...process.env };
+  // node-gyp takes npm's settings (nodedir, for one) from these, before its own command line.
+  const ours = Object.entries(process.env).filter(
+    ([name]) => !/^npm_(config|package_config_node_gyp)_/i.test(name),
+  );
+  const env = Object.fromEntries(ours);
   if (arch !== process.arch) {
     env.CC = `${CROSS[arch]}-gcc`;
     env.CXX = `${CROSS[arch]}-g++`;

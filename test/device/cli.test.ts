@@ -55,8 +55,8 @@ test('NODE_DEBUG=node-optee prints each opening and call', async () => {
   expect(stdout).toBe('params[0]: a 42 (0x2a), b 2 (0x2)\n');
   expect(stderr).toMatch(
     new RegExp(
-      `^NODE-OPTEE \\d+: open \\d+: session with TA ${TEST_TA} \\(Login\\.user\\)\n` +
-        `NODE-OPTEE \\d+: invoke \\d+: command 1 of TA ${TEST_TA}\n$`,
+      `^NODE-OPTEE \\d+: openSession: TA ${TEST_TA}\n` +
+        `NODE-OPTEE \\d+: invoke: command 1 of TA ${TEST_TA}\n$`,
     ),
   );
 });
