@@ -12,8 +12,8 @@ import {
   type FailedOutput,
 } from './errors.js';
 import { callHint, resultHint } from './hints.js';
-import { Aborted, Answer, AnswerFlags, failureOf, Place, RequestFlags, Status } from './native.js';
-import type { ContextHandle, Native, Outputs, SessionHandle, Tell, Ticket } from './native.js';
+import { Aborted, failureOf, Place, RequestFlags, Status } from './native.js';
+import type { Answer, ContextHandle, Native, SessionHandle, Tell, Ticket } from './native.js';
 import { describeParam, memoryOf, NONE, readFailedOutputs, readOutputs, type Spec } from './parameters.js';
 import { originName } from './results.js';
 import { checkBoolean, checkOptions, checkSignal } from './validate.js';
@@ -43,15 +43,17 @@ export interface Request {
   readonly params: readonly Spec[];
   readonly wipe: boolean;
   /** Only an invocation's. */
-  readonly invoke?: { readonly session: SessionHandle | 0; readonly command: number };
+  readonly invoke: { readonly session: SessionHandle | 0; readonly command: number } | undefined;
   /** Only an opening's. */
-  readonly open?: {
-    readonly context: ContextHandle;
-    readonly uuid: Uint8Array;
-    readonly login: { readonly method: number; readonly client: Uint8Array; readonly name: string };
-    /** How many sessions with this TA were open. */
-    readonly openSessions: number;
-  };
+  readonly open:
+    | {
+        readonly context: ContextHandle;
+        readonly uuid: Uint8Array;
+        readonly login: { readonly method: number; readonly client: Uint8Array; readonly name: string };
+        /** How many sessions with this TA were open. */
+        readonly openSessions: number;
+      }
+    | undefined;
 }
 
 /** The options of a call, read once. */
@@ -108,18 +110,18 @@ export function readFailed(params: readonly Spec[], answer: Answer): Failed {
     detail: answer.number(Place.detail),
     result: answer.number(Place.result),
     originCode: answer.number(Place.origin),
-    staleCancel: (answer.number(Place.flags) & AnswerFlags.staleCancel) !== 0,
+    staleCancel: answer.number(Place.staleCancel) !== 0,
     outputs: status === Status.answered ? readFailedOutputs(params, answer) : [],
   };
 }
 
 /** The error of a call that did not succeed. */
-export function callError(n: Native, request: Request, failed: Failed): Error {
+export function callError(request: Request, failed: Failed): Error {
   const { status, detail } = failed;
   const { callee, params, invoke, open } = request;
   if (status === Status.answered) return answeredError(request, failed);
   if (status > 0) {
-    const failure = failureOf(n, status, detail);
+    const failure = failureOf(status, detail);
     return new TeeSystemError({
       ...failure,
       path: callee.path,
@@ -195,10 +197,11 @@ function send<H extends number, R>(
   number: number,
   { params, wipe, open }: Request,
 ): R {
-  const p = params[0] ?? NONE;
-  const q = params[1] ?? NONE;
-  const r = params[2] ?? NONE;
-  const s = params[3] ?? NONE;
+  const { length } = params;
+  const p = length > 0 ? (params[0] as Spec) : NONE;
+  const q = length > 1 ? (params[1] as Spec) : NONE;
+  const r = length > 2 ? (params[2] as Spec) : NONE;
+  const s = length > 3 ? (params[3] as Spec) : NONE;
   return call(
     handle,
     number,
@@ -221,8 +224,11 @@ function send<H extends number, R>(
   );
 }
 
-/** What a call that succeeded brings its caller. */
-export type Finish<T> = (answer: Answer, outputs: unknown[]) => T;
+/**
+ * What a call that succeeded brings its caller.
+ * @param session that an opening has brought
+ */
+export type Finish<T> = (session: SessionHandle, outputs: unknown[]) => T;
 
 /**
  * Runs a blocking call.
@@ -230,21 +236,20 @@ export type Finish<T> = (answer: Answer, outputs: unknown[]) => T;
  */
 export function runCall<T>(n: Native, request: Request, finish: Finish<T>): T {
   const { invoke, open } = request;
-  let outputs: Outputs | undefined;
-  if (invoke !== undefined) outputs = send(n.invokeSync, invoke.session, invoke.command, request);
-  else if (open !== undefined) outputs = send(n.openSessionSync, open.context, open.login.method, request);
-  const answer = new Answer(n.records, 0, outputs);
-  if (!answer.succeeded) throw callError(n, request, readFailed(request.params, answer));
-  return finished(n, request, answer, finish);
+  if (invoke !== undefined) send(n.invokeSync, invoke.session, invoke.command, request);
+  else if (open !== undefined) send(n.openSessionSync, open.context, open.login.method, request);
+  if (!n.answer.succeeded) throw callError(request, readFailed(request.params, n.answer));
+  return finished(n, request, n.answer, finish);
 }
 
 /** @throws where its outputs cannot be had */
 function finished<T>(n: Native, { params, open }: Request, answer: Answer, finish: Finish<T>): T {
+  const session = answer.number(Place.made) as SessionHandle;
   try {
-    return finish(answer, readOutputs(params, answer));
+    return finish(session, readOutputs(params, answer));
   } catch (error) {
     // Nobody has the session that has arrived.
-    if (open !== undefined) n.closeSession(answer.number(Place.session) as SessionHandle);
+    if (open !== undefined) n.closeSession(session);
     throw error;
   }
 }
@@ -281,10 +286,10 @@ export function startCall<T>(
           return true;
         };
       n.settle.set(ticket, (answer) => {
-        call.abort = undefined; // the ticket can be another call's from now on
+        call.abort = undefined; // the ticket can be another call's after this
         if (!answer.succeeded) {
           const failed = readFailed(request.params, answer);
-          return tellError(() => endError(n, request, failed, signal));
+          return tellError(() => endError(request, failed, signal));
         }
         try {
           const result = finished(n, request, answer, finish);
@@ -321,13 +326,13 @@ function sendStart(n: Native, request: Request): Ticket {
   let ticket: Ticket = 0;
   if (invoke !== undefined) ticket = send(n.invoke, invoke.session, invoke.command, request);
   else if (open !== undefined) ticket = send(n.openSession, open.context, open.login.method, request);
-  if (ticket === 0) throw callError(n, request, readFailed([], new Answer(n.records)));
+  if (ticket === 0) throw callError(request, readFailed([], n.answer));
   return ticket;
 }
 
 /** The error of a call that failed, which an abort may have caused. */
-function endError(n: Native, request: Request, failed: Failed, signal: AbortSignal | undefined): Error {
-  const error = callError(n, request, failed);
+function endError(request: Request, failed: Failed, signal: AbortSignal | undefined): Error {
+  const error = callError(request, failed);
   const ended = error instanceof TeeError || error instanceof TeeSystemError;
   if (signal === undefined || !ended || !signal.aborted) return error;
   return new AbortError(signal.reason, asked(request), error);

@@ -21,10 +21,11 @@ import type { DmaBuf } from './dma-buf.js';
 import { notSupported, TeeSystemError } from './errors.js';
 import { Handle } from './handle.js';
 import { Login } from './login.js';
-import { native, Place } from './native.js';
-import type { ContextData, ContextHandle, Native, SessionHandle, Ticket } from './native.js';
+import { closed } from './jobs.js';
+import { native, readContext, readStatistics } from './native.js';
+import type { ContextData, ContextHandle, ContextStatistics, Native, Ticket } from './native.js';
 import { NO_PARAMS, readParams, type Params } from './parameters.js';
-import { closed, openSessions, Session } from './session.js';
+import { openSessions, Session } from './session.js';
 import { SharedMemory } from './shared-memory.js';
 import { formatUuid, parseUuid } from './uuid.js';
 import { checkBoolean, checkInteger, checkKnown } from './validate.js';
@@ -107,7 +108,8 @@ export class TeeContext {
     checkBoolean(registration, 'options.registration');
     const n = native();
     const tryOpen = (device: string): TeeContext | TeeSystemError => {
-      const data = n.openContext(device, threads, temporaryMemory, registration);
+      n.openContext(device, threads, temporaryMemory, registration);
+      const data = readContext(n.answer);
       return 'errno' in data ? openError(device, data) : new TeeContext(n, device, data, registration);
     };
     if (path !== undefined) {
@@ -125,7 +127,8 @@ export class TeeContext {
   static list(): TeeDevice[] {
     const n = native();
     return devicePaths().map((path) => {
-      const data = n.openContext(path, 1, 0, true);
+      n.openContext(path, 1, 0, true);
+      const data = readContext(n.answer);
       if ('errno' in data) return { path, error: openError(path, data) };
       n.closeContext(data.context);
       return { path, version: versionOf(path, data) };
@@ -192,15 +195,15 @@ export class TeeContext {
       login: who,
       openSessions: openSessions(callee.uuid),
     };
-    return { callee, params: read, wipe, open };
+    return { callee, params: read, wipe, invoke: undefined, open };
   }
 
   #arrived(callee: Callee): Finish<Session> {
-    return (answer, outputs) =>
+    return (session, outputs) =>
       Session.make({
         n: this.#n,
         callee,
-        number: answer.number(Place.session) as SessionHandle,
+        number: session,
         outputs,
         nullMemref: this.version.capabilities.nullMemref,
         context: this.#handle as unknown as Handle,
@@ -215,7 +218,7 @@ export class TeeContext {
    *   which; ERR_TEE_CLOSED; TypeError or RangeError for a bad argument
    */
   async allocSharedMemory(size: number): Promise<SharedMemory> {
-    return SharedMemory.alloc(this.#owner(), size);
+    return SharedMemory.alloc(this.#owner(), size, false);
   }
 
   /**
@@ -223,7 +226,7 @@ export class TeeContext {
    * @throws as `allocSharedMemory` rejects
    */
   allocSharedMemorySync(size: number): SharedMemory {
-    return SharedMemory.allocSync(this.#owner(), size);
+    return SharedMemory.alloc(this.#owner(), size, true) as SharedMemory;
   }
 
   /**
@@ -236,7 +239,7 @@ export class TeeContext {
    *   cgroup has none for pages of the view that are not there yet; ERR_TEE_CLOSED
    */
   async registerSharedMemory(view: Uint8Array): Promise<SharedMemory> {
-    return SharedMemory.register(this.#owner(), this.#registrable(view));
+    return SharedMemory.register(this.#owner(), this.#registrable(view), false);
   }
 
   /**
@@ -244,7 +247,7 @@ export class TeeContext {
    * @throws as `registerSharedMemory` rejects
    */
   registerSharedMemorySync(view: Uint8Array): SharedMemory {
-    return SharedMemory.registerSync(this.#owner(), this.#registrable(view));
+    return SharedMemory.register(this.#owner(), this.#registrable(view), true) as SharedMemory;
   }
 
   #registrable(view: Uint8Array): Uint8Array {
@@ -264,7 +267,7 @@ export class TeeContext {
    *   not take this one
    */
   async registerDmaBuf(buf: DmaBuf | number): Promise<SharedMemory> {
-    return SharedMemory.registerDmaBuf(this.#owner(), buf);
+    return SharedMemory.registerDmaBuf(this.#owner(), buf, false);
   }
 
   /**
@@ -272,7 +275,7 @@ export class TeeContext {
    * @throws as `registerDmaBuf` rejects
    */
   registerDmaBufSync(buf: DmaBuf | number): SharedMemory {
-    return SharedMemory.registerDmaBufSync(this.#owner(), buf);
+    return SharedMemory.registerDmaBuf(this.#owner(), buf, true) as SharedMemory;
   }
 
   #owner(): { n: Native; path: string; context: Handle<ContextHandle>; tee: TeeContext } {
@@ -287,9 +290,16 @@ export class TeeContext {
    * @returns resolves when all else is done; the same promise each time
    */
   close(): Promise<void> {
+    try {
+      return (this.#closing ??= this.#close());
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #close(): Promise<void> {
     const { path } = this.version;
-    this.#closing ??= closed(this.#n, this.#handle.close() ?? 0, path, `closing the TeeContext of ${path}`);
-    return this.#closing;
+    return closed(this.#n, this.#handle.close() ?? 0, path, `closing the TeeContext of ${path}`);
   }
 
   /** Starts to close it and does not wait. */
@@ -297,13 +307,15 @@ export class TeeContext {
     this.close().catch((error: unknown) => debug('close of a context: %s', error));
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 
   /** @internal For tests and measurements: what it holds at this moment; undefined when it is closed. */
-  statistics(): ReturnType<Native['contextStatistics']> {
-    return this.#handle.closed ? undefined : this.#n.contextStatistics(this.#handle.use());
+  statistics(): ContextStatistics | undefined {
+    if (this.#handle.closed) return undefined;
+    this.#n.contextStatistics(this.#handle.use());
+    return readStatistics(this.#n.answer);
   }
 }
 

@@ -1,4 +1,5 @@
 import { constants } from 'node:buffer';
+import { fstatSync, readlinkSync } from 'node:fs';
 import {
   bufferTooLarge,
   closedError,
@@ -8,7 +9,7 @@ import {
   TeeSystemError,
 } from './errors.js';
 import { Handle, keepWhile } from './handle.js';
-import { native } from './native.js';
+import { native, readDmaBuf } from './native.js';
 import type { DmaBufData, DmaBufHandle, Failure, Native } from './native.js';
 import { checkBoolean, checkFd, checkKnown } from './validate.js';
 
@@ -17,6 +18,28 @@ const EBUSY = 16;
 // DMA_BUF_SYNC_* of linux/dma-buf.h
 const SYNC_ACCESS = { read: 1, write: 2, readwrite: 3 } as const;
 const SYNC_PHASE = { start: 0, end: 4 } as const;
+
+/** Is it an open descriptor of this process? */
+export function isOpen(fd: number): boolean {
+  try {
+    fstatSync(fd);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'EBADF';
+  }
+  return true;
+}
+
+/** @throws TypeError ERR_INVALID_ARG_VALUE if an open descriptor is that of something else than a dma-buf */
+export function checkDmaBuf(fd: number, name: string): void {
+  let link;
+  try {
+    link = readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return; // without /proc the kernel says so, in fewer words
+  }
+  if (link.startsWith('/dmabuf:')) return;
+  throw invalidArgValue(name, undefined, `must be a dma-buf, but descriptor ${fd} is ${link}`);
+}
 
 /** A buffer that devices share: memory behind a descriptor. From `DmaHeap.alloc` or `DmaBuf.fromFd`. */
 export class DmaBuf {
@@ -64,11 +87,9 @@ export class DmaBuf {
     const { own = false } = options;
     checkBoolean(own, 'options.own');
     const n = native();
-    const { open, link } = n.describeDescriptor(fd);
-    if (open && link !== undefined && !link.startsWith('/dmabuf:')) {
-      throw invalidArgValue('fd', undefined, `must be a dma-buf, but descriptor ${fd} is ${link}`);
-    }
-    const data = n.adoptDmaBuf(fd, own);
+    if (isOpen(fd)) checkDmaBuf(fd, 'fd');
+    n.adoptDmaBuf(fd, own);
+    const data = readDmaBuf(n.answer);
     if ('errno' in data) {
       if (data.errno === EBUSY) {
         throw invalidArgValue(
@@ -105,11 +126,12 @@ export class DmaBuf {
     if (this.size > constants.MAX_LENGTH) throw bufferTooLarge(`the DmaBuf of ${this.size} bytes`);
     const map = this.#n.mapDmaBuf(handle);
     if (map === undefined) {
+      const failed = this.#n.answer.failure;
+      if (failed !== undefined) throw this.#error(failed, 'map()');
       throw notSupported(
         'This runtime does not allow an ArrayBuffer over memory from outside, which map() needs',
       );
     }
-    if ('errno' in map) throw this.#error(map, 'map()');
     this.#map = map;
     keepWhile(map, this);
     return map;
@@ -126,7 +148,8 @@ export class DmaBuf {
     if (!Object.hasOwn(SYNC_ACCESS, access)) {
       throw invalidArgValue('access', access, "must be 'read', 'write' or 'readwrite'");
     }
-    const failed = this.#n.syncDmaBuf(this.#handle.use(), SYNC_PHASE[phase] | SYNC_ACCESS[access]);
+    this.#n.syncDmaBuf(this.#handle.use(), SYNC_PHASE[phase] | SYNC_ACCESS[access]);
+    const failed = this.#n.answer.failure;
     if (failed !== undefined) throw this.#error(failed, `sync('${phase}', '${access}')`);
   }
 

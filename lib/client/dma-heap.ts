@@ -2,8 +2,8 @@ import { DmaBuf } from './dma-buf.js';
 import { describeErrno, invalidArgType, invalidArgValue, TeeSystemError } from './errors.js';
 import { Handle } from './handle.js';
 import { DMA_HEAP_FOLDER, memoryHint, namesIn, openHint } from './hints.js';
-import { finished } from './jobs.js';
-import { native } from './native.js';
+import { made } from './jobs.js';
+import { native, Place, readDmaBuf } from './native.js';
 import type { DmaBufData, DmaHeapHandle, Failure, Native } from './native.js';
 import { checkInteger } from './validate.js';
 
@@ -44,12 +44,13 @@ export class DmaHeap {
     }
     const n = native();
     const path = `${DMA_HEAP_FOLDER}/${name}`;
-    const data = n.openDmaHeap(path);
-    if ('errno' in data) {
-      const hint = openHint(path, data.operation, describeErrno(data.errno).code);
-      throw new TeeSystemError({ ...data, path, hint });
+    n.openDmaHeap(path);
+    const failed = n.answer.failure;
+    if (failed !== undefined) {
+      const hint = openHint(path, failed.operation, describeErrno(failed.errno).code);
+      throw new TeeSystemError({ ...failed, path, hint });
     }
-    return new DmaHeap(n, name, path, data.heap);
+    return new DmaHeap(n, name, path, n.answer.number(Place.made) as DmaHeapHandle);
   }
 
   /** Was it closed? */
@@ -64,8 +65,7 @@ export class DmaHeap {
    *   heaps the machine or its cgroup; ERR_TEE_CLOSED
    */
   async alloc(size: number): Promise<DmaBuf> {
-    const started = this.#n.allocDmaBuf(this.#handle.use(), checkSize(size));
-    return finished(this.#n, started, (data: DmaBufData | Failure) => this.#made(data, size));
+    return this.#alloc(size, false);
   }
 
   /**
@@ -73,7 +73,12 @@ export class DmaHeap {
    * @throws as `alloc` rejects
    */
   allocSync(size: number): DmaBuf {
-    return this.#made(this.#n.allocDmaBufSync(this.#handle.use(), checkSize(size)), size);
+    return this.#alloc(size, true) as DmaBuf;
+  }
+
+  #alloc(size: number, sync: boolean): DmaBuf | Promise<DmaBuf> {
+    const ticket = this.#n.allocDmaBuf(this.#handle.use(), checkSize(size), sync);
+    return made(this.#n, ticket, readDmaBuf, (data) => this.#made(data, size));
   }
 
   #made(data: DmaBufData | Failure, size: number): DmaBuf {
@@ -81,7 +86,7 @@ export class DmaHeap {
     const { code } = describeErrno(data.errno);
     const full =
       'the heap has no room for that; protected heaps are small, and a buffer goes back only when every descriptor ' +
-      'and registration of it is closed, and nobody holds what map() returned';
+      'and registration of it is closed (and what map() returned, if it was transferred, is collected)';
     throw new TeeSystemError({
       ...data,
       path: this.#path,

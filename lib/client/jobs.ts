@@ -1,33 +1,50 @@
-/** Work of the addon's threads that is no call: it makes something. */
+/** Work of the addon's threads that is no call to a TA: it makes or closes something. */
 import { rejected, restacked } from './call.js';
-import type { Failure, Native, Ticket } from './native.js';
+import { TeeSystemError } from './errors.js';
+import { Place } from './native.js';
+import type { Answer, Native, Ticket } from './native.js';
 
 /**
- * Waits for a job.
- * @param started of the addon's function
- * @param make makes the result. It runs no code of a user's, and may throw what the caller gets
+ * What a function of the addon has made, or what its job makes.
+ * @param ticket of the job; 0: the answer is there already
+ * @param read reads it from the answer
+ * @param make makes the caller's result of that, or throws what the caller gets
+ * @returns a promise if there is a job
  */
-export function finished<Data extends object, T>(
+export function made<Data, T>(
   n: Native,
-  started: Ticket | Failure,
-  make: (data: Data | Failure) => T,
-): Promise<T> {
+  ticket: Ticket,
+  read: (answer: Answer) => Data,
+  make: (data: Data) => T,
+): T | Promise<T> {
+  if (ticket === 0) return make(read(n.answer));
   return new Promise((resolve) => {
-    if (typeof started !== 'number') {
-      resolve(make(started));
-      return;
-    }
-    n.settle.set(started, (answer) => {
-      const data = answer.made as Data | Failure;
-      try {
-        const result = make(data);
-        return () => resolve(result);
-      } catch (error) {
-        return (known) => {
+    n.settle.set(ticket, (answer) => {
+      const data = read(answer);
+      return (known) => {
+        try {
+          resolve(make(data));
+          return false;
+        } catch (error) {
           resolve(rejected(() => restacked(error as Error), known));
           return true;
-        };
-      }
+        }
+      };
     });
+  });
+}
+
+/**
+ * Waits for a close.
+ * @param ticket the job's; 0 if there is nothing to wait for
+ * @param path the device's
+ * @param asked what is being closed: 'closing the session with TA …'
+ */
+export async function closed(n: Native, ticket: Ticket, path: string, asked: string): Promise<void> {
+  if (ticket === 0) return;
+  // What was closed already is closed.
+  const read = (answer: Answer) => (answer.number(Place.status) > 0 ? answer.failure : undefined);
+  await made(n, ticket, read, (failure) => {
+    if (failure !== undefined) throw new TeeSystemError({ ...failure, path, asked });
   });
 }

@@ -12,8 +12,9 @@
  * copy of this module) that made them.
  *
  * **A call** takes all its numbers and bytes as arguments of one native function. What it brings back is an
- * {@link Answer}: at once for a blocking call, else in a {@link Settle}. An answer is valid only until code of a user's
- * runs, so it is read as a whole first.
+ * {@link Answer}. What ends at once writes {@link Native.answer}, which the next such function overwrites: it is read as
+ * a whole before code of a user's can run, be it a setter of `Array.prototype` (so there are no `push` and no `map`
+ * here). The answers of jobs come together in a delivery, in places of their own that nothing else writes.
  *
  * The enums have their twins in native/core/protocol.h; test/unit/protocol.test.ts compares them.
  *
@@ -41,18 +42,21 @@ export const enum Place {
   ticket = 0,
   /** {@link Status}, or a positive errno. */
   status = 1,
-  /** Which {@link Functions.operations} failed (status is an errno), or which parameter or argument (Status says so). */
+  /** Which {@link Operation} failed (status is an errno), or which parameter or argument (Status says so). */
   detail = 2,
   /** Status.answered: the TEE's 32-bit result, 0 is TEE_SUCCESS. */
   result = 3,
   /** Status.answered: the result's origin, as the kernel gave it. */
   origin = 4,
-  /** {@link AnswerFlags} */
-  flags = 5,
-  /** Of an opening: the new session, 0 if there is none. */
-  session = 6,
-  /** Two numbers for each parameter. */
-  params = 7,
+  /**
+   * 1: this call ended with TEE_ERROR_CANCEL although no CANCEL was sent for it, right after a call of the same session
+   * for which one was sent and which had ended otherwise: the flag was most likely still set.
+   */
+  staleCancel = 5,
+  /** The handle of what was opened or made; 0 if there is none. */
+  made = 6,
+  /** Of a call: two numbers for each parameter. Else what describes the thing that was made. */
+  data = 7,
   /** How many numbers an answer has. */
   length = 15,
 }
@@ -84,16 +88,6 @@ export const enum RequestFlags {
   wipe = 1,
 }
 
-export const enum AnswerFlags {
-  /** A CANCEL was sent to the TEE while this call was in flight. */
-  cancelSent = 1,
-  /**
-   * This call ended with TEE_ERROR_CANCEL although none was sent for it, right after a call of the same
-   * session for which one was sent and which had ended otherwise: the flag was most likely still set.
-   */
-  staleCancel = 2,
-}
-
 /** How a call ended. Positive numbers are errno values: the system refused, `detail` names the operation. */
 export const enum Status {
   /** The TEE answered: result, origin, values and sizes are valid, whatever the result is. */
@@ -112,29 +106,89 @@ export const enum Status {
   bytesChanged = -6,
 }
 
+/** What a system call was for. */
+export const enum Operation {
+  none = 0,
+  open = 1,
+  version = 2,
+  shmAlloc = 3,
+  shmRegister = 4,
+  shmRegisterFd = 5,
+  openSession = 6,
+  invoke = 7,
+  closeSession = 8,
+  malloc = 9,
+  /** The look at the machine's memory, and at that of the cgroup, before more is taken. */
+  memAvailable = 10,
+  memoryCgroup = 11,
+  memfdCreate = 12,
+  ftruncate = 13,
+  mmap = 14,
+  /** A thread could not be made. */
+  thread = 15,
+  dup = 16,
+  /** EBUSY: the descriptor has an owner in this process. */
+  adopt = 17,
+  lseek = 18,
+  dmaHeapAlloc = 19,
+  dmaBufSync = 20,
+  /** There are no more handles. */
+  handle = 21,
+}
+
+/** Of each operation: its name in errors, and its system call. */
+const NAMES: Record<Operation, readonly [operation: string, syscall: string]> = {
+  [Operation.none]: ['none', ''],
+  [Operation.open]: ['open', 'open'],
+  [Operation.version]: ['TEE_IOC_VERSION', 'ioctl'],
+  [Operation.shmAlloc]: ['TEE_IOC_SHM_ALLOC', 'ioctl'],
+  [Operation.shmRegister]: ['TEE_IOC_SHM_REGISTER', 'ioctl'],
+  [Operation.shmRegisterFd]: ['TEE_IOC_SHM_REGISTER_FD', 'ioctl'],
+  [Operation.openSession]: ['TEE_IOC_OPEN_SESSION', 'ioctl'],
+  [Operation.invoke]: ['TEE_IOC_INVOKE', 'ioctl'],
+  [Operation.closeSession]: ['TEE_IOC_CLOSE_SESSION', 'ioctl'],
+  [Operation.malloc]: ['malloc', 'malloc'],
+  [Operation.memAvailable]: ['MemAvailable', 'memfd_create'],
+  [Operation.memoryCgroup]: ['memory cgroup', 'memfd_create'],
+  [Operation.memfdCreate]: ['memfd_create', 'memfd_create'],
+  [Operation.ftruncate]: ['ftruncate', 'ftruncate'],
+  [Operation.mmap]: ['mmap', 'mmap'],
+  [Operation.thread]: ['thread', 'clone'],
+  [Operation.dup]: ['F_DUPFD_CLOEXEC', 'fcntl'],
+  [Operation.adopt]: ['adopt', ''],
+  [Operation.lseek]: ['lseek', 'lseek'],
+  [Operation.dmaHeapAlloc]: ['DMA_HEAP_IOCTL_ALLOC', 'ioctl'],
+  [Operation.dmaBufSync]: ['DMA_BUF_IOCTL_SYNC', 'ioctl'],
+  [Operation.handle]: ['handle', ''],
+};
+
+const EINVAL = 22;
+
 /** A system call that failed. `errno` is positive here. */
 export interface Failure {
-  /**
-   * 'TEE_IOC_SHM_REGISTER', 'open', 'memfd_create', … ; 'argument' or 'argument NAME': the addon was misused (a bug of
-   * ours); 'handle': it has no more handles.
-   */
+  /** 'TEE_IOC_SHM_REGISTER', 'open', 'memfd_create', …; 'argument N': the addon was misused, which is a bug of ours. */
   readonly operation: string;
   /** 'open', 'ioctl', 'mmap', … */
   readonly syscall: string;
   readonly errno: number;
 }
 
-/** The new arrays of temporary outputs, at the index of their parameter. */
-export type Outputs = (Uint8Array | undefined)[];
+/** The words for what an answer says of a failure. */
+export function failureOf(status: number, detail: number): Failure {
+  if (status < 0) return { operation: `argument ${detail}`, syscall: '', errno: EINVAL };
+  const [operation, syscall] = NAMES[detail as Operation];
+  return { operation, syscall, errno: status };
+}
 
-/** What a job brought back. Valid only until code of a user's runs. */
+/** What a function or a job brought back. */
 export class Answer {
   readonly #numbers: Float64Array;
   readonly #at: number;
-  readonly #outputs: unknown[] | undefined;
+  readonly #outputs: (Uint8Array | undefined)[];
   readonly #first: number;
 
-  constructor(numbers: Float64Array, index = 0, outputs?: unknown[]) {
+  /** @param index 0: of what ends at once; 1 and up: of a delivery */
+  constructor(numbers: Float64Array, outputs: (Uint8Array | undefined)[], index = 0) {
     this.#numbers = numbers;
     this.#at = index * Place.length;
     this.#outputs = outputs;
@@ -151,31 +205,36 @@ export class Answer {
     return this.number(Place.status) === Status.answered && this.number(Place.result) === 0;
   }
 
+  /** What went wrong; undefined if nothing did. */
+  get failure(): Failure | undefined {
+    const status = this.number(Place.status);
+    return status === Status.answered ? undefined : failureOf(status, this.number(Place.detail));
+  }
+
+  /** What describes the thing that was made. */
+  data(index: number): number {
+    return this.number((Place.data + index) as Place);
+  }
+
   /** A value's a. Of an intoOut or inPlace: 1 if there was room for the output. */
   a(param: number): number {
-    return this.#numbers[this.#at + Place.params + 2 * param] as number;
+    return this.data(2 * param);
   }
 
   /** A value's b; a memory's size as the TEE reported it, which can be more than there was room for. */
   b(param: number): number {
-    return this.#numbers[this.#at + Place.params + 2 * param + 1] as number;
+    return this.data(2 * param + 1);
   }
 
-  /** A temporary output, cut to what the TA wrote. Undefined if there was no memory for it. */
-  bytes(param: number): Uint8Array | undefined {
-    return this.#outputs?.[this.#first + param] as Uint8Array | undefined;
-  }
-
-  /** What a job that is no call has made. */
-  get made(): unknown {
-    return this.#outputs?.[this.#first];
+  /** Takes the new array of a temporary output, cut to what the TA wrote. Undefined if there was no memory for it. */
+  takeBytes(param: number): Uint8Array | undefined {
+    const bytes = this.#outputs[this.#first + param];
+    this.#outputs[this.#first + param] = undefined;
+    return bytes;
   }
 }
 
-/**
- * Reads the answer of a job that has ended; no code of a user's may run in it, and it must not throw. Returns what tells
- * the user.
- */
+/** Reads the answer of a job that has ended; must not throw. Returns what tells the user. */
 export type Settle = (answer: Answer) => Tell;
 
 /** Tells the user. Returns true if the user knows only later; then `known` is called. */
@@ -194,7 +253,7 @@ export const enum Aborted {
   requested = 2,
 }
 
-/** A context's name and what is behind it, of TEE_IOC_VERSION. */
+/** A new context's handle and what is behind it, of TEE_IOC_VERSION. */
 export interface ContextData {
   readonly context: ContextHandle;
   /** TEE_IMPL_ID_*, 1 is OP-TEE. */
@@ -236,6 +295,44 @@ export interface ContextStatistics {
   readonly temporaryRegistrations: number;
 }
 
+/** What {@link Functions.openContext} has opened. */
+export const readContext = (answer: Answer): ContextData | Failure =>
+  answer.failure ?? {
+    context: answer.number(Place.made) as ContextHandle,
+    implementationId: answer.data(0),
+    implementationCapabilities: answer.data(1),
+    generalCapabilities: answer.data(2),
+  };
+
+/** What a function that makes shared memory, or its job, has made. */
+export const readSharedMemory = (answer: Answer): SharedMemoryData | Failure =>
+  answer.failure ?? {
+    memory: answer.number(Place.made) as SharedMemoryHandle,
+    id: answer.data(0),
+    fd: answer.data(1),
+    size: answer.data(2),
+  };
+
+/** The same of a dma-buf. */
+export const readDmaBuf = (answer: Answer): DmaBufData | Failure =>
+  answer.failure ?? {
+    buf: answer.number(Place.made) as DmaBufHandle,
+    fd: answer.data(1),
+    size: answer.data(2),
+  };
+
+/** What {@link Functions.contextStatistics} has found. */
+export const readStatistics = (answer: Answer): ContextStatistics | undefined =>
+  answer.failure !== undefined
+    ? undefined
+    : {
+        sessions: answer.data(0),
+        threads: answer.data(1),
+        temporarySlots: answer.data(2),
+        temporaryBytes: answer.data(3),
+        temporaryRegistrations: answer.data(4),
+      };
+
 /** a and b of a value; offset and size of memory. Its bytes, or the handle of its shared memory. */
 type Parameter = [a: number, b: number, memory: Uint8Array | SharedMemoryHandle | 0 | undefined];
 /** @param kinds the {@link ParamKind} of each parameter in its byte, that of the first in the lowest one */
@@ -247,13 +344,17 @@ type Call<Handle, Result> = (
   ...rest: [...Parameter, ...Parameter, ...Parameter, ...Parameter, uuid?: Uint8Array, client?: Uint8Array]
 ) => Result;
 
-/** 1 and up, valid until its answer came or `abort` has said `removed` (then it can be another's); 0 is none. */
+/**
+ * A job under way: 1 and up, valid until its answer came or `abort` has said `removed` (then it can be another's). 0 is
+ * none: of a function that can also do its work at once, or be refused, the answer is in {@link Native.answer} then.
+ */
 export type Ticket = number;
 
-/** The addon's functions. Those whose names end in Sync can wait for the TEE; no other does. */
+/**
+ * The addon's functions. Those whose names end in Sync, and those with `sync` set, can wait for the TEE; no other does.
+ * Those that return nothing write {@link Native.answer}.
+ */
 export interface Functions {
-  /** Name and system call of each operation, by the number that `Place.detail` holds. */
-  readonly operations: readonly { readonly operation: string; readonly syscall: string }[];
 
   /**
    * Opens a device (O_RDWR, close-on-exec) and asks TEE_IOC_VERSION.
@@ -261,12 +362,7 @@ export interface Functions {
    * @param temporaryBytes how much memory for temporary buffers stays registered at most, 0 and up
    * @param registration false: SHM_ALLOC instead of SHM_REGISTER, even where the TEE could register
    */
-  openContext(
-    path: string,
-    threads: number,
-    temporaryBytes: number,
-    registration: boolean,
-  ): ContextData | Failure;
+  openContext(path: string, threads: number, temporaryBytes: number, registration: boolean): void;
 
   /**
    * Closes a context: its handle, and those of its sessions and shared memory, are unusable at once, and ArrayBuffers over
@@ -281,20 +377,18 @@ export interface Functions {
    * @param number the login method
    * @param uuid the TA's UUID, 16 bytes in the order of its text
    * @param client clnt_uuid, 16 bytes: the group id in host order in the first 4 for a group login, else zeros
-   * @returns the call's ticket; 0 if it was refused: then the first record has the status, and no answer follows
    */
   openSession: Call<ContextHandle, Ticket>;
-  /** The same, blocking. The answer is in the first record; what it returns are its new arrays, if there are any. */
-  openSessionSync: Call<ContextHandle, Outputs | undefined>;
+  /** The same, blocking. */
+  openSessionSync: Call<ContextHandle, void>;
 
   /**
    * Invokes a command. Calls of one session run in the order in which they were made, each when the one before has ended.
    * @param number the command
-   * @returns as for {@link openSession}
    */
   invoke: Call<SessionHandle | 0, Ticket>;
   /** The same, blocking: takes its place behind the session's asynchronous calls, which need no event loop. */
-  invokeSync: Call<SessionHandle | 0, Outputs | undefined>;
+  invokeSync: Call<SessionHandle | 0, void>;
 
   /** Aborts one asynchronous open or invoke, also when its session or context is closing. */
   abort(call: Ticket): Aborted;
@@ -309,24 +403,21 @@ export interface Functions {
    * Allocates shared memory: a memfd named node-optee, mapped shared and registered (SHM_REGISTER), or SHM_ALLOC and its
    * mapping where the TEE cannot register. Zeroed.
    * @param size in bytes, 1 and up
-   * @returns a ticket, whose {@link Answer.made} is what the Sync form returns
+   * @param sync here and now, instead of on a thread
    */
-  allocSharedMemory(context: ContextHandle, size: number): Ticket | Failure;
-  allocSharedMemorySync(context: ContextHandle, size: number): SharedMemoryData | Failure;
+  allocSharedMemory(context: ContextHandle, size: number, sync: boolean): Ticket;
 
   /**
    * Registers the bytes of a view over a SharedArrayBuffer (anything else is refused). The view is held, and its memory
    * kept, until the registration has ended and the calls that use it have, even when the environment ends before.
    */
-  registerSharedMemory(context: ContextHandle, view: Uint8Array): Ticket | Failure;
-  registerSharedMemorySync(context: ContextHandle, view: Uint8Array): SharedMemoryData | Failure;
+  registerSharedMemory(context: ContextHandle, view: Uint8Array, sync: boolean): Ticket;
 
   /**
    * Registers a dma-buf (SHM_REGISTER_FD).
    * @param fd stays the caller's and may be closed afterwards
    */
-  registerDmaBuf(context: ContextHandle, fd: number): Ticket | Failure;
-  registerDmaBufSync(context: ContextHandle, fd: number): SharedMemoryData | Failure;
+  registerDmaBuf(context: ContextHandle, fd: number, sync: boolean): Ticket;
 
   /**
    * An ArrayBuffer over the pages of allocated shared memory: the same one as long as it is alive. Undefined for other
@@ -335,38 +426,30 @@ export interface Functions {
    */
   sharedMemoryBuffer(memory: SharedMemoryHandle): ArrayBuffer | undefined;
 
-  /**
-   * A copy of a part of allocated or registered memory; a Status if it is closed or out of bounds, or `argument` if the
-   * CPU cannot reach it; undefined if there is no memory for it.
-   */
-  readSharedMemory(
-    memory: SharedMemoryHandle,
-    offset: number,
-    length: number,
-  ): Uint8Array | Status | undefined;
+  /** A copy of a part of allocated or registered memory; undefined if there is no memory for it. */
+  readSharedMemory(memory: SharedMemoryHandle, offset: number, length: number): Uint8Array | undefined;
 
-  /** Copies bytes into allocated or registered memory. Returns 0, or a Status as above. */
-  writeSharedMemory(memory: SharedMemoryHandle, bytes: Uint8Array, offset: number): Status;
+  /** Copies bytes into allocated or registered memory. */
+  writeSharedMemory(memory: SharedMemoryHandle, bytes: Uint8Array, offset: number): boolean;
 
   /** Opens a dma-heap (O_RDONLY, close-on-exec). */
-  openDmaHeap(path: string): { readonly heap: DmaHeapHandle } | Failure;
+  openDmaHeap(path: string): void;
 
   /** Allocates a dma-buf (DMA_HEAP_IOCTL_ALLOC). `size` in bytes, 1 and up; the kernel rounds up to pages. */
-  allocDmaBuf(heap: DmaHeapHandle, size: number): Ticket | Failure;
-  allocDmaBufSync(heap: DmaHeapHandle, size: number): DmaBufData | Failure;
+  allocDmaBuf(heap: DmaHeapHandle, size: number, sync: boolean): Ticket;
 
   /**
    * Makes a dma-buf's descriptor ours.
    * @param own true: this very descriptor, which gets close-on-exec and is closed with the handle, but only if this
-   *   succeeds (EBUSY: it has an owner in this process); false: a duplicate, the caller's stays the caller's
+   *   succeeds; false: a duplicate, the caller's stays the caller's
    */
-  adoptDmaBuf(fd: number, own: boolean): DmaBufData | Failure;
+  adoptDmaBuf(fd: number, own: boolean): void;
 
-  /** An ArrayBuffer over the whole dma-buf, as that of shared memory. */
-  mapDmaBuf(buf: DmaBufHandle): ArrayBuffer | Failure | undefined;
+  /** An ArrayBuffer over the whole dma-buf, as that of shared memory. Undefined also where it failed. */
+  mapDmaBuf(buf: DmaBufHandle): ArrayBuffer | undefined;
 
   /** DMA_BUF_IOCTL_SYNC. `flags` is the kernel's: DMA_BUF_SYNC_READ 1, _WRITE 2, _START 0, _END 4. */
-  syncDmaBuf(buf: DmaBufHandle, flags: number): Failure | undefined;
+  syncDmaBuf(buf: DmaBufHandle, flags: number): void;
 
   /**
    * Closes shared memory, a dma-heap or a dma-buf: unusable at once, its ArrayBuffer detached, the descriptor closed as
@@ -378,19 +461,16 @@ export interface Functions {
   /** Detaches all ArrayBuffers that were not transferred; the memory itself stays. */
   detachBuffers(): void;
 
-  /** Looks at a descriptor of this process: is it open, and what does its link under /proc/self/fd say. */
-  describeDescriptor(fd: number): { readonly open: boolean; readonly link?: string };
-
   /** Does this kernel have SHM_REGISTER_FD? (It answers EFAULT to a bad pointer where it does, EINVAL where not.) */
   hasRegisterDmaBuf(context: ContextHandle): boolean;
 
-  /** Undefined if there is no such context (any more). */
-  contextStatistics(context: ContextHandle): ContextStatistics | undefined;
+  /** Counts what a context holds. */
+  contextStatistics(context: ContextHandle): void;
 }
 
 export interface Native extends Functions {
-  /** Where the addon writes answers; the first one is that of a blocking call, or of one that was refused. */
-  readonly records: Float64Array;
+  /** Of what ended at once: valid until another function of the addon is called. */
+  readonly answer: Answer;
   /** What reads the answer of each job under way, by its ticket: put in right after the job was started. */
   readonly settle: Map<Ticket, Settle>;
 }
@@ -398,21 +478,25 @@ export interface Native extends Functions {
 /** What the addon itself exports. */
 interface Addon {
   /**
-   * Makes a client of its own: handles, jobs and records of one copy of this module (a test runner can load several into
+   * Makes a client of its own: handles, jobs and answers of one copy of this module (a test runner can load several into
    * one environment).
-   * @param records over a SharedArrayBuffer, which cannot be detached, so C++ need not ask anew where it is
-   * @param deliver called with how many records there are, and their outputs, four per record
+   * @param records the answers' numbers, over a SharedArrayBuffer, which cannot be detached, so C++ need not ask anew
+   *   where it is
+   * @param outputs the answers' new arrays, four places each. It has something at each index, so that none is looked for
+   *   in its prototype
+   * @param deliver called with how many answers there are, from the second one on
    * @param mostBytes of an ArrayBuffer in this runtime
    */
   attach(
     records: Float64Array,
-    deliver: (count: number, outputs: unknown[] | undefined) => void,
+    outputs: (Uint8Array | undefined)[],
+    deliver: (count: number) => void,
     mostBytes: number,
   ): Functions;
 }
 
-/** How many records one delivery holds at most. */
-const BATCH = 64;
+/** How many answers there is room for: one of what ends at once, the others of a delivery. */
+const ANSWERS = 65;
 
 let loaded: Native | undefined;
 
@@ -427,28 +511,26 @@ export function native(): Native {
 
 function attach(addon: Addon): Native {
   const records = new Float64Array(
-    new SharedArrayBuffer(BATCH * Place.length * Float64Array.BYTES_PER_ELEMENT),
+    new SharedArrayBuffer(ANSWERS * Place.length * Float64Array.BYTES_PER_ELEMENT),
   );
+  const outputs = new Array<Uint8Array | undefined>(ANSWERS * 4).fill(undefined);
   const settle = new Map<Ticket, Settle>();
   const tell = new TellInOrder();
-  const functions = addon.attach(
-    records,
-    (count, outputs) => {
-      for (let i = 0; i < count; i++) {
-        const answer = new Answer(records, i, outputs);
-        const ticket = answer.number(Place.ticket);
-        const read = settle.get(ticket);
-        settle.delete(ticket);
-        if (read !== undefined) tell.add(read(answer));
-      }
-      tell.next();
-    },
-    constants.MAX_LENGTH,
-  );
+  const deliver = (count: number): void => {
+    for (let i = 1; i <= count; i++) {
+      const answer = new Answer(records, outputs, i);
+      const ticket = answer.number(Place.ticket);
+      const read = settle.get(ticket);
+      settle.delete(ticket);
+      if (read !== undefined) tell.add(read(answer));
+    }
+    tell.next();
+  };
+  const functions = addon.attach(records, outputs, deliver, constants.MAX_LENGTH);
   // From here on no buffer can be moved, so the pages of all others can go with the thread.
   if (!isMainThread) process.once('exit', () => functions.detachBuffers());
   // In an object of its own: one that Node-API filled property by property is a hash table for V8.
-  return { ...functions, records, settle };
+  return { ...functions, answer: new Answer(records, outputs), settle };
 }
 
 /** Users are told in the order of their calls: whoever comes behind an error waits until that one is known. */
@@ -473,9 +555,4 @@ class TellInOrder {
     this.#queue = [];
     this.#told = 0;
   }
-}
-
-/** The words for an errno of a call. */
-export function failureOf(n: Native, errno: number, operation: number): Failure {
-  return { ...(n.operations[operation] ?? { operation: 'unknown', syscall: 'unknown' }), errno };
 }

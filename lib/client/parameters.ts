@@ -2,7 +2,7 @@
  * The parameters of a call. A call takes at most four; each is a pair of 32-bit values or a piece of memory, goes in,
  * out or both, and brings back what its type says.
  */
-import { byteLengthOf, checkBytes, checkInteger, checkU32, partOf, U32_MAX } from './validate.js';
+import { byteLengthOf, checkBytes, checkInteger, checkU32, intrinsic, partOf, U32_MAX } from './validate.js';
 import {
   closedError,
   invalidArgType,
@@ -36,7 +36,10 @@ export interface Shared {
   readonly owner: object;
 }
 
-/** What a parameter is made of. Users never have this object, so no code of theirs runs when it is read. */
+/**
+ * What a parameter is made of. Users never have this object, and it has all of its properties itself, so no code of theirs
+ * runs when it is read.
+ */
 export interface Spec {
   readonly kind: ParamKind;
   /** A value's a; of shared memory the offset. */
@@ -44,12 +47,12 @@ export interface Spec {
   /** A value's b; of memory the size. */
   readonly b: number;
   /** What a temporary buffer takes in, and where its output goes if that is no new array. */
-  readonly bytes?: Uint8Array | undefined;
-  readonly shared?: Shared | undefined;
+  readonly bytes: Uint8Array | undefined;
+  readonly shared: Shared | undefined;
 }
 
 /** No parameter. */
-export const NONE: Spec = { kind: ParamKind.none, a: 0, b: 0 };
+export const NONE: Spec = { kind: ParamKind.none, a: 0, b: 0, bytes: undefined, shared: undefined };
 
 declare const output: unique symbol;
 
@@ -66,8 +69,14 @@ export class Parameter<Output> {
   }
 
   /** @internal */
-  static make<Output>(spec: Spec): Parameter<Output> {
-    return new Parameter<Output>(spec);
+  static make<Output>(
+    kind: ParamKind,
+    a: number,
+    b: number,
+    bytes?: Uint8Array,
+    shared?: Shared,
+  ): Parameter<Output> {
+    return new Parameter<Output>({ kind, a, b, bytes, shared });
   }
 
   /** @internal Undefined if it is none: an object that only looks like one, say. */
@@ -89,15 +98,15 @@ export type Outputs<P extends Params> = { -readonly [I in keyof P]: Output<P[I]>
 export const value = {
   /** Numbers for the TA. Brings back nothing. */
   in(a: number, b = 0): Parameter<undefined> {
-    return Parameter.make({ kind: ParamKind.valueIn, a: checkU32(a, 'a'), b: checkU32(b, 'b') });
+    return Parameter.make(ParamKind.valueIn, checkU32(a, 'a'), checkU32(b, 'b'));
   },
   /** Numbers from the TA. Brings back `{ a, b }`. */
   out(): Parameter<Value> {
-    return Parameter.make({ kind: ParamKind.valueOut, a: 0, b: 0 });
+    return Parameter.make(ParamKind.valueOut, 0, 0);
   },
   /** Numbers that the TA may change. Brings back `{ a, b }`. */
   inout(a: number, b = 0): Parameter<Value> {
-    return Parameter.make({ kind: ParamKind.valueInout, a: checkU32(a, 'a'), b: checkU32(b, 'b') });
+    return Parameter.make(ParamKind.valueInout, checkU32(a, 'a'), checkU32(b, 'b'));
   },
 };
 
@@ -114,12 +123,12 @@ function nullBuffer(direction: Direction): Parameter<number | undefined> {
   if (!Object.hasOwn(NULL_KINDS, direction)) {
     throw invalidArgValue('direction', direction, "must be 'in', 'out' or 'inout'");
   }
-  return Parameter.make({ kind: NULL_KINDS[direction], a: 0, b: 0 });
+  return Parameter.make(NULL_KINDS[direction], 0, 0);
 }
 
 function withBytes<O>(kind: ParamKind, given: Uint8Array): Parameter<O> {
   const bytes = checkBytes(given, 'bytes');
-  return Parameter.make<O>({ kind, a: 0, b: byteLengthOf(bytes), bytes });
+  return Parameter.make<O>(kind, 0, byteLengthOf(bytes), bytes);
 }
 
 /**
@@ -137,7 +146,7 @@ export const buffer = {
    * @param size how many bytes there is room for, 0 to 2^32 - 1
    */
   out(size: number): Parameter<Uint8Array> {
-    return Parameter.make({ kind: ParamKind.temporaryOut, a: 0, b: checkInteger(size, 'size', 0, U32_MAX) });
+    return Parameter.make(ParamKind.temporaryOut, 0, checkInteger(size, 'size', 0, U32_MAX));
   },
   /** Bytes that the TA may change. Brings back a new Uint8Array, cut to the size that the TA left. */
   inout(bytes: Uint8Array): Parameter<Uint8Array> {
@@ -184,22 +193,29 @@ export function readParams(params: unknown, nullMemref: boolean): readonly Spec[
   if (!(count >= 0 && count <= MAX_PARAMETERS)) {
     throw outOfRange('params.length', `at most ${MAX_PARAMETERS}`, count);
   }
+  return count === 0 ? NO_SPECS : each(count, readParam, params as readonly unknown[], nullMemref);
+}
+
+/**
+ * What a function returns for each of so many parameters. Without `push` and `map`, which a setter of Array.prototype's
+ * can get between.
+ */
+function each<A, B, T>(count: number, read: (i: number, a: A, b: B) => T, a: A, b: B): T[] {
   switch (count) {
     case 0:
-      return NO_SPECS;
+      return [];
     case 1:
-      return [readParam(params, 0, nullMemref)];
+      return [read(0, a, b)];
     case 2:
-      return [readParam(params, 0, nullMemref), readParam(params, 1, nullMemref)];
-    default: {
-      const specs: Spec[] = [];
-      for (let i = 0; i < count; i++) specs.push(readParam(params, i, nullMemref));
-      return specs;
-    }
+      return [read(0, a, b), read(1, a, b)];
+    case 3:
+      return [read(0, a, b), read(1, a, b), read(2, a, b)];
+    default:
+      return [read(0, a, b), read(1, a, b), read(2, a, b), read(3, a, b)];
   }
 }
 
-function readParam(params: readonly unknown[], i: number, nullMemref: boolean): Spec {
+function readParam(i: number, params: readonly unknown[], nullMemref: boolean): Spec {
   const param = params[i];
   if (param === undefined) return NONE;
   const spec = Parameter.specOf(param);
@@ -220,6 +236,8 @@ const isNull = ({ kind }: Spec): boolean => kind >= ParamKind.nullIn && kind <= 
 
 /** Sizes that the TEE reported beyond the room of an output, by what the call brought back. */
 const reported = new WeakMap<Uint8Array, number>();
+const setReported = intrinsic(WeakMap.prototype, 'set') as (map: typeof reported, ...entry: [Uint8Array, number]) => void;
+const deleteReported = intrinsic(WeakMap.prototype, 'delete') as (map: typeof reported, bytes: Uint8Array) => void;
 let anyReported = false;
 
 /**
@@ -236,10 +254,10 @@ export function reportedSize(bytes: Uint8Array): number {
 
 function report(bytes: Uint8Array, size: number, room: number): Uint8Array {
   if (size > room) {
-    reported.set(bytes, size);
+    setReported(reported, bytes, size);
     anyReported = true;
   } else if (anyReported) {
-    reported.delete(bytes);
+    deleteReported(reported, bytes);
   }
   return bytes;
 }
@@ -249,12 +267,11 @@ function report(bytes: Uint8Array, size: number, room: number): Uint8Array {
  * @throws ERR_MEMORY_ALLOCATION_FAILED; ERR_INVALID_ARG_VALUE where the caller's own bytes have no room any more
  */
 export function readOutputs(specs: readonly Spec[], answer: Answer): unknown[] {
-  const found: unknown[] = [];
-  for (let i = 0; i < specs.length; i++) found.push(readOutput(specs[i] as Spec, answer, i));
-  return found;
+  return each(specs.length, readOutput, specs, answer);
 }
 
-function readOutput(spec: Spec, answer: Answer, i: number): unknown {
+function readOutput(i: number, specs: readonly Spec[], answer: Answer): unknown {
+  const spec = specs[i] as Spec;
   switch (spec.kind) {
     case ParamKind.valueOut:
     case ParamKind.valueInout:
@@ -262,7 +279,7 @@ function readOutput(spec: Spec, answer: Answer, i: number): unknown {
       return { a: answer.a(i) >>> 0, b: answer.b(i) >>> 0 };
     case ParamKind.temporaryOut:
     case ParamKind.temporaryInout: {
-      const bytes = answer.bytes(i);
+      const bytes = answer.takeBytes(i);
       if (bytes === undefined) throw noMemory(`an output of ${spec.b} bytes of a call that succeeded`);
       return report(bytes, answer.b(i), spec.b);
     }
@@ -270,7 +287,7 @@ function readOutput(spec: Spec, answer: Answer, i: number): unknown {
     case ParamKind.inPlace: {
       if (answer.a(i) !== 1) throw lost(i, spec);
       const size = answer.b(i);
-      return report(partOf(spec.bytes as Uint8Array, Math.min(size, spec.b)), size, spec.b);
+      return report(partOf(spec.bytes as Uint8Array, size < spec.b ? size : spec.b), size, spec.b);
     }
     case ParamKind.nullOut:
     case ParamKind.nullInout:
@@ -293,28 +310,30 @@ function lost(i: number, spec: Spec): Error {
 
 /** What a call that failed brought back: values, and sizes as the TA left them. */
 export function readFailedOutputs(specs: readonly Spec[], answer: Answer): FailedOutput[] {
-  return specs.map((spec, i) => {
-    switch (spec.kind) {
-      case ParamKind.valueOut:
-      case ParamKind.valueInout:
-        return { a: answer.a(i), b: answer.b(i) };
-      case ParamKind.temporaryOut:
-      case ParamKind.temporaryInout: {
-        const data = answer.bytes(i);
-        return data === undefined ? { size: answer.b(i) } : { size: answer.b(i), data };
-      }
-      // The caller's own bytes are as they were.
-      case ParamKind.intoOut:
-      case ParamKind.inPlace:
-      case ParamKind.nullOut:
-      case ParamKind.nullInout:
-      case ParamKind.sharedOut:
-      case ParamKind.sharedInout:
-        return { size: answer.b(i) };
-      default:
-        return undefined;
+  return each(specs.length, readFailedOutput, specs, answer);
+}
+
+function readFailedOutput(i: number, specs: readonly Spec[], answer: Answer): FailedOutput {
+  switch ((specs[i] as Spec).kind) {
+    case ParamKind.valueOut:
+    case ParamKind.valueInout:
+      return { a: answer.a(i), b: answer.b(i) };
+    case ParamKind.temporaryOut:
+    case ParamKind.temporaryInout: {
+      const data = answer.takeBytes(i);
+      return data === undefined ? { size: answer.b(i) } : { size: answer.b(i), data };
     }
-  });
+    // The caller's own bytes are as they were.
+    case ParamKind.intoOut:
+    case ParamKind.inPlace:
+    case ParamKind.nullOut:
+    case ParamKind.nullInout:
+    case ParamKind.sharedOut:
+    case ParamKind.sharedInout:
+      return { size: answer.b(i) };
+    default:
+      return undefined;
+  }
 }
 
 const NAMES: Record<ParamKind, string> = {

@@ -1,17 +1,8 @@
 import { tracingChannel } from 'node:diagnostics_channel';
 import { debuglog } from 'node:util';
-import {
-  readOptions,
-  rejected,
-  runCall,
-  startCall,
-  type Callee,
-  type CallOptions,
-  type Request,
-} from './call.js';
-import { TeeSystemError } from './errors.js';
+import { readOptions, runCall, startCall, type Callee, type CallOptions, type Request } from './call.js';
 import { Handle } from './handle.js';
-import { failureOf, Place } from './native.js';
+import { closed } from './jobs.js';
 import type { Native, SessionHandle, Ticket } from './native.js';
 import { NO_PARAMS, readParams, type Outputs, type Params } from './parameters.js';
 import { checkU32 } from './validate.js';
@@ -48,7 +39,7 @@ function count(context: Handle, uuid: string, more: 1 | -1): void {
   sessions.set(uuid, (sessions.get(uuid) ?? 0) + more);
 }
 
-const outputsOf = (_: unknown, outputs: unknown[]): unknown[] => outputs;
+const outputsOf = (_: SessionHandle, outputs: unknown[]): unknown[] => outputs;
 
 /**
  * A session with a Trusted Application. Its calls run one after the other, in the order in which they were made,
@@ -114,9 +105,13 @@ export class Session<P extends Params = Params> {
     options?: CallOptions,
   ): Promise<Outputs<Q>>;
   invoke(command: number, params: Params = NO_PARAMS, options?: CallOptions): Promise<unknown[]> {
-    if (!channel.hasSubscribers) return this.#start(command, params, options);
-    const trace: InvokeTrace = { uuid: this.uuid, command, params, session: this };
-    return channel.tracePromise(() => this.#start(command, params, options), trace);
+    try {
+      if (!channel.hasSubscribers) return this.#start(command, params, options);
+      const trace: InvokeTrace = { uuid: this.uuid, command, params, session: this };
+      return channel.tracePromise(() => this.#start(command, params, options), trace);
+    } catch (error) {
+      return Promise.reject(error); // this is no session, say
+    }
   }
 
   /**
@@ -156,7 +151,8 @@ export class Session<P extends Params = Params> {
   #request(command: number, params: Params, wipe: boolean): Request {
     const read = readParams(params, this.#nullMemref);
     checkU32(command, 'command');
-    return { callee: this.#callee, params: read, wipe, invoke: { session: this.#handle.use(), command } };
+    const invoke = { session: this.#handle.use(), command };
+    return { callee: this.#callee, params: read, wipe, invoke, open: undefined };
   }
 
   /**
@@ -165,14 +161,19 @@ export class Session<P extends Params = Params> {
    * @returns resolves when the TEE has; the same promise each time
    */
   close(): Promise<void> {
-    if (this.#closing === undefined) {
-      const { path, uuid } = this.#callee;
-      const contextClosed = this.#handle.closed;
-      const ticket = this.#handle.close() ?? 0;
-      if (contextClosed) this.#closing = this.#contextClosed();
-      else this.#closing = closed(this.#n, ticket, path, `closing the session with TA ${uuid}`);
+    try {
+      return (this.#closing ??= this.#close());
+    } catch (error) {
+      return Promise.reject(error);
     }
-    return this.#closing;
+  }
+
+  #close(): Promise<void> {
+    const { path, uuid } = this.#callee;
+    const contextClosed = this.#handle.closed;
+    const ticket = this.#handle.close() ?? 0;
+    if (contextClosed) return this.#contextClosed();
+    return closed(this.#n, ticket, path, `closing the session with TA ${uuid}`);
   }
 
   /** Starts to close it and does not wait. */
@@ -180,8 +181,8 @@ export class Session<P extends Params = Params> {
     this.close().catch((error: unknown) => debug('close of a session: %s', error));
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 }
 
@@ -196,28 +197,4 @@ export interface MadeSession {
   readonly context: Handle;
   /** Closes the context, or waits until it is closed. */
   readonly contextClosed: () => Promise<void>;
-}
-
-/**
- * Waits for a close.
- * @param ticket the job's; 0 if there is nothing to wait for
- * @param path the device's
- * @param asked what is being closed: 'closing the session with TA …'
- */
-export function closed(n: Native, ticket: Ticket, path: string, asked: string): Promise<void> {
-  if (ticket === 0) return Promise.resolve();
-  return new Promise((resolve) => {
-    n.settle.set(ticket, (answer) => {
-      const status = answer.number(Place.status);
-      const failure = failureOf(n, status, answer.number(Place.detail));
-      return (known) => {
-        if (status <= 0) {
-          resolve();
-          return false;
-        }
-        resolve(rejected(() => new TeeSystemError({ ...failure, path, asked }), known));
-        return true;
-      };
-    });
-  });
 }

@@ -1,5 +1,5 @@
 import { isSharedArrayBuffer } from 'node:util/types';
-import { DmaBuf } from './dma-buf.js';
+import { checkDmaBuf, DmaBuf, isOpen } from './dma-buf.js';
 import {
   describeErrno,
   invalidArgType,
@@ -10,9 +10,16 @@ import {
 } from './errors.js';
 import { Handle, keepWhile } from './handle.js';
 import { memoryHint, visibleDmaHeaps } from './hints.js';
-import { finished } from './jobs.js';
-import { ParamKind } from './native.js';
-import type { ContextHandle, Failure, Native, SharedMemoryData, SharedMemoryHandle } from './native.js';
+import { made } from './jobs.js';
+import { ParamKind, readSharedMemory } from './native.js';
+import type {
+  ContextHandle,
+  Failure,
+  Native,
+  SharedMemoryData,
+  SharedMemoryHandle,
+  Ticket,
+} from './native.js';
 import { Parameter, type Shared } from './parameters.js';
 import {
   bufferOf,
@@ -77,75 +84,39 @@ export class SharedMemory {
     this.#shared = { handle, isDmaBuf: origin === 'dma-buf', owner: this };
   }
 
-  /** What was made; throws what the caller gets where it was not. */
-  static #made(
+  /** @internal @param sync blocking; else a promise is returned */
+  static alloc(owner: Owner, size: number, sync: boolean): SharedMemory | Promise<SharedMemory> {
+    const ticket = owner.n.allocSharedMemory(owner.context.use(), checkSize(size), sync);
+    const asked = `allocSharedMemory of ${size} bytes`;
+    return SharedMemory.#make(owner, 'allocated', ticket, (failed) => memoryError(failed, owner, asked, size));
+  }
+
+  /** @internal As `alloc`. */
+  static register(owner: Owner, view: Uint8Array, sync: boolean): SharedMemory | Promise<SharedMemory> {
+    const size = checkView(view);
+    const ticket = owner.n.registerSharedMemory(owner.context.use(), view, sync);
+    const asked = `registerSharedMemory of ${size} bytes`;
+    return SharedMemory.#make(owner, 'registered', ticket, (failed) => memoryError(failed, owner, asked, size));
+  }
+
+  /** @internal As `alloc`. */
+  static registerDmaBuf(owner: Owner, buf: DmaBuf | number, sync: boolean): SharedMemory | Promise<SharedMemory> {
+    const fd = descriptorOf(buf, owner.path);
+    const ticket = owner.n.registerDmaBuf(owner.context.use(), fd, sync);
+    return SharedMemory.#make(owner, 'dma-buf', ticket, (failed) => dmaBufError(owner, fd, failed));
+  }
+
+  static #make(
     owner: Owner,
     origin: Origin,
-    failed: (failure: Failure) => Error,
-  ): (data: SharedMemoryData | Failure) => SharedMemory {
-    return (data) => {
-      if ('errno' in data) {
-        owner.context.use(); // closed meanwhile?
-        throw failed(data);
-      }
-      const memory = new SharedMemory(owner, origin, data);
-      if (owner.context.closed) memory.close();
-      owner.context.use();
-      return memory;
-    };
-  }
-
-  /** @internal */
-  static alloc(owner: Owner, size: number): Promise<SharedMemory> {
-    const started = owner.n.allocSharedMemory(owner.context.use(), checkSize(size));
-    return finished(owner.n, started, SharedMemory.#allocated(owner, size));
-  }
-
-  /** @internal */
-  static allocSync(owner: Owner, size: number): SharedMemory {
-    const made = owner.n.allocSharedMemorySync(owner.context.use(), checkSize(size));
-    return SharedMemory.#allocated(owner, size)(made);
-  }
-
-  static #allocated(owner: Owner, size: number): (data: SharedMemoryData | Failure) => SharedMemory {
-    const asked = `allocSharedMemory of ${size} bytes`;
-    return SharedMemory.#made(owner, 'allocated', (failure) => memoryError(failure, owner, asked, size));
-  }
-
-  /** @internal */
-  static register(owner: Owner, view: Uint8Array): Promise<SharedMemory> {
-    const size = checkView(view);
-    const started = owner.n.registerSharedMemory(owner.context.use(), view);
-    return finished(owner.n, started, SharedMemory.#registered(owner, size));
-  }
-
-  /** @internal */
-  static registerSync(owner: Owner, view: Uint8Array): SharedMemory {
-    const size = checkView(view);
-    const made = owner.n.registerSharedMemorySync(owner.context.use(), view);
-    return SharedMemory.#registered(owner, size)(made);
-  }
-
-  static #registered(owner: Owner, size: number): (data: SharedMemoryData | Failure) => SharedMemory {
-    const asked = `registerSharedMemory of ${size} bytes`;
-    return SharedMemory.#made(owner, 'registered', (failure) => memoryError(failure, owner, asked, size));
-  }
-
-  /** @internal */
-  static registerDmaBuf(owner: Owner, buf: DmaBuf | number): Promise<SharedMemory> {
-    const fd = checkDmaBuf(owner, buf);
-    const started = owner.n.registerDmaBuf(owner.context.use(), fd);
-    return finished(owner.n, started, SharedMemory.#ofDmaBuf(owner, fd));
-  }
-
-  /** @internal */
-  static registerDmaBufSync(owner: Owner, buf: DmaBuf | number): SharedMemory {
-    const fd = checkDmaBuf(owner, buf);
-    return SharedMemory.#ofDmaBuf(owner, fd)(owner.n.registerDmaBufSync(owner.context.use(), fd));
-  }
-
-  static #ofDmaBuf(owner: Owner, fd: number): (data: SharedMemoryData | Failure) => SharedMemory {
-    return SharedMemory.#made(owner, 'dma-buf', (failure) => dmaBufError(owner, fd, failure));
+    ticket: Ticket,
+    errorOf: (failed: Failure) => Error,
+  ): SharedMemory | Promise<SharedMemory> {
+    return made(owner.n, ticket, readSharedMemory, (data) => {
+      owner.context.use(); // it was closed meanwhile, and what was made with it
+      if ('errno' in data) throw errorOf(data);
+      return new SharedMemory(owner, origin, data);
+    });
   }
 
   /** Was it, or its context, closed? */
@@ -184,7 +155,7 @@ export class SharedMemory {
     const handle = this.#reachable();
     const count = checkRange(offset, length, this.size, 'offset', 'length');
     const bytes = this.#owner.n.readSharedMemory(handle, offset, count);
-    if (typeof bytes !== 'object') throw noMemory(`a copy of ${count} bytes`);
+    if (bytes === undefined) throw noMemory(`a copy of ${count} bytes`);
     return bytes;
   }
 
@@ -229,11 +200,11 @@ export class SharedMemory {
   #parameter<O>(kind: ParamKind, range: Range | undefined): Parameter<O> {
     this.#shared.handle.use();
     const shared = this.#shared;
-    if (range === undefined) return Parameter.make<O>({ kind, a: 0, b: this.size, shared });
+    if (range === undefined) return Parameter.make<O>(kind, 0, this.size, undefined, shared);
     checkOptions(range, 'range');
     const { offset = 0, size: asked } = range;
     const size = checkRange(offset, asked, this.size, 'range.offset', 'range.size');
-    return Parameter.make<O>({ kind, a: offset, b: size, shared });
+    return Parameter.make<O>(kind, offset, size, undefined, shared);
   }
 
   /**
@@ -279,11 +250,21 @@ function checkView(view: Uint8Array): number {
   return size;
 }
 
-/** Returns its descriptor. */
-function checkDmaBuf({ n, path }: Owner, buf: DmaBuf | number): number {
+function descriptorOf(buf: DmaBuf | number, path: string): number {
   if (buf instanceof DmaBuf) return DmaBuf.use(buf, 'buf');
   if (typeof buf !== 'number') throw invalidArgType('buf', 'a DmaBuf or a file descriptor', buf);
-  checkIsDmaBuf(n, checkFd(buf, 'buf'), path);
+  checkFd(buf, 'buf');
+  if (!isOpen(buf)) {
+    throw new TeeSystemError({
+      errno: EBADF,
+      syscall: 'ioctl',
+      operation: REGISTER_FD,
+      path,
+      asked: `registerDmaBuf(${buf})`,
+      hint: `no file is open as descriptor ${buf} in this process`,
+    });
+  }
+  checkDmaBuf(buf, 'buf');
   return buf;
 }
 
@@ -293,23 +274,6 @@ function memoryError(failed: Failure, { path }: Owner, asked: string, size: numb
 }
 
 const REGISTER_FD = 'TEE_IOC_SHM_REGISTER_FD';
-
-function checkIsDmaBuf(n: Native, fd: number, path: string): void {
-  const { open, link } = n.describeDescriptor(fd);
-  if (!open) {
-    throw new TeeSystemError({
-      errno: EBADF,
-      syscall: 'ioctl',
-      operation: REGISTER_FD,
-      path,
-      asked: `registerDmaBuf(${fd})`,
-      hint: `no file is open as descriptor ${fd} in this process`,
-    });
-  }
-  if (link !== undefined && !link.startsWith('/dmabuf:')) {
-    throw invalidArgValue('buf', undefined, `must be a dma-buf, but descriptor ${fd} is ${link}`);
-  }
-}
 
 /** The kernel says EINVAL to everything, so the reason is found by excluding the others. */
 function dmaBufError({ n, path, context }: Owner, fd: number, failed: Failure): Error {

@@ -27,24 +27,30 @@ export function checkFd(value: unknown, name: string): number {
   return checkInteger(value, name, 0, 0x7fffffff);
 }
 
-/** A getter of all typed arrays, which no class of a user's has overridden. */
-function intrinsic(name: 'buffer' | 'byteOffset' | 'byteLength'): (bytes: Uint8Array) => unknown {
-  const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
-  const { get } = Object.getOwnPropertyDescriptor(typedArray, name) as { get: (this: unknown) => unknown };
-  return (bytes) => Reflect.apply(get, bytes, []);
+// As they are when this file is loaded: no function that a user puts in their places is called.
+const { apply } = Reflect;
+const { getPrototypeOf, setPrototypeOf } = Object;
+const Bytes = Uint8Array;
+
+/** A method or a getter of a prototype as it is when this is called, as a function of the object. */
+export function intrinsic(prototype: object, name: string): (self: object, ...args: never[]) => unknown {
+  const { get, value } = Object.getOwnPropertyDescriptor(prototype, name) as PropertyDescriptor;
+  const method = (get ?? value) as (this: unknown) => unknown;
+  return (self, ...args) => apply(method, self, args) as unknown;
 }
 
 // What the array is, whatever getters of its own class say.
-export const byteLengthOf = intrinsic('byteLength') as (bytes: Uint8Array) => number;
-const byteOffsetOf = intrinsic('byteOffset') as (bytes: Uint8Array) => number;
-export const bufferOf = intrinsic('buffer') as (bytes: Uint8Array) => ArrayBufferLike;
+const typedArray = getPrototypeOf(Uint8Array.prototype) as object;
+export const byteLengthOf = intrinsic(typedArray, 'byteLength') as (bytes: Uint8Array) => number;
+const byteOffsetOf = intrinsic(typedArray, 'byteOffset') as (bytes: Uint8Array) => number;
+export const bufferOf = intrinsic(typedArray, 'buffer') as (bytes: Uint8Array) => ArrayBufferLike;
 
 /** The array itself where it has that length, else the first part of it, of the same class. No code of a user's runs. */
 export function partOf(bytes: Uint8Array, length: number): Uint8Array {
   if (length >= byteLengthOf(bytes)) return bytes;
-  const part = new Uint8Array(bufferOf(bytes), byteOffsetOf(bytes), length);
-  const prototype = Object.getPrototypeOf(bytes) as object;
-  if (prototype !== Uint8Array.prototype) Object.setPrototypeOf(part, prototype);
+  const part = new Bytes(bufferOf(bytes), byteOffsetOf(bytes), length);
+  const prototype = getPrototypeOf(bytes) as object;
+  if (prototype !== Bytes.prototype) setPrototypeOf(part, prototype);
   return part;
 }
 

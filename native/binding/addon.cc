@@ -7,9 +7,8 @@
 
 namespace {
 
-Napi::Object init(Napi::Env env, Napi::Object exports) {
-  exports.Set("attach", Napi::Function::New<binding::Client::attach>(env, "attach"));
-  return exports;
+Napi::Value attach(const Napi::CallbackInfo& info) {
+  return binding::Client::attach(info);
 }
 
 }  // namespace
@@ -20,24 +19,31 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
 // answers so.
 #include <cerrno>
 
+#include "../core/protocol.h"
+
 namespace {
 
-Napi::Value noDevice(const Napi::CallbackInfo& info) {
-  Napi::Object failure = Napi::Object::New(info.Env());
-  failure.Set("operation", "open");
-  failure.Set("syscall", "open");
-  failure.Set("errno", ENOSYS);
-  return failure;
+void noDevice(const Napi::CallbackInfo& info) {
+  auto* record = static_cast<double*>(info.Data());
+  record[core::Place::status] = ENOSYS;
+  record[core::Place::detail] = static_cast<double>(core::Operation::open);
 }
 
 Napi::Value attach(const Napi::CallbackInfo& info) {
+  // lib/ keeps it as long as the functions.
+  double* record = info[0].As<Napi::Float64Array>().Data();
   Napi::Object functions = Napi::Object::New(info.Env());
-  for (const char* name : {"openContext", "openDmaHeap", "describeDescriptor", "adoptDmaBuf"}) {
-    functions.Set(name, Napi::Function::New<noDevice>(info.Env(), name));
+  for (const char* name : {"openContext", "openDmaHeap", "adoptDmaBuf"}) {
+    functions.Set(name, Napi::Function::New<noDevice>(info.Env(), name, record));
   }
-  functions.Set("operations", Napi::Array::New(info.Env()));
   return functions;
 }
+
+}  // namespace
+
+#endif
+
+namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("attach", Napi::Function::New<attach>(env, "attach"));
@@ -45,7 +51,5 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
 }
 
 }  // namespace
-
-#endif
 
 NODE_API_MODULE(NODE_GYP_MODULE_NAME, init)

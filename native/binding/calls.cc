@@ -73,8 +73,7 @@ napi_value toNumber(napi_env env, uint32_t value) {
 }
 
 bool refuse(Call& call, int32_t status, uint32_t detail) {
-  call.answer.status = status;
-  call.answer.detail = detail;
+  call.answer.refuse(status, detail);
   return false;
 }
 
@@ -176,18 +175,10 @@ bool readUuids(napi_env env, const napi_value* values, Call& call) {
   return true;
 }
 
-void writeStatus(double* record, const core::Answer& answer) {
-  record[Place::status] = answer.status;
-  record[Place::detail] = answer.detail;
-  record[Place::result] = answer.result;
-  record[Place::origin] = answer.origin;
-  record[Place::flags] = answer.flags;
-}
-
 // An opening has brought a session: it gets its handle, or is closed again.
 double addSession(Client& client, Call& call) {
   if (call.context->closing()) {
-    call.answer.status = Status::closed;
+    call.answer.refuse(Status::closed);
     return 0;
   }
   const double session = client.handles.add(call.session);
@@ -200,33 +191,31 @@ double addSession(Client& client, Call& call) {
 }
 
 // Copies outputs to where they belong: into the caller's own bytes, or into new arrays.
-void writeOutputs(napi_env env, const Call& call, double* record, napi_value* outputs, uint32_t first,
-                  const Bytes* bytes) {
+void writeOutputs(napi_env env, const Client& client, const Call& call, size_t record, const Bytes* bytes) {
   for (uint32_t i = 0; i < call.count; i++) {
     const Parameter& param = call.params[i];
-    double* numbers = record + Place::params + i * 2;
+    double* numbers = client.record(record) + Place::data + i * 2;
     numbers[0] = static_cast<double>(param.a);
     numbers[1] = static_cast<double>(param.b);
-    if (!param.isTemporary() || !param.isOut() || call.answer.status != Status::answered) continue;
+    if (!param.isTemporary() || !param.isOut() || !call.answer.answered()) continue;
     const size_t length = param.written();
     const uint8_t* data = call.output(param);
+    const bool kept = data != nullptr || length == 0;
     if (goesInto(param.kind)) {
-      const bool fits = (data != nullptr || length == 0) && param.room <= bytes[i].length;
+      const bool fits = kept && param.room <= bytes[i].length;
       if (fits && length != 0 && call.answer.result == 0) memcpy(bytes[i].data, data, length);
       numbers[0] = fits;
-    } else if (data != nullptr || length == 0) {
-      if (*outputs == nullptr && napi_create_array(env, outputs) != napi_ok) continue;
-      const napi_value made = makeBytes(env, data, length);
-      if (made != nullptr) napi_set_element(env, *outputs, first + i, made);
+    } else if (const napi_value made = kept ? makeBytes(env, data, length) : nullptr) {
+      client.setOutput(record, i, made);
     }
   }
 }
 
-void writeCall(napi_env env, Client& client, Call& call, double* record, napi_value* outputs, uint32_t first,
-               const Bytes* bytes) {
-  record[Place::session] = call.kind == Call::Kind::open && call.session ? addSession(client, call) : 0;
-  writeStatus(record, call.answer);
-  writeOutputs(env, call, record, outputs, first, bytes);
+void writeCall(napi_env env, Client& client, Call& call, size_t record, const Bytes* bytes) {
+  const double session = call.kind == Call::Kind::open && call.session ? addSession(client, call) : 0;
+  client.answer(call.answer, record);
+  client.record(record)[Place::made] = session;
+  writeOutputs(env, client, call, record, bytes);
 }
 
 // The caller's own bytes of an asynchronous call, as they are now.
@@ -235,7 +224,6 @@ void findOwn(napi_env env, const Ticket& ticket, Bytes* bytes) {
     napi_value value = nullptr;
     if (ticket.into[i] == nullptr) continue;
     if (napi_get_reference_value(env, ticket.into[i], &value) == napi_ok) getBytes(env, value, bytes[i]);
-    napi_delete_reference(env, ticket.into[i]);
   }
 }
 
@@ -252,20 +240,9 @@ napi_value startCall(napi_env env, Client& client, std::shared_ptr<Call> call, c
   }
   const uint32_t index = client.enter(std::move(ticket));
   if (good && call->context->start(call)) return toNumber(env, index);
-  Bytes unused[core::kMaxParams];
-  findOwn(env, *client.find(index), unused);
   client.leave(index);
-  writeStatus(client.record(0), call->answer);
+  client.answer(call->answer);
   return toNumber(env, 0);
-}
-
-// The answer is in the first record; returns the new arrays, if there are any.
-napi_value runCall(napi_env env, Client& client, const std::shared_ptr<Call>& call, bool good,
-                   const Bytes* bytes) {
-  if (good) call->context->runSync(call);
-  napi_value outputs = nullptr;
-  writeCall(env, client, *call, client.record(0), &outputs, 0, bytes);
-  return outputs;
 }
 
 // Opens a session with a context, or invokes a command of a session.
@@ -284,8 +261,8 @@ napi_value call(napi_env env, napi_callback_info info) {
   }
   if (!context) {
     core::Answer none;
-    none.status = Status::closed;
-    writeStatus(client.record(0), none);
+    none.refuse(Status::closed);
+    client.answer(none);
     return toNumber(env, 0);
   }
   const auto made = std::make_shared<Call>(kind, context, sync);
@@ -294,8 +271,10 @@ napi_value call(napi_env env, napi_callback_info info) {
   Bytes bytes[core::kMaxParams];
   const bool good = (kind != Call::Kind::open || readUuids(env, arguments.values, *made)) &&
                     readCall(env, client, arguments.values, *made, bytes);
-  return sync ? runCall(env, client, made, good, bytes)
-              : startCall(env, client, made, arguments.values, good);
+  if (!sync) return startCall(env, client, made, arguments.values, good);
+  if (good) context->runSync(made);
+  writeCall(env, client, *made, 0, bytes);
+  return nullptr;
 }
 
 napi_value abort(napi_env env, napi_callback_info info) {
@@ -307,11 +286,7 @@ napi_value abort(napi_env env, napi_callback_info info) {
     Ticket* ticket = client.find(index);
     if (ticket != nullptr && ticket->call && ticket->call->kind != Call::Kind::closeSession) {
       aborted = ticket->call->context->abort(ticket->call);
-      if (aborted == core::Aborted::removed) {
-        Bytes unused[core::kMaxParams];
-        findOwn(env, *ticket, unused);
-        client.leave(static_cast<uint32_t>(index));
-      }
+      if (aborted == core::Aborted::removed) client.leave(static_cast<uint32_t>(index));
     }
   }
   return toNumber(env, static_cast<uint32_t>(aborted));
@@ -350,10 +325,13 @@ napi_value makeBytes(napi_env env, const uint8_t* data, size_t length) {
 
 bool isEnding(napi_env env) {
   napi_value object = nullptr;
-  return napi_create_object(env, &object) != napi_ok || napi_set_element(env, object, 0, object) != napi_ok;
+  // Does nothing; but Node-API refuses it where no JavaScript can run any more.
+  return napi_create_object(env, &object) != napi_ok ||
+         napi_define_properties(env, object, 0, nullptr) != napi_ok;
 }
 
-// No code of a user's runs in here but inside deliver, which reads all records before it lets any run.
+// Tickets are given back when JavaScript has read their answers, and not before: no other job has one of them
+// meanwhile.
 void deliver(napi_env env, Client& client, napi_value function) {
   client.views.sweep();
   const std::vector<std::shared_ptr<core::Job>> ended = client.takeEnded();
@@ -361,33 +339,28 @@ void deliver(napi_env env, Client& client, napi_value function) {
     napi_handle_scope scope;
     if (napi_open_handle_scope(env, &scope) != napi_ok) return;
     const size_t count = std::min(client.batch(), ended.size() - from);
-    napi_value outputs = nullptr;
-    for (size_t i = 0; i < count; i++) {
-      const std::shared_ptr<core::Job>& job = ended[from + i];
-      const uint32_t first = static_cast<uint32_t>(i) * core::kMaxParams;
-      double* record = client.record(i);
-      const Ticket ticket = *client.find(job->ticket);
+    for (size_t i = 1; i <= count; i++) {
+      const std::shared_ptr<core::Job>& job = ended[from + i - 1];
+      const Ticket& ticket = *client.find(job->ticket);
       if (ticket.call) {
         Bytes bytes[core::kMaxParams];
         findOwn(env, ticket, bytes);
-        writeCall(env, client, *ticket.call, record, &outputs, first, bytes);
+        writeCall(env, client, *ticket.call, i, bytes);
+      } else if (ticket.make) {
+        client.add(ticket.make->take(), i);
       } else {
-        writeStatus(record, job->answer);
+        client.answer(job->answer, i);
       }
-      if (ticket.memory && (outputs != nullptr || napi_create_array(env, &outputs) == napi_ok)) {
-        napi_set_element(env, outputs, first, ticket.memory->describe(env));
-      }
-      record[Place::ticket] = job->ticket;
-      client.leave(job->ticket);
+      client.record(i)[Place::ticket] = job->ticket;
     }
-    napi_value undefined, arguments[2];
+    napi_value undefined;
     napi_get_undefined(env, &undefined);
-    arguments[0] = toNumber(env, static_cast<uint32_t>(count));
-    arguments[1] = outputs != nullptr ? outputs : undefined;
-    if (napi_call_function(env, undefined, function, 2, arguments, nullptr) == napi_pending_exception) {
+    const napi_value argument = toNumber(env, static_cast<uint32_t>(count));
+    if (napi_call_function(env, undefined, function, 1, &argument, nullptr) == napi_pending_exception) {
       napi_value error;
       if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
     }
+    for (size_t i = 0; i < count; i++) client.leave(ended[from + i]->ticket);
     napi_close_handle_scope(env, scope);
   }
 }

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "../core/dma.h"
-#include "../core/shared_memory.h"
 #include "values.h"
 
 namespace binding {
@@ -16,42 +14,36 @@ bool isRecords(const Napi::Value& value) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array)
     return false;
   const auto array = value.As<Napi::Float64Array>();
-  return !array.ArrayBuffer().IsArrayBuffer() && array.ElementLength() >= core::Place::length;
+  return !array.ArrayBuffer().IsArrayBuffer() && array.ElementLength() >= 2 * core::Place::length;
 }
 
 }  // namespace
 
-// attach(records, deliver, mostBytes)
+// Addon.attach in lib/client/native.ts.
 Napi::Value Client::attach(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (!isRecords(info[0]) || !info[1].IsFunction() || !info[2].IsNumber()) {
-    Napi::TypeError::New(
-        env, "attach(records: Float64Array over a SharedArrayBuffer, deliver: function, mostBytes: number)")
+  if (!isRecords(info[0]) || !info[1].IsArray() || !info[2].IsFunction() || !info[3].IsNumber()) {
+    Napi::TypeError::New(env,
+                         "attach(records: Float64Array over a SharedArrayBuffer, outputs: array, deliver: "
+                         "function, mostBytes: number)")
         .ThrowAsJavaScriptException();
     return env.Undefined();
   }
-  auto* client = new Client(env, info[0].As<Napi::Float64Array>(), info[1].As<Napi::Function>(),
-                            info[2].As<Napi::Number>().DoubleValue());
+  auto* client = new Client(env, info[0].As<Napi::Float64Array>(), info[1].As<Napi::Array>(),
+                            info[2].As<Napi::Function>(), info[3].As<Napi::Number>().DoubleValue());
   Napi::Object functions = Napi::Object::New(env);
   addCallFunctions(functions, *client);
   addContextFunctions(functions, *client);
   addMemoryFunctions(functions, *client);
-
-  Napi::Array operations = Napi::Array::New(env);
-  for (uint32_t i = 0; i < static_cast<uint32_t>(core::Operation::count); i++) {
-    Napi::Object operation = Napi::Object::New(env);
-    operation.Set("operation", core::kOperationNames[i].operation);
-    operation.Set("syscall", core::kOperationNames[i].syscall);
-    operations.Set(i, operation);
-  }
-  functions.Set("operations", operations);
   return functions;
 }
 
-Client::Client(Napi::Env env, Napi::Float64Array records, Napi::Function deliver, double mostBytes)
+Client::Client(Napi::Env env, Napi::Float64Array records, Napi::Array outputs, Napi::Function deliver,
+               double mostBytes)
     : buffers(mostBytes),
       env_(env),
       recordsReference_(Napi::Persistent(records)),
+      outputs_(Napi::Reference<Napi::Array>::New(outputs, 1)),
       records_(records.Data()),
       recordCount_(records.ElementLength() / core::Place::length),
       completions_(std::make_shared<core::Completions>(wake, this)) {
@@ -61,6 +53,50 @@ Client::Client(Napi::Env env, Napi::Float64Array records, Napi::Function deliver
   wake_.Unref(env);
   // Hooks run last in, first out: this one before that of the thread-safe function.
   env.AddCleanupHook(onEnvironmentEnd, this);
+}
+
+// No setter on a prototype can run: lib/ has put something at each index, and arrays have no prototype there.
+void Client::setOutput(size_t record, size_t param, napi_value array) const {
+  napi_set_element(env_, outputs_.Value(), static_cast<uint32_t>(record * core::kMaxParams + param), array);
+}
+
+void Client::answer(const core::Answer& answer, size_t record) {
+  double* to = this->record(record);
+  to[core::Place::status] = answer.status;
+  to[core::Place::detail] = answer.detail;
+  to[core::Place::result] = answer.result;
+  to[core::Place::origin] = answer.origin;
+  to[core::Place::staleCancel] = answer.staleCancel;
+  to[core::Place::made] = 0;
+}
+
+void Client::fail(core::Failure failure, size_t record) {
+  core::Answer failed;
+  failed.fail(failure);
+  answer(failed, record);
+}
+
+void Client::badArgument(uint32_t index) {
+  core::Answer refused;
+  refused.refuse(core::Status::argument, index);
+  answer(refused);
+}
+
+void Client::describe(double made, std::initializer_list<double> data, size_t record) {
+  answer({}, record);
+  double* to = this->record(record);
+  to[core::Place::made] = made;
+  std::copy(data.begin(), data.end(), to + core::Place::data);
+}
+
+void Client::add(core::Made made, size_t record) {
+  if (const auto* failure = std::get_if<core::Failure>(&made)) return fail(*failure, record);
+  if (const auto* memory = std::get_if<std::shared_ptr<core::SharedMemory>>(&made)) {
+    const core::SharedMemory& all = **memory;
+    return add(*memory, {double(all.id()), double(all.fd()), double(all.size())}, record);
+  }
+  const auto& buf = std::get<std::shared_ptr<core::DmaBuf>>(made);
+  add(buf, {0, double(buf->fd()), double(buf->size())}, record);
 }
 
 uint32_t Client::enter(Ticket ticket) {
@@ -86,6 +122,9 @@ Ticket* Client::find(uint64_t ticket) {
 void Client::leave(uint32_t ticket) {
   // What it holds is let go of when the table is in order again.
   const Ticket left = std::exchange(tickets_[ticket], {});
+  for (napi_ref own : left.into) {
+    if (own != nullptr) napi_delete_reference(env_, own);
+  }
   freeTickets_.push_back(ticket);
   if (--pending_ == 0) wake_.Unref(env_);
 }
@@ -119,6 +158,7 @@ void Client::onEnvironmentEnd(Client* self) {
   for (Entry& entry : self->handles.entries()) entry = {};
   for (Ticket& ticket : self->tickets_) {
     if (ticket.call) ticket.call->context->drop(ticket.call);
+    if (ticket.make) core::makers()->remove(*ticket.make);
     ticket = {};
   }
   for (const std::weak_ptr<core::Context>& weak : self->contexts_) {
@@ -127,6 +167,7 @@ void Client::onEnvironmentEnd(Client* self) {
   self->views.wait();
   self->views.sweep();
   self->recordsReference_.Reset();
+  self->outputs_.Reset();
 }
 
 }  // namespace binding

@@ -1,32 +1,28 @@
-// What one copy of lib/client/native.ts has in one environment: handles, jobs under way, records. Lives until
+// What one copy of lib/client/native.ts has in one environment: handles, jobs under way, answers. Lives until
 // the environment ends.
 #pragma once
 
 #include <napi.h>
 
+#include <initializer_list>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "../core/completions.h"
 #include "../core/context.h"
+#include "../core/make_job.h"
 #include "buffers.h"
 #include "handles.h"
 #include "shared_views.h"
 
 namespace binding {
 
-// Makes shared memory or a dma-buf.
-class MemoryJob : public core::Job {
- public:
-  // On the JavaScript thread, when it has run: the handle and its description, or a Failure.
-  virtual Napi::Value describe(Napi::Env env) = 0;
-};
-
 // A job under way. JavaScript knows it by its index, a small number that is used again.
 struct Ticket {
   std::shared_ptr<core::Job> job;
   std::shared_ptr<core::Call> call;      // the job, if it is one
-  std::shared_ptr<MemoryJob> memory;     // likewise
+  std::shared_ptr<core::MakeJob> make;   // likewise
   napi_ref into[core::kMaxParams] = {};  // the caller's own bytes that outputs of a call go into
 };
 
@@ -39,9 +35,27 @@ class Client {
   Buffers buffers;
   SharedViews views;
 
-  // Where answers are written, Place::length numbers each.
-  double* record(size_t index) const { return records_ + index * core::Place::length; }
-  size_t batch() const { return recordCount_; }
+  // An answer's numbers. The first one is that of what ends at once; those of a delivery follow, so nothing
+  // that is called in the middle of one writes there.
+  double* record(size_t index = 0) const { return records_ + index * core::Place::length; }
+  size_t batch() const { return recordCount_ - 1; }
+  // Puts a new array where lib/ looks for a parameter's output.
+  void setOutput(size_t record, size_t param, napi_value array) const;
+
+  void answer(const core::Answer& answer, size_t record = 0);
+  void fail(core::Failure failure, size_t record = 0);
+  // The addon was misused: lib/ checks what a user can get wrong.
+  void badArgument(uint32_t index);
+  // All is well. made: a handle, or 0; data: what describes it.
+  void describe(double made, std::initializer_list<double> data, size_t record = 0);
+  // Gives a new object its handle.
+  template <typename T>
+  void add(std::shared_ptr<T> object, std::initializer_list<double> data, size_t record = 0) {
+    const double handle = handles.add(std::move(object));
+    if (handle == 0) return fail({core::Operation::handle, EMFILE}, record);
+    describe(handle, data, record);
+  }
+  void add(core::Made made, size_t record = 0);
 
   // Gives a job its ticket, and has its end told.
   uint32_t enter(Ticket ticket);
@@ -60,12 +74,14 @@ class Client {
   static void onWake(Napi::Env env, Napi::Function deliver, Client* client, void*);
   using Wake = Napi::TypedThreadSafeFunction<Client, void, onWake>;
 
-  Client(Napi::Env env, Napi::Float64Array records, Napi::Function deliver, double mostBytes);
+  Client(Napi::Env env, Napi::Float64Array records, Napi::Array outputs, Napi::Function deliver,
+         double mostBytes);
   static void wake(void* self);
   static void onEnvironmentEnd(Client* self);
 
   const Napi::Env env_;
   Napi::Reference<Napi::Float64Array> recordsReference_;
+  Napi::Reference<Napi::Array> outputs_;
   double* const records_;
   const size_t recordCount_;
   Wake wake_;
@@ -80,7 +96,7 @@ inline Client& clientOf(const Napi::CallbackInfo& info) {
   return *static_cast<Client*>(info.Data());
 }
 
-template <Napi::Value (*function)(const Napi::CallbackInfo&)>
+template <auto function>
 void addFunction(Napi::Object functions, Client& client, const char* name) {
   functions.Set(name, Napi::Function::New<function>(functions.Env(), name, &client));
 }

@@ -3,11 +3,8 @@
 
 #include <napi.h>
 
-#include <cerrno>
 #include <cstdint>
 #include <string>
-
-#include "../core/result.h"
 
 namespace binding {
 
@@ -54,25 +51,6 @@ inline bool readBytes(const Napi::Value& value, Bytes& bytes) {
   bytes.data = array.Data();
   bytes.length = bytes.data == nullptr ? 0 : array.ByteLength();  // detached
   return true;
-}
-
-// Failure in lib/client/native.ts.
-inline Napi::Value makeFailure(Napi::Env env, const std::string& operation, const char* syscall, int error) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("operation", operation);
-  object.Set("syscall", syscall);
-  object.Set("errno", error);
-  return object;
-}
-
-inline Napi::Value makeFailure(Napi::Env env, core::Failure failure) {
-  const core::OperationName& name = core::kOperationNames[static_cast<size_t>(failure.operation)];
-  return makeFailure(env, name.operation, name.syscall, failure.error);
-}
-
-// The addon was misused: lib/ checks what a user can get wrong.
-inline Napi::Value badArgument(Napi::Env env, const char* name) {
-  return makeFailure(env, std::string("argument ") + name, "", EINVAL);
 }
 
 }  // namespace binding

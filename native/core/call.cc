@@ -94,7 +94,7 @@ void Call::giveMemory() {
   for (uint32_t i = 0; i < count; i++) params[i].shared.reset();
   if (sync || !slot_) return;
   size_t size = 0;
-  for (uint32_t i = 0; answer.status == Status::answered && i < count; i++) {
+  for (uint32_t i = 0; answer.answered() && i < count; i++) {
     if (params[i].isTemporary() && params[i].isOut()) size += params[i].written();
   }
   // Without memory for them the call has no outputs, which is told apart.

@@ -19,12 +19,15 @@ struct Answer {
   uint32_t detail = 0;
   uint32_t result = 0;
   uint32_t origin = 0;
-  uint32_t flags = 0;
+  bool staleCancel = false;
 
-  void fail(Failure failure) {
-    status = failure.error;
-    detail = static_cast<uint32_t>(failure.operation);
+  bool answered() const { return status == Status::answered; }
+  // Not that of a call to the TEE's result: this one was not sent, or its answer is lost.
+  void refuse(int32_t why, uint32_t which = 0) {
+    status = why;
+    detail = which;
   }
+  void fail(Failure failure) { refuse(failure.error, static_cast<uint32_t>(failure.operation)); }
 };
 
 // Work on another thread whose answer is told when it has ended. This one has no work of its own.

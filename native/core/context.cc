@@ -49,7 +49,7 @@ bool Context::closing() {
 
 bool Context::accept(Call& call) {
   if (closing_ || (call.kind != Call::Kind::open && call.session->closed())) {
-    call.answer.status = Status::closed;
+    call.answer.refuse(Status::closed);
     return false;
   }
   call.device = device_;
@@ -120,7 +120,7 @@ void Context::next(Guard& lock, Session& session) {
 
 // All of a call that can block, without the lock.
 void Context::perform(Call& call) {
-  if (call.answer.status == Status::answered) {
+  if (call.answer.answered()) {
     Failure failure = call.takeMemory();
     if (!failure) {
       Guard lock(mutex_);
@@ -178,7 +178,7 @@ void Context::opened(Call& call, uint32_t id) {
     }
   }
   closeSession(call.device->get(), id);
-  call.answer.status = Status::closed;
+  call.answer.refuse(Status::closed);
 }
 
 // Under the lock: the call has its answer.
@@ -186,13 +186,11 @@ void Context::finish(const std::shared_ptr<Call>& call) {
   if (call->kind == Call::Kind::closeSession) {
     sessions_.erase(std::find(sessions_.begin(), sessions_.end(), call->session));
   }
-  const bool answered = call->answer.status == Status::answered;
+  const bool answered = call->answer.answered();
   if (call->kind == Call::Kind::invoke && call->state() == Call::State::returned &&
       (answered || call->cancelSent)) {
     const bool cancelled = answered && call->answer.result == kTeeErrorCancel;
-    if (call->cancelSent) call->answer.flags |= AnswerFlags::cancelSent;
-    if (call->session->staleCancel(call->cancelSent, cancelled))
-      call->answer.flags |= AnswerFlags::staleCancel;
+    call->answer.staleCancel = call->session->staleCancel(call->cancelSent, cancelled);
   }
   const bool givenUp = call->state() == Call::State::givenUp;
   call->end();
@@ -251,7 +249,10 @@ void Context::sendCancel(const std::shared_ptr<Call>& call) {
   const int error = core::cancel(device->get(), call->session->id);
   device.reset();
   lock.lock();
-  if (error != 0) call->cancelSent = false;
+  if (error != 0) {
+    call->cancelSent = false;
+    if (call->state() == Call::State::ended) call->session->forgetCancel();
+  }
   call->session->unhold();
   next(lock, *call->session);
 }

@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <cstdio>
-
 #include "memory_limit.h"
 #include "release.h"
 #include "tee.h"
@@ -26,7 +24,7 @@ Result<std::shared_ptr<DmaBuf>> DmaBuf::adopt(int fd, bool own) {
   const off_t size = lseek(fd, 0, SEEK_END);
   if (size < 0) return Failure::last(Operation::lseek);
   UniqueFd adopted = UniqueFd::adopt(fd);
-  if (!adopted.valid()) return Failure{Operation::argument, EBUSY};
+  if (!adopted.valid()) return Failure{Operation::adopt, EBUSY};
   fcntl(fd, F_SETFD, FD_CLOEXEC);
   return std::make_shared<DmaBuf>(std::move(adopted), static_cast<uint64_t>(size));
 }
@@ -58,18 +56,6 @@ Result<std::shared_ptr<DmaBuf>> DmaHeap::alloc(uint64_t size) {
   Result<UniqueFd> fd = withRoom([&] { return dmaHeapAlloc(fd_.get(), size); });
   if (!fd.ok()) return fd.failure();
   return DmaBuf::own(std::move(fd.value()));
-}
-
-bool isOpen(int fd) {
-  return fcntl(fd, F_GETFD) >= 0;
-}
-
-std::string linkOf(int fd) {
-  char path[32];
-  snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-  char link[4096];
-  const ssize_t length = readlink(path, link, sizeof(link));
-  return length < 0 ? std::string() : std::string(link, static_cast<size_t>(length));
 }
 
 }  // namespace core

@@ -14,7 +14,7 @@ class DmaBuf {
  public:
   // Takes the descriptor over. Its size is what lseek to the end says.
   static Result<std::shared_ptr<DmaBuf>> own(UniqueFd fd);
-  // own: of this very descriptor (only if it succeeds; EBUSY of `argument` if it has another owner in this
+  // own: of this very descriptor (only if it succeeds; EBUSY of `adopt` if it has another owner in this
   // process), else of a duplicate.
   static Result<std::shared_ptr<DmaBuf>> adopt(int fd, bool own);
 
@@ -47,10 +47,5 @@ class DmaHeap {
   UniqueFd fd_;
   const bool system_;  // takes its buffers from the machine's memory, as far as that goes
 };
-
-// A look at a descriptor, for a message that says what is wrong with it.
-bool isOpen(int fd);
-// What /proc/self/fd says that it is; empty if it does not.
-std::string linkOf(int fd);
 
 }  // namespace core

@@ -51,8 +51,8 @@ bool find(const std::string& text, const char* name, uint64_t& number) {
   return false;
 }
 
-bool roomInMachine(uint64_t bytes) {
-  const std::string text = readFile("/proc/meminfo");
+bool roomInMachine(const std::string& root, uint64_t bytes) {
+  const std::string text = readFile(root + "/proc/meminfo");
   uint64_t total, available;
   if (!find(text, "MemTotal:", total) || !find(text, "MemAvailable:", available)) return true;
   return bytes / 1024 + total / kReserve <= available;
@@ -60,7 +60,7 @@ bool roomInMachine(uint64_t bytes) {
 
 // Where a version of cgroups has its numbers. Each counts the groups within a group, too.
 struct Groups {
-  const char* root;
+  const char* folder;
   const char* limit;
   const char* usage;
   const char* cached[2];
@@ -72,8 +72,7 @@ constexpr Groups kVersion1{"/sys/fs/cgroup/memory",
 constexpr Groups kVersion2{
     "/sys/fs/cgroup", "/memory.max", "/memory.current", {"inactive_file ", "active_file "}};
 
-bool roomInGroup(const Groups& groups, const std::string& group, uint64_t bytes) {
-  const std::string folder = groups.root + group;
+bool roomInGroup(const Groups& groups, const std::string& folder, uint64_t bytes) {
   uint64_t most, used, cached = 0;
   if (!parse(readFile(folder + groups.limit).c_str(), most) ||
       !parse(readFile(folder + groups.usage).c_str(), used))
@@ -90,8 +89,8 @@ bool roomInGroup(const Groups& groups, const std::string& group, uint64_t bytes)
 
 // Each limit from this process's cgroup up to the root. In a container its own group is the root of what is
 // mounted.
-bool roomInGroups(uint64_t bytes) {
-  const std::string groups = readFile("/proc/self/cgroup");
+bool roomInGroups(const std::string& root, uint64_t bytes) {
+  const std::string groups = readFile(root + "/proc/self/cgroup");
   for (size_t from = 0, end; (end = groups.find('\n', from)) != std::string::npos; from = end + 1) {
     const std::string line = groups.substr(from, end - from);
     // "0::/path" of version 2, "4:memory:/path" of version 1
@@ -102,25 +101,26 @@ bool roomInGroups(uint64_t bytes) {
     const bool second = names.empty();
     if (!second && names != "memory") continue;
     const Groups& version = second ? kVersion2 : kVersion1;
+    const std::string top = root + version.folder;
     std::string group = line.substr(path);
     while (!group.empty() && group != "/") {
-      if (!roomInGroup(version, group, bytes)) return false;
+      if (!roomInGroup(version, top + group, bytes)) return false;
       group.resize(group.rfind('/'));
     }
-    if (!roomInGroup(version, "", bytes)) return false;
+    if (!roomInGroup(version, top, bytes)) return false;
   }
   return true;
 }
 
 }  // namespace
 
-Failure checkMemory(uint64_t bytes) {
+Failure checkMemory(uint64_t bytes, const std::string& root) {
   static std::atomic<uint64_t> unchecked{0};
   if (bytes < kLookAt && unchecked.fetch_add(bytes) + bytes < kLookAt) return {};
   unchecked = 0;
   const uint64_t least = std::max(bytes, kLookAt);
-  if (!roomInMachine(least)) return {Operation::memAvailable, ENOMEM};
-  if (!roomInGroups(least)) return {Operation::memoryCgroup, ENOMEM};
+  if (!roomInMachine(root, least)) return {Operation::memAvailable, ENOMEM};
+  if (!roomInGroups(root, least)) return {Operation::memoryCgroup, ENOMEM};
   return {};
 }
 

@@ -3,14 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "result.h"
 
 namespace core {
 
 // Fails with ENOMEM and Operation::memAvailable or Operation::memoryCgroup, whichever has no room for so many
-// bytes. Small requests are looked at together.
-Failure checkMemory(uint64_t bytes);
+// bytes. Small requests are looked at together. root: where /proc and /sys are, for tests.
+Failure checkMemory(uint64_t bytes, const std::string& root = "");
 
 // The same for memory of which a part is in use already.
 Failure checkMemoryOf(const void* data, uint64_t bytes);

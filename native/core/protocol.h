@@ -41,9 +41,30 @@ enum RequestFlags : uint32_t {
   wipe = 1,
 };
 
-enum AnswerFlags : uint32_t {
-  cancelSent = 1,
-  staleCancel = 2,
+// What a system call was for.
+enum class Operation : uint32_t {
+  none = 0,
+  open = 1,
+  version = 2,
+  shmAlloc = 3,
+  shmRegister = 4,
+  shmRegisterFd = 5,
+  openSession = 6,
+  invoke = 7,
+  closeSession = 8,
+  malloc = 9,
+  memAvailable = 10,
+  memoryCgroup = 11,
+  memfdCreate = 12,
+  ftruncate = 13,
+  mmap = 14,
+  thread = 15,
+  dup = 16,
+  adopt = 17,
+  lseek = 18,
+  dmaHeapAlloc = 19,
+  dmaBufSync = 20,
+  handle = 21,
 };
 
 // What an abort did.
@@ -60,9 +81,9 @@ enum Place : uint32_t {
   detail = 2,
   result = 3,
   origin = 4,
-  flags = 5,
-  session = 6,
-  params = 7,
+  staleCancel = 5,
+  made = 6,
+  data = 7,
   length = 15,
 };
 

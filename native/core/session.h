@@ -58,6 +58,9 @@ class Session {
     return stale;
   }
 
+  // The cancel of the call that ended last was not taken by the TEE.
+  void forgetCancel() { stale_ = false; }
+
  private:
   std::list<std::shared_ptr<Call>> waiting_;
   std::shared_ptr<Call> current_;

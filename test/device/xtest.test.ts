@@ -14,7 +14,15 @@ import {
   type SharedMemory,
   type TeeError,
 } from 'node-optee';
-import { native, ParamKind, Place, Status, type SessionHandle } from '#lib/client/native';
+import {
+  native,
+  ParamKind,
+  Place,
+  Status,
+  type ContextHandle,
+  type SessionHandle,
+  type SharedMemoryHandle,
+} from '#lib/client/native';
 import { parseUuid } from '#lib/client/uuid';
 import {
   child,
@@ -221,26 +229,25 @@ describe('1014: dma-bufs of the protected heap', () => {
   test('references out of bounds are refused by the addon, too', async () => {
     // Without the checks of TypeScript.
     const n = native();
-    const opened = n.openContext('/dev/tee0', 1, 0, true);
-    if ('errno' in opened) throw new Error(opened.operation);
-    const { context } = opened;
+    n.openContext('/dev/tee0', 1, 0, true);
+    const context = n.answer.number(Place.made) as ContextHandle;
     const heap = DmaHeap.open(PROTECTED_HEAP);
     const dma = heap.allocSync(SIZE);
-    const registered = n.registerDmaBufSync(context, dma.fd);
-    if ('errno' in registered) throw new Error(registered.operation);
+    n.registerDmaBuf(context, dma.fd, true);
+    const memory = n.answer.number(Place.made) as SharedMemoryHandle;
     const none = [0, 0, undefined, 0, 0, undefined] as const;
     const ids = [parseUuid(TEST_TA), new Uint8Array(16)] as const;
     n.openSessionSync(context, 0, 0, 0, ...none, ...none, ...ids);
-    const session = n.records[Place.session] as SessionHandle;
+    const session = n.answer.number(Place.made) as SessionHandle;
     const kinds = ParamKind.sharedInout << 8;
     const invoke = (offset: number, size: number): number => {
-      const params = [0, 0, undefined, offset, size, registered.memory] as const;
+      const params = [0, 0, undefined, offset, size, memory] as const;
       n.invokeSync(session, TA.TEST_TA_TOUCH, 0, kinds, ...params, ...none);
-      return n.records[Place.status];
+      return n.answer.number(Place.status);
     };
     try {
       expect(invoke(dma.size - 1, 1)).toBe(Status.answered);
-      expect(n.records[Place.result]).toBe(0);
+      expect(n.answer.number(Place.result)).toBe(0);
       for (const [offset, size] of [
         [dma.size + 1, 0],
         [1, dma.size],
@@ -249,7 +256,7 @@ describe('1014: dma-bufs of the protected heap', () => {
         [2 ** 53 - 1, 2 ** 53 - 1],
       ] as const) {
         expect(invoke(offset, size)).toBe(Status.outOfBounds);
-        expect(n.records[Place.detail]).toBe(1);
+        expect(n.answer.number(Place.detail)).toBe(1);
       }
     } finally {
       const closing = n.closeContext(context);

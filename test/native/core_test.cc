@@ -1,5 +1,6 @@
 // The core without Node and without a TEE: order, closing, cancelling, temporary memory, threads. Meant for
 // AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
+#include <fcntl.h>
 #include <malloc.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -13,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <filesystem>
 #include <functional>
 #include <future>
 #include <random>
@@ -22,6 +24,7 @@
 #include "../../native/core/completions.h"
 #include "../../native/core/context.h"
 #include "../../native/core/dma.h"
+#include "../../native/core/make_job.h"
 #include "../../native/core/memory_limit.h"
 #include "../../native/core/shared_memory.h"
 #include "executor.h"
@@ -166,8 +169,19 @@ class User {
   bool ended(const JobRef& job) const { return ended_.count(job) != 0; }
   const std::vector<JobRef>& order() const { return order_; }
 
-  // Keeps no call any more.
-  void forget() { calls_.clear(); }
+  std::shared_ptr<MakeJob> make(std::function<Made()> make) {
+    const auto job = std::make_shared<MakeJob>(context_, std::move(make));
+    job->completions = completions_;
+    CHECK(makers()->post(job) == 0);
+    return job;
+  }
+
+  // Keeps nothing of what was done.
+  void forget() {
+    calls_.clear();
+    ended_.clear();
+    order_.clear();
+  }
 
   void endEnvironment() {
     completions_->close();
@@ -199,6 +213,10 @@ std::string invoked(const std::shared_ptr<Session>& session, uint32_t command) {
 }
 std::string closed(const std::shared_ptr<Session>& session) {
   return "close " + std::to_string(session->id);
+}
+
+bool isOpen(int fd) {
+  return fcntl(fd, F_GETFD) >= 0;
 }
 
 // Until something that another thread does has been done.
@@ -253,7 +271,8 @@ void aQueuedCallIsCancelledWithoutBeingSent() {
   CHECK(user.abort(second) == Aborted::removed);
   CHECK(user.abort(second) == Aborted::ended);
   executor::release();
-  CHECK((user.answer(third).flags & AnswerFlags::cancelSent) == 0);
+  user.answer(third);
+  CHECK(!third->cancelSent);
   CHECK(user.ended(first) && !user.ended(second));
   CHECK((executor::log() == Log{invoked(session, executor::kBlock), invoked(session, 2)}));
   // Also behind a close.
@@ -280,7 +299,7 @@ void aCallInFlightIsCancelledAndTheNextHeld() {
   CHECK(user.abort(first) == Aborted::requested);
   Answer answer = user.answer(first);
   CHECK(answer.result == executor::kCancelled);
-  CHECK(answer.flags == AnswerFlags::cancelSent);
+  CHECK(first->cancelSent && !answer.staleCancel);
   usleep(20000);
   const std::string cancel = "cancel " + std::to_string(session->id);
   const std::string cancelled = "cancelled " + std::to_string(session->id);
@@ -290,7 +309,7 @@ void aCallInFlightIsCancelledAndTheNextHeld() {
   usleep(20000);
   CHECK(executor::log().size() == 2);
   executor::unblock("cancel");
-  CHECK(user.answer(second).flags == 0);
+  CHECK(!user.answer(second).staleCancel && !second->cancelSent);
   CHECK(blocking.get().status == Status::answered);
   CHECK((executor::log() == Log{invoked(session, executor::kBlockCancellable), cancel, cancelled,
                                 invoked(session, 1), invoked(session, 2)}));
@@ -313,6 +332,32 @@ void aCancelThatHitsTheNextCallIsToldApart() {
   CHECK(!end(true, false));
   CHECK(!end(true, true));  // it has a cancel of its own
   user.answer(user.closeContext());
+}
+
+// A CANCEL that the TEE did not take has left no flag, whenever that turns out.
+void aCancelThatFailsLeavesNothing() {
+  for (const bool late : {false, true}) {
+    User user;
+    const auto session = user.openSync();
+    executor::reset();
+    executor::refuseCancels(true);
+    executor::block("cancel");
+    const auto first = user.invoke(session, executor::kBlock);
+    executor::waitFor(invoked(session, executor::kBlock));
+    CHECK(user.abort(first) == Aborted::requested);
+    executor::waitFor("cancel " + std::to_string(session->id));
+    if (late) {
+      executor::release();
+      CHECK(user.answer(first).answered());
+    }
+    executor::unblock("cancel");
+    executor::refuseCancels(false);
+    executor::waitFor("cancelled " + std::to_string(session->id));
+    executor::release();
+    const auto second = user.invoke(session, executor::kCancelsItself);
+    CHECK(user.answer(second).result == executor::kCancelled && !second->answer.staleCancel);
+    user.answer(user.closeContext());
+  }
 }
 
 void anAbandonedOpenIsClosedWhenItArrives() {
@@ -401,7 +446,7 @@ void noCancelIsSentAfterTheIoctl() {
   letting.get_future().wait();
   CHECK(user.abort(id) == Aborted::ended);
   let.set_value();
-  CHECK(user.answer(id).flags == 0);
+  CHECK(user.answer(id).answered() && !id->cancelSent);
   for (const std::string& entry : executor::log()) CHECK(entry.rfind("cancel", 0) != 0);
   user.answer(user.closeContext());
 }
@@ -840,7 +885,8 @@ void withoutAThreadCallsEnd() {
     // The CANCEL has been sent when abort returns.
     CHECK(aborting.abort(cancelled) == Aborted::requested);
     CHECK(executor::log().back() == "cancelled " + std::to_string(third->id));
-    CHECK(aborting.answer(cancelled).flags == AnswerFlags::cancelSent);
+    aborting.answer(cancelled);
+    CHECK(cancelled->cancelSent);
 
     const auto opening = user.make(Call::Kind::open);
     CHECK(!user.start(opening) && lacksThread(opening->answer));
@@ -886,7 +932,7 @@ void aDescriptorHasOneOwner() {
       if (adopted.ok())
         owners[i] = std::move(adopted.value());
       else
-        CHECK(adopted.failure().error == EBUSY && adopted.failure().operation == Operation::argument);
+        CHECK(adopted.failure().error == EBUSY && adopted.failure().operation == Operation::adopt);
     };
     std::thread other(adopt, 1);
     adopt(0);
@@ -922,6 +968,57 @@ bool writeFile(const std::string& path, const std::string& text, const char* mod
   if (file == nullptr) return false;
   const bool written = fwrite(text.data(), 1, text.size(), file) == text.size();
   return (fclose(file) == 0) && written;
+}
+
+// Version 2 of cgroups, and 1, as files that say what a kernel says.
+void theLimitsOfGroupsAreRead() {
+  char folder[] = P_tmpdir "/node-optee-XXXXXX";
+  CHECK(mkdtemp(folder) != nullptr);
+  const std::string root = folder;
+  const auto write = [&](const std::string& path, const std::string& text) {
+    for (size_t at = 1; (at = path.find('/', at)) != std::string::npos; at++)
+      mkdir((root + path.substr(0, at)).c_str(), 0755);
+    CHECK(writeFile(root + path, text));
+  };
+  constexpr uint64_t kMiB = 1 << 20;
+  const auto failure = [&](uint64_t bytes) { return checkMemory(bytes, root); };
+  const auto refusedBy = [&](uint64_t bytes, Operation operation) {
+    return failure(bytes).error == ENOMEM && failure(bytes).operation == operation;
+  };
+  CHECK(!failure(1000 * kMiB));  // nothing says anything
+  write("/proc/meminfo", "MemTotal:       1638400 kB\nMemFree:          1 kB\nMemAvailable:    1024000 kB\n");
+  CHECK(!failure(900 * kMiB) && refusedBy(901 * kMiB, Operation::memAvailable));
+
+  const std::string top = "/sys/fs/cgroup", outer = top + "/outer", inner = outer + "/inner";
+  write("/proc/self/cgroup", "0::/outer/inner\n");
+  write(top + "/memory.stat", "anon 5\n");
+  write(inner + "/memory.max", "max\n");
+  write(inner + "/memory.current", "5\n");
+  CHECK(!failure(900 * kMiB));
+  write(outer + "/memory.max", std::to_string(160 * kMiB) + "\n");
+  write(outer + "/memory.current", std::to_string(100 * kMiB) + "\n");
+  // A sixteenth of 160 MiB stays free.
+  CHECK(!failure(50 * kMiB) && refusedBy(51 * kMiB, Operation::memoryCgroup));
+  // The page cache makes room; what only ends in such a name does not.
+  write(outer + "/memory.stat", "anon 1\nactive_anon 104857600\ninactive_file 10485760\nactive_file 20971520\n");
+  CHECK(!failure(80 * kMiB) && refusedBy(81 * kMiB, Operation::memoryCgroup));
+  // In a container its own group is the top of what is mounted.
+  write("/proc/self/cgroup", "0::/\n");
+  CHECK(!failure(900 * kMiB));
+  write(top + "/memory.max", std::to_string(32 * kMiB) + "\n");
+  write(top + "/memory.current", "0\n");
+  CHECK(!failure(30 * kMiB) && refusedBy(31 * kMiB, Operation::memoryCgroup));
+
+  // Version 1 has a hierarchy for each controller.
+  const std::string first = "/sys/fs/cgroup/memory/box";
+  write("/proc/self/cgroup", "5:cpu,cpuacct:/box\n4:memory:/box\n");
+  write(first + "/memory.limit_in_bytes", std::to_string(16 * kMiB) + "\n");
+  write(first + "/memory.usage_in_bytes", std::to_string(9 * kMiB) + "\n");
+  write(first + "/memory.stat", "inactive_file 0\ntotal_inactive_file 1048576\ntotal_active_file 1048576\n");
+  CHECK(!failure(8 * kMiB) && refusedBy(9 * kMiB, Operation::memoryCgroup));
+  write(first + "/memory.limit_in_bytes", "9223372036854771712\n");  // none
+  CHECK(!failure(900 * kMiB));
+  std::filesystem::remove_all(root);
 }
 
 // With a limit on a group, and this process in a group within it. False where no such group can be made.
@@ -971,6 +1068,27 @@ void closingWaitsForWorkOnMemory() {
   user.answer(close);
   CHECK(!isOpen(device));
   CHECK(memory.get());
+}
+
+// What is made while its context closes is nobody's, and gone before the close is told.
+void closingWaitsForWhatIsMade() {
+  User user;
+  executor::reset();
+  auto owner = std::make_shared<int>();
+  const std::weak_ptr<void> kept = owner;
+  auto job = user.make([&user, owner = std::move(owner)] {
+    return asMade(Result<std::shared_ptr<SharedMemory>>(share(user, owner)));
+  });
+  executor::waitFor("register");
+  const auto close = user.closeContext();
+  user.answer(job);
+  usleep(20000);
+  CHECK(!user.ended(close) && !kept.expired());
+  CHECK(std::get<Failure>(job->take()).error == EBADF);
+  user.forget();
+  job.reset();
+  CHECK(kept.expired());
+  user.answer(close);
 }
 
 // Who waits for the end of a context may drop everything as soon as it is told.
@@ -1138,6 +1256,7 @@ int main(int argc, char** argv) {
   aQueuedCallIsCancelledWithoutBeingSent();
   aCallInFlightIsCancelledAndTheNextHeld();
   aCancelThatHitsTheNextCallIsToldApart();
+  aCancelThatFailsLeavesNothing();
   anAbandonedOpenIsClosedWhenItArrives();
   closingDoesNotWaitForAnAbandonedOpen();
   aCallThatWaitsForAThreadIsTakenBack();
@@ -1157,6 +1276,8 @@ int main(int argc, char** argv) {
   manyCallsWait();
   aDescriptorHasOneOwner();
   moreMemoryThanThereIsIsRefused();
+  theLimitsOfGroupsAreRead();
+  closingWaitsForWhatIsMade();
   closingWaitsForWorkOnMemory();
   theLastWordOfAContext();
   releasesAreBounded();

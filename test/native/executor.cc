@@ -24,6 +24,7 @@ uint32_t sessions = 0;
 unsigned inside = 0;
 unsigned mostInside = 0;
 unsigned refused = 0;
+bool refusesCancels = false;
 uint64_t longest = UINT64_MAX;
 
 void note(const std::string& entry) {
@@ -80,6 +81,11 @@ void unblock(const std::string& what) {
 void refuseRegistrations(unsigned count) {
   std::lock_guard<std::mutex> lock(mutex);
   refused = count;
+}
+
+void refuseCancels(bool refuses) {
+  std::lock_guard<std::mutex> lock(mutex);
+  refusesCancels = refuses;
 }
 
 void limitRegistrations(uint64_t bytes) {
@@ -160,18 +166,20 @@ Failure invoke(int device, InvokeMessage& message) {
   waitWhileBlocked(lock, "invoke");
   // Like OP-TEE: the flag is the session's and goes with a call's return.
   if (cancelled.erase(session) != 0 && command != kBlock) message.arg.ret = kCancelled;
+  if (command == kCancelsItself) message.arg.ret = kCancelled;
   return {};
 }
 
 int cancel(int device, uint32_t session) {
   if (fcntl(device, F_GETFD) < 0) return errno;
   std::unique_lock<std::mutex> lock(mutex);
+  const bool refuse = refusesCancels;
   note("cancel " + std::to_string(session));
-  cancelled.insert(session);
+  if (!refuse) cancelled.insert(session);
   changed.notify_all();
   waitWhileBlocked(lock, "cancel");
   note("cancelled " + std::to_string(session));
-  return 0;
+  return refuse ? EIO : 0;
 }
 
 Failure closeSession(int device, uint32_t session) {

@@ -12,6 +12,8 @@ namespace executor {
 // A command that returns when release() is called, or, if it is the cancellable one, when it is cancelled.
 constexpr uint32_t kBlock = 100;
 constexpr uint32_t kBlockCancellable = 101;
+// One that ends so without any CANCEL.
+constexpr uint32_t kCancelsItself = 102;
 
 constexpr uint32_t kCancelled = 0xFFFF0002;
 
@@ -29,6 +31,8 @@ void block(const std::string& what);
 void unblock(const std::string& what);
 // The next registrations fail with ENOMEM, so many.
 void refuseRegistrations(unsigned count);
+// From now on CANCEL fails, or does not.
+void refuseCancels(bool refuse);
 // The next registrations take so many bytes at most, as the kernel may.
 void limitRegistrations(uint64_t bytes);
 // How many calls are in the executor at once, at most, since reset().

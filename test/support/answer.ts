@@ -5,7 +5,7 @@ import { Answer, Place } from '#lib/client/native';
  * @param numbers by their place
  * @param params a and b of each parameter
  * @param outputs the new arrays, at the index of their parameter
- * @param index which record of a batch it is
+ * @param index which answer it is: 0 of what ends at once, others of a delivery
  */
 export function answerOf(
   numbers: Partial<Record<Place, number>>,
@@ -16,8 +16,8 @@ export function answerOf(
   // Rubbish, as of a call before, in whatever is not given.
   const records = new Float64Array((index + 1) * Place.length).fill(77);
   const set = (place: number, number: number): void => void (records[index * Place.length + place] = number);
-  for (const place of [Place.status, Place.detail, Place.result, Place.origin, Place.flags]) set(place, 0);
+  for (const place of [Place.status, Place.detail, Place.result, Place.origin, Place.staleCancel]) set(place, 0);
   for (const [place, number] of Object.entries(numbers)) set(Number(place), number);
-  params.flat().forEach((number, i) => set(Place.params + i, number));
-  return new Answer(records, index, [...Array<undefined>(index * 4), ...outputs]);
+  params.flat().forEach((number, i) => set(Place.data + i, number));
+  return new Answer(records, [...Array<undefined>(index * 4), ...outputs], index);
 }

@@ -2,14 +2,13 @@
 import { describe, expect, test } from '@jest/globals';
 import { TeeError, TeeSystemError, value } from 'node-optee';
 import { callError, readFailed, type Request } from '#lib/client/call';
-import { AnswerFlags, Place, Status } from '#lib/client/native';
+import { Operation, Place, Status } from '#lib/client/native';
 import type { Native, SessionHandle, Settle, Ticket } from '#lib/client/native';
 import { readParams } from '#lib/client/parameters';
-import { closed } from '#lib/client/session';
+import { closed } from '#lib/client/jobs';
 import { answerOf } from '../support/answer.js';
 
 const CALLEE = { uuid: '8aaaf200-2450-11e4-abe2-0002a5d5c51b', path: '/dev/tee0', globalPlatform: true };
-const n = { operations: [{ operation: 'TEE_IOC_INVOKE', syscall: 'ioctl' }] } as unknown as Native;
 
 function errorOf(numbers: Partial<Record<Place, number>>, callee = CALLEE): Error {
   const params = readParams([value.in(1)], true);
@@ -18,36 +17,37 @@ function errorOf(numbers: Partial<Record<Place, number>>, callee = CALLEE): Erro
     params,
     wipe: false,
     invoke: { session: 1 as SessionHandle, command: 7 },
+    open: undefined,
   };
-  return callError(n, request, readFailed(params, answerOf(numbers)));
+  return callError(request, readFailed(params, answerOf(numbers)));
 }
 
 const CANCEL = { [Place.status]: Status.answered, [Place.result]: 0xffff0002, [Place.origin]: 4 };
 
 describe('TEE_ERROR_CANCEL', () => {
   test('of a call that nobody aborted, after one that was', () => {
-    const error = errorOf({ ...CANCEL, [Place.flags]: AnswerFlags.staleCancel });
+    const error = errorOf({ ...CANCEL, [Place.staleCancel]: 1 });
     expect(error).toBeInstanceOf(TeeError);
     expect(error).toMatchObject({ code: 'TEE_ERROR_CANCEL', command: 7, staleCancel: true });
     expect(error.message).toMatch(/cancel of the (call before|previous call)/);
   });
 
-  test.each([0, AnswerFlags.cancelSent])('with flags %d it is not stale', (flags) => {
-    const error = errorOf({ ...CANCEL, [Place.flags]: flags });
+  test('of any other call is not stale', () => {
+    const error = errorOf(CANCEL);
     expect(error).toMatchObject({ code: 'TEE_ERROR_CANCEL', origin: 'trusted-app' });
     expect(error).not.toHaveProperty('staleCancel');
   });
 });
 
 test('the system refused', () => {
-  const error = errorOf({ [Place.status]: 4 });
+  const error = errorOf({ [Place.status]: 4, [Place.detail]: Operation.invoke });
   expect(error).toBeInstanceOf(TeeSystemError);
   expect(error).toMatchObject({ code: 'EINTR', errno: -4, syscall: 'ioctl', operation: 'TEE_IOC_INVOKE' });
   expect(error.message).toContain('not repeated');
 });
 
 test('the system refused a call to a device of another protocol', () => {
-  const refused = { [Place.status]: 22 };
+  const refused = { [Place.status]: 22, [Place.detail]: Operation.invoke };
   expect(errorOf(refused, { ...CALLEE, globalPlatform: false }).message).toContain(
     'this device does not speak GlobalPlatform',
   );
@@ -68,10 +68,9 @@ test.each([
 describe('a close', () => {
   const close = (status: number): Promise<void> => {
     const settle = new Map<Ticket, Settle>();
-    const operations = [{ operation: 'TEE_IOC_CLOSE_SESSION', syscall: 'ioctl' }];
     const asked = `closing the session with TA ${CALLEE.uuid}`;
-    const promise = closed({ settle, operations } as unknown as Native, 3, CALLEE.path, asked);
-    settle.get(3)?.(answerOf({ [Place.status]: status }))(() => undefined);
+    const promise = closed({ settle } as unknown as Native, 3, CALLEE.path, asked);
+    settle.get(3)?.(answerOf({ [Place.status]: status, [Place.detail]: Operation.closeSession }))(() => undefined);
     return promise;
   };
 

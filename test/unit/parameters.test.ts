@@ -19,10 +19,10 @@ describe('reading', () => {
   test('values', () => {
     fc.assert(
       fc.property(u32, u32, (a, b) => {
-        expect(read([undefined, value.inout(a, b)])).toEqual([NONE, { kind: ParamKind.valueInout, a, b }]);
+        expect(read([undefined, value.inout(a, b)])).toEqual([NONE, { ...NONE, kind: ParamKind.valueInout, a, b }]);
       }),
     );
-    expect(read([value.in(5)])).toEqual([{ kind: ParamKind.valueIn, a: 5, b: 0 }]);
+    expect(read([value.in(5)])).toEqual([{ ...NONE, kind: ParamKind.valueIn, a: 5 }]);
   });
 
   test('buffers: empty is not NULL', () => {
@@ -33,7 +33,7 @@ describe('reading', () => {
       ParamKind.intoOut,
       ParamKind.inPlace,
     ]);
-    expect(read([buffer.out(5)])).toEqual([{ kind: ParamKind.temporaryOut, a: 0, b: 5 }]);
+    expect(read([buffer.out(5)])).toEqual([{ ...NONE, kind: ParamKind.temporaryOut, b: 5 }]);
   });
 
   test('a fifth parameter', () => {

@@ -1,17 +1,21 @@
 /** Why a dma-buf was not registered, from what the addon answers. */
 import { describe, expect, test } from '@jest/globals';
-import { TeeSystemError } from 'node-optee';
+import { DmaBuf, TeeSystemError } from 'node-optee';
 import { Handle } from '#lib/client/handle';
-import type { ContextHandle, Native } from '#lib/client/native';
+import { Operation, Place } from '#lib/client/native';
+import type { ContextHandle, DmaBufData, DmaBufHandle, Native } from '#lib/client/native';
 import { SharedMemory } from '#lib/client/shared-memory';
+import { answerOf } from '../support/answer.js';
 
-/** Internal, so its types are not in the package's. */
-const { registerDmaBufSync } = SharedMemory as unknown as {
-  registerDmaBufSync: (
+/** Internal, so their types are not in the package's. */
+const { registerDmaBuf } = SharedMemory as unknown as {
+  registerDmaBuf: (
     owner: { n: Native; path: string; context: Handle<ContextHandle> },
-    buf: number,
+    buf: DmaBuf,
+    sync: boolean,
   ) => SharedMemory;
 };
+const { make } = DmaBuf as unknown as { make: (n: Partial<Native>, data: DmaBufData) => DmaBuf };
 
 const EINVAL = 22;
 const ENOTTY = 25;
@@ -20,15 +24,19 @@ const FD = 7;
 /** The error of a registration that the kernel refuses with an errno. */
 function refused(errno: number, hasRegisterDmaBuf: boolean): Error {
   const n: Partial<Native> = {
-    describeDescriptor: () => ({ open: true, link: '/dmabuf:' }),
-    registerDmaBufSync: () => ({ operation: 'TEE_IOC_SHM_REGISTER_FD', syscall: 'ioctl', errno }),
+    answer: answerOf({ [Place.status]: errno, [Place.detail]: Operation.shmRegisterFd }),
+    registerDmaBuf: () => 0,
     hasRegisterDmaBuf: () => hasRegisterDmaBuf,
+    close: () => true,
   };
   const context = new Handle({}, 'TeeContext of /dev/tee0', 1 as ContextHandle, () => 0);
+  const buf = make.call(DmaBuf, n, { buf: 1 as DmaBufHandle, fd: FD, size: 4096 });
   try {
-    registerDmaBufSync.call(SharedMemory, { n: n as Native, path: '/dev/tee0', context }, FD);
+    registerDmaBuf.call(SharedMemory, { n: n as Native, path: '/dev/tee0', context }, buf, true);
   } catch (error) {
     return error as Error;
+  } finally {
+    buf.close();
   }
   throw new Error('It was registered');
 }

@@ -3,7 +3,7 @@
  * neither crash nor throw, and afterwards be as good as before. Arguments: seed, number of calls; more of them where
  * nothing of a kind was right yet.
  */
-import { native, Place, type Settle } from '#lib/client/native';
+import { native, Place, type Answer, type Settle } from '#lib/client/native';
 import { TEST_TA } from '../../support/census.js';
 
 const [seedText = '1', countText = '1000'] = process.argv.slice(2);
@@ -104,23 +104,33 @@ function tame(name: string, args: unknown[]): boolean {
 const done: Record<string, number> = {};
 const note = (what: string): void => void (done[what] = (done[what] ?? 0) + 1);
 
-function keep(result: unknown): void {
-  if (typeof result !== 'object' || result === null) return;
-  for (const [what, list] of Object.entries(handles)) {
-    const handle = (result as Record<string, unknown>)[what];
-    if (typeof handle !== 'number' || handle === 0) continue;
-    list.push(handle);
-    if (list.length > 8) list.shift();
-    note(what);
-  }
+/** What each function makes, at once or by a job. */
+const MAKES: Record<string, keyof typeof handles> = {
+  openContext: 'context',
+  openSession: 'session',
+  openSessionSync: 'session',
+  allocSharedMemory: 'memory',
+  registerSharedMemory: 'memory',
+  registerDmaBuf: 'memory',
+  openDmaHeap: 'heap',
+  allocDmaBuf: 'buf',
+  adoptDmaBuf: 'buf',
+};
+
+function keep(name: string, answer: Answer): void {
+  const what = MAKES[name];
+  const handle = answer.number(Place.made);
+  if (what === undefined || answer.failure !== undefined || handle === 0) return;
+  handles[what].push(handle);
+  if (handles[what].length > 8) handles[what].shift();
+  note(what);
 }
 
 /** What a job's end brings. */
 const settle =
   (name: string): Settle =>
   (answer) => {
-    if (name === 'openSession') keep({ session: answer.number(Place.session) });
-    keep(answer.made);
+    keep(name, answer);
     return () => false;
   };
 
@@ -136,20 +146,19 @@ function once(): void {
     if (/Memory|Dma|Context|abort/.test(name)) args[0] = anyHandle();
     if (/^alloc|^register/.test(name))
       args[0] = pick(name.includes('allocDma') ? handles.heap : handles.context);
-    if (name.startsWith('alloc')) args[1] = pick([1, 100, 5000]);
+    if (name.startsWith('alloc')) args.splice(1, 2, pick([1, 100, 5000]), random() < 0.5);
     if (name === 'openDmaHeap') args[0] = '/dev/dma_heap/system';
     if (name === 'openContext') args.splice(0, 4, '/dev/tee0', 2, pick([0, 8192, 1 << 20]), random() < 0.7);
   }
   if (!tame(name, args)) return;
   const result = functions[name]?.(...args);
-  keep(result);
-  if (name === 'openSessionSync' && n.records[Place.status] === 0)
-    keep({ session: n.records[Place.session] });
   if (/^(openSession|invoke|alloc|register)/.test(name) && typeof result === 'number' && result > 0) {
     note(name);
     n.settle.set(result, settle(name));
+  } else {
+    keep(name, n.answer);
   }
-  if (name === 'invokeSync' && n.records[Place.status] === 0) note(name);
+  if (name === 'invokeSync' && n.answer.failure === undefined) note(name);
 }
 
 /** What has to have been right at least once, so that all of it got to the TEE. */
@@ -169,12 +178,15 @@ async function main(): Promise<void> {
   const least = Number(countText);
   const isEnough = (calls: number): boolean =>
     calls >= least && (calls >= 10 * least || RIGHT.every((what) => done[what] !== undefined));
-  const first = n.openContext('/dev/tee0', 2, 1 << 20, true);
-  keep(first);
+  const open = (registration: boolean): void => {
+    n.openContext('/dev/tee0', 2, 1 << 20, registration);
+    keep('openContext', n.answer);
+  };
+  open(true);
   for (let i = 0; !isEnough(i); i++) {
     once();
     if (i % 20 === 0) await new Promise((resolve) => setImmediate(resolve));
-    if (i % 500 === 0) keep(n.openContext('/dev/tee0', 2, 1 << 20, random() < 0.7));
+    if (i % 500 === 0) open(random() < 0.7);
   }
   console.log(JSON.stringify({ done, never: RIGHT.filter((what) => done[what] === undefined) }));
 }
