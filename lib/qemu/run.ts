@@ -9,6 +9,7 @@ import type { BootOptions } from './options.js';
 import { areOneFile, forward } from './outputs.js';
 import type { TerminalSize } from './protocol.js';
 import { signalNumber } from './signals.js';
+import { taPanicText } from './symbols.js';
 
 /** Exit statuses that are not the command's own. */
 const TIMED_OUT = 124;
@@ -47,6 +48,7 @@ export async function runCommand(options: RunnerOptions): Promise<number> {
     const { signal } = interruption;
     const log = verbose ? process.stderr : undefined;
     guest = await Guest.boot({ machine, share, tas, storage, env, user, nodeModules, verbose: log, signal });
+    guest.on('ta-panic', (panic) => say(taPanicText(panic)));
     return await runIn(guest, options);
   } catch (error) {
     if (interruption.status !== undefined || !(error instanceof GuestError)) throw error;
@@ -138,6 +140,9 @@ function connectTerminal(command: AgentProcess): () => void {
   };
 }
 
+/** Whether our terminal does no work of its own now. */
+let isRaw = false;
+
 /**
  * The guest's terminal does all of a terminal's work, so ours does none. `setRawMode` is not enough: it leaves the
  * work on outputs on, and full-screen programs send bare line feeds.
@@ -149,9 +154,11 @@ function rawMode(): () => void {
   const before = stty('-g');
   let restored = false;
   stty('raw', '-echo');
+  isRaw = true;
   return () => {
     if (!restored) stty(before);
     restored = true;
+    isRaw = false;
   };
 }
 
@@ -179,7 +186,10 @@ function report(error: GuestError, { verbose, command, share = '/' }: RunnerOpti
 }
 
 function say(text: string | undefined): void {
-  if (text !== undefined) process.stderr.write(`node-optee qemu: ${text}\n`);
+  if (text === undefined) return;
+  const lines = `node-optee qemu: ${text}\n`;
+  // A terminal of ours that does no work of its own starts a new line only where it is told to.
+  process.stderr.write(process.stderr.isTTY && isRaw ? lines.replaceAll('\n', '\r\n') : lines);
 }
 
 /** The end of what a stream had. */
