@@ -11,6 +11,8 @@ import type { AgentProcess } from './agent.js';
 import { prepareMachine, streamProgress } from './build/index.js';
 import { GuestError } from './guest-error.js';
 import type { GuestErrorCode, GuestErrorDetails, GuestLogs } from './guest-error.js';
+import { GDB_PORT, GdbCommands, taElfs } from './gdb.js';
+import type { GdbServer } from './gdb.js';
 import { visible } from './log.js';
 import type { Machine } from './machine.js';
 import { shareMount, storageMount } from './mounts.js';
@@ -74,10 +76,13 @@ export class Guest {
   readonly #user: User;
   readonly #events = new EventEmitter();
   readonly #symbols: Symbols;
+  readonly #taFolders: readonly string[];
   readonly #taPanics = new TaPanicReader((panic) => this.#tell(panic));
   /** What is still to be told. */
   #telling: Promise<void> = Promise.resolve();
   #isUp = false;
+  #gdb: GdbServer | undefined;
+  #gdbCommands: GdbCommands | undefined;
   /** What needs this process to stay: the boot, commands, the end. */
   #holds = 0;
   #isOff = false;
@@ -122,7 +127,7 @@ export class Guest {
     { target: share, tas, user }: BootPlan,
     mounts: readonly Mount[],
   ) {
-    const { verbose, nodeModules, signal, monitor, instructions = false } = options;
+    const { verbose, nodeModules, signal, monitor, gdb, instructions = false } = options;
     const owner = qemuOwner(machine, mounts, share, tas, options);
     const storage = mounts.find(({ tag }) => tag === 'storage')?.path;
     const exclusive = storage === undefined ? {} : { exclusive: storage };
@@ -133,8 +138,8 @@ export class Guest {
     this.#storage = options.storage;
     this.#user = user;
     // Beside the TAs themselves, and where links to them lie.
-    const folders = [...tas.mounts.map(({ path }) => path), ...(options.tas ?? []).map((path) => resolve(path))];
-    this.#symbols = new Symbols(folders);
+    this.#taFolders = [...tas.mounts.map(({ path }) => path), ...(options.tas ?? []).map((path) => resolve(path))];
+    this.#symbols = new Symbols(this.#taFolders);
     this.#qemu = new Qemu({
       machine,
       name: share ?? 'node-optee',
@@ -144,6 +149,7 @@ export class Guest {
       verbose: verbose !== undefined,
       instructions,
       ...(monitor === undefined ? {} : { monitor }),
+      ...(gdb === undefined ? {} : { gdb: { port: gdb.port ?? GDB_PORT, wait: gdb.wait ?? false } }),
       ...(owner === undefined ? {} : { owner }),
       onDiskError: (problem) => this.#conclude(this.#ended(problem)),
       onLine: (log, line) => this.#line(log, line, verbose),
@@ -154,6 +160,7 @@ export class Guest {
     this.closed = this.#qemu.ended.then(async (end) => {
       signal?.removeEventListener('abort', abort);
       mountPoint?.remove();
+      this.#gdbCommands?.remove();
       this.#over(end);
       this.#taPanics.end();
       await this.#telling;
@@ -188,6 +195,11 @@ export class Guest {
     checkListener(event, listener);
     this.#events.off(event, listener);
     return this;
+  }
+
+  /** QEMU's gdb server, where `gdb` was given to `Guest.boot`. */
+  get gdb(): GdbServer | undefined {
+    return this.#gdb;
   }
 
   /** QEMU's process id. */
@@ -296,19 +308,35 @@ export class Guest {
     };
   }
 
+  /** Tells where gdb finds the guest, as soon as QEMU is there. */
+  async #listenToGdb({ gdb }: BootOptions, tas: TaMounts): Promise<void> {
+    if (gdb === undefined) return;
+    const port = await Promise.race([this.#qemu.gdbPort(), this.closed]);
+    if (port === undefined || this.#failure) return;
+    this.#gdbCommands = new GdbCommands(port, this.machine.symbols, taElfs(tas, this.#taFolders));
+    this.#gdb = { host: '127.0.0.1', port, commands: this.#gdbCommands.path };
+    gdb.onListening?.(this.#gdb);
+  }
+
   async #comeUp(options: BootOptions, tas: TaMounts): Promise<void> {
+    await this.#listenToGdb(options, tas);
+    if (options.gdb) return this.#finishBoot(options, tas);
     const watchdog = setTimeout(() => {
       const seconds = BOOT_WATCHDOG / 1000;
       this.#conclude(this.#error('ERR_GUEST_BOOT', `The guest did not come up within ${seconds} s`));
     }, BOOT_WATCHDOG);
     try {
-      await this.#agent.ready;
-      const words = setupWords(this.#share, options, tas, this.#user);
-      if (words.length > 0) await this.#setUp(words);
-      this.#isUp = true;
+      await this.#finishBoot(options, tas);
     } finally {
       clearTimeout(watchdog);
     }
+  }
+
+  async #finishBoot(options: BootOptions, tas: TaMounts): Promise<void> {
+    await this.#agent.ready;
+    const words = setupWords(this.#share, options, tas, this.#user);
+    if (words.length > 0) await this.#setUp(words);
+    this.#isUp = true;
   }
 
   async #setUp(words: readonly string[]): Promise<void> {
@@ -362,6 +390,8 @@ export class Guest {
     // The firmware's can be a consequence of another one, and be read before it.
     if (!panic || (this.#panic && this.#panic.world !== 'firmware')) return;
     this.#panic = panic;
+    // Whoever debugs it wants to look at it, and may have stopped it.
+    if (this.#gdb) return;
     // The rest of what it has to say, then the end: Linux ends QEMU itself, the others hang.
     const timer = setTimeout(() => void this.#judge(panic), PANIC_GRACE[panic.world]).unref();
     void this.closed.then(() => clearTimeout(timer));

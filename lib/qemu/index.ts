@@ -7,6 +7,7 @@ export type { BootOptions, CommandOptions, RunOptions, SpawnOptions } from './op
 export type { AgentProcess as GuestProcess } from './agent.js';
 export { GuestError } from './guest-error.js';
 export type { ExitStatus, GuestErrorCode, GuestLogs } from './guest-error.js';
+export type { GdbOptions, GdbServer } from './gdb.js';
 export { MACHINES, NODE_VERSIONS } from './machine.js';
 export type { Machine, MachineName, NodeVersion } from './machine.js';
 export type { LogName, Panic } from './panic.js';

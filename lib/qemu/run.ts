@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import type { AgentProcess } from './agent.js';
 import { foreignPart } from './foreign.js';
+import type { GdbOptions, GdbServer } from './gdb.js';
 import { Guest } from './guest.js';
 import { GuestError } from './guest-error.js';
 import type { Interruption } from './interruption.js';
@@ -28,6 +29,8 @@ export interface RunnerOptions extends Pick<
   readonly command: readonly string[];
   /** Milliseconds for the command, the boot not included. */
   readonly timeout?: number | undefined;
+  /** A server for gdb; where it is goes to standard error. */
+  readonly gdb?: Pick<GdbOptions, 'port' | 'wait'> | undefined;
   /** Both logs live on standard error. */
   readonly verbose?: boolean | undefined;
   /** Ends the guest, whatever it is at. */
@@ -41,13 +44,14 @@ export interface RunnerOptions extends Pick<
  */
 export async function runCommand(options: RunnerOptions): Promise<number> {
   const { machine, share, tas, storage, env, user, nodeModules, verbose, interruption } = options;
+  const gdb = options.gdb && { ...options.gdb, onListening: (server: GdbServer) => sayWhereGdb(server, options.gdb) };
   // Whoever reads the logs may go before the guest has come up.
   process.stderr.on('error', () => {});
   let guest: Guest | undefined;
   try {
     const { signal } = interruption;
     const log = verbose ? process.stderr : undefined;
-    guest = await Guest.boot({ machine, share, tas, storage, env, user, nodeModules, verbose: log, signal });
+    guest = await Guest.boot({ machine, share, tas, storage, env, user, nodeModules, gdb, verbose: log, signal });
     guest.on('ta-panic', (panic) => say(taPanicText(panic)));
     return await runIn(guest, options);
   } catch (error) {
@@ -165,6 +169,10 @@ function rawMode(): () => void {
 function terminalSize(): TerminalSize {
   const { rows, columns } = process.stdout;
   return { rows: rows || 24, columns: columns || 80 };
+}
+
+function sayWhereGdb({ host, port, commands }: GdbServer, gdb: RunnerOptions['gdb']): void {
+  say(`gdb's server listens at ${host}:${port}${gdb?.wait ? ', and the guest waits for it' : ''}: gdb-multiarch -x ${commands}`);
 }
 
 /** Says on standard error why there is no status of a command. */
