@@ -196,7 +196,9 @@ function panicOf({ uuid, cause, regions, elfs, stack, omitted, isMixed }: Dump):
   const { code, fault } = cause;
   if (isMixed) return { uuid, code, reason: cause.reason, stack: [], omitted: 0, isMixed };
   if (!stack || stack.length === 0 || elfs[0]?.uuid !== uuid) return undefined;
-  const places = stack.map((address) => {
+  const places = stack.map((logged, index) => {
+    // Of a panic the first is where the call of TEE_Panic would have returned to; those of other calls are theirs already.
+    const address = index === 0 && code !== undefined ? logged - 4 : logged;
     const region = regions.find(({ start, size }) => address >= start && address < start + size);
     const elf = region?.elf === undefined ? undefined : elfs[region.elf];
     return elf ? { address, uuid: elf.uuid, offset: address - elf.base } : { address };

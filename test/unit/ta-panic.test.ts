@@ -42,7 +42,7 @@ describe("OP-TEE's log", () => {
         code: 0xbeef,
         reason: 'panic, code 0xbeef',
         stack: [
-          { address: 0x4007908c, uuid, offset: 0x208c },
+          { address: 0x40079088, uuid, offset: 0x2088 },
           { address: 0x401a5af8, uuid: 'ffd2bded-ab7d-4988-95ee-e4962fff7154', offset: 0xaaf8 },
           { address: 0x4007a4c8, uuid, offset: 0x34c8 },
         ],
@@ -56,7 +56,7 @@ describe("OP-TEE's log", () => {
     const [panic] = panicsOf(PANIC, ...DUMP);
     expect(panic).toMatchObject({ code: 0xffff0006, reason: 'panic, code 0xffff0006 (TEE_ERROR_BAD_PARAMETERS)' });
     expect(panic.stack).toEqual([
-      { address: 0x80061024, uuid: UUID, offset: 0x1024 },
+      { address: 0x80061020, uuid: UUID, offset: 0x1020 },
       { address: 0 },
     ]);
   });
@@ -186,9 +186,9 @@ describe('functions, files and lines', () => {
       function: undefined,
       file: undefined,
       line: undefined,
-      address: 0x80061024,
+      address: 0x80061020,
       uuid: UUID,
-      offset: 0x1024,
+      offset: 0x1020,
     });
     expect(note).toBe(`There is no ${UUID}.elf beside the .ta, so of ${UUID} there are addresses only.`);
   });
@@ -209,7 +209,7 @@ describe('functions, files and lines', () => {
     const folder = newFolder();
     const [elf, calls] = [join(folder, `${UUID}.elf`), join(folder, 'calls')];
     writeFileSync(elf, '1');
-    addr2line(`echo x >> '${calls}'; printf '0x%016x\\nf\\n/a.c:7\\n' 0x1024`);
+    addr2line(`echo x >> '${calls}'; printf '0x%016x\\nf\\n/a.c:7\\n' 0x1020`);
     const symbols = new Symbols([newFolder(), folder]);
     for (let i = 0; i < 3; i++) {
       const { stack, note } = await symbols.resolve(panic);
