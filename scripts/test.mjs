@@ -300,7 +300,7 @@ const earlyTasks = () => [
     'clang-format',
     '--dry-run',
     '-Werror',
-    ...cFiles('native', 'qemu/agent', 'test/ta', 'test/native', 'bench/c'),
+    ...cFiles('native', 'qemu/agent', 'test/ta', 'test/native', 'bench/c', 'examples/c'),
   ]),
   check('types', [...bin('tsc'), '-p', 'test/types']),
   check('publint', [...bin('publint'), '--strict']),
