@@ -17,14 +17,14 @@ const require = createRequire(import.meta.url);
 const REPORTS = join(ROOT, 'build', 'reports');
 const JEST = 'node_modules/jest/bin/jest.js';
 
-/** Linters, and what checks the kernel patch. */
-const TEST_PACKAGES = ['clang-format', 'perl'];
-
 const { values: options, positionals: only } = parseArgs({
   args: process.argv.slice(2),
   allowPositionals: true,
   options: { list: { type: 'boolean' }, long: { type: 'boolean', default: Boolean(process.env.CI) } },
 });
+
+/** Linters, what checks the kernel patch, and the debugger of a long test. */
+const TEST_PACKAGES = ['clang-format', 'perl', ...(options.long || only.length > 0 ? ['gdb-multiarch'] : [])];
 
 const total = { passed: 0, failed: 0, skipped: 0 };
 const began = Date.now();
@@ -300,7 +300,7 @@ const earlyTasks = () => [
     'clang-format',
     '--dry-run',
     '-Werror',
-    ...cFiles('native', 'qemu/agent', 'test/ta', 'test/native', 'bench/c'),
+    ...cFiles('native', 'qemu/agent', 'test/ta', 'test/native', 'bench/c', 'examples/c'),
   ]),
   check('types', [...bin('tsc'), '-p', 'test/types']),
   check('publint', [...bin('publint'), '--strict']),

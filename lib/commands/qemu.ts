@@ -11,6 +11,7 @@ import {
   prepareNodeModules,
   renewCache,
 } from '../qemu/build/index.js';
+import { GDB_PORT } from '../qemu/gdb.js';
 import { MACHINES, NODE_VERSIONS, type MachineName, type NodeVersion } from '../qemu/machine.js';
 import { checkBootOptions } from '../qemu/options.js';
 import { Interruption } from '../qemu/interruption.js';
@@ -37,6 +38,8 @@ is its own. A -- before it does no harm.
   --memory MIB      the guest's memory (default: 1024)
   --cpus N          the guest's processors, 1 to 4 (default: 2)
   --timeout SECONDS ends a COMMAND that takes longer
+  --gdb [PORT]      a server for gdb on this host (default: 1234; 0: any that is free)
+  --gdb-wait        --gdb, and the guest stands still until gdb lets it go
   --verbose         both worlds' logs on stderr, live
   --build           builds the machine (without --machine: all of them), prints the cache's folder, runs nothing
   --rebuild         downloads the newest packages, empties the cache and builds anew
@@ -60,6 +63,8 @@ const OPTIONS = {
   memory: { type: 'string' },
   cpus: { type: 'string' },
   timeout: { type: 'string' },
+  gdb: { type: 'string' },
+  'gdb-wait': { type: 'boolean' },
   verbose: { type: 'boolean' },
   build: { type: 'boolean' },
   rebuild: { type: 'boolean' },
@@ -82,6 +87,7 @@ export interface QemuOptions {
   readonly cpus: number | undefined;
   /** Milliseconds. */
   readonly timeout: number | undefined;
+  readonly gdb: { readonly port: number; readonly wait: boolean } | undefined;
   readonly verbose: boolean;
   readonly mode: 'run' | 'build' | 'clean' | 'help';
   readonly rebuild: boolean;
@@ -93,7 +99,8 @@ export interface QemuOptions {
  * Reads the words after `qemu`: options, then the command, from the first word that is no option or from after `--`.
  * Throws a TypeError that names the option that is wrong.
  */
-export function parseQemuArguments(args: readonly string[]): QemuOptions {
+export function parseQemuArguments(words: readonly string[]): QemuOptions {
+  const args = withGdbPort(words);
   const end = endOfOptions(args);
   const command = args.slice(args[end] === '--' ? end + 1 : end);
   const { values } = parseArgs({ args: args.slice(0, end), options: OPTIONS });
@@ -119,6 +126,7 @@ export function parseQemuArguments(args: readonly string[]): QemuOptions {
     memory: number('--memory', values.memory, /^\d+$/),
     cpus: number('--cpus', values.cpus, /^\d+$/),
     timeout: seconds === undefined ? undefined : Math.ceil(seconds * 1000),
+    gdb: gdbOptions(values.gdb, values['gdb-wait'] ?? false),
     verbose: values.verbose ?? false,
     mode,
     rebuild: values.rebuild ?? false,
@@ -127,12 +135,29 @@ export function parseQemuArguments(args: readonly string[]): QemuOptions {
   };
 }
 
+/** `--gdb`, of whose port no word need follow, always with it. What belongs to the command stays as it is. */
+function withGdbPort(args: readonly string[]): readonly string[] {
+  const at = args.slice(0, endOfOptions(args)).indexOf('--gdb');
+  if (at < 0) return args;
+  const has = /^\d+$/.test(args[at + 1] ?? '');
+  return [...args.slice(0, at), `--gdb=${has ? args[at + 1] : GDB_PORT}`, ...args.slice(at + (has ? 2 : 1))];
+}
+
+function gdbOptions(value: string | undefined, wait: boolean): QemuOptions['gdb'] {
+  const port = number('--gdb', value, /^\d+$/) ?? (wait ? GDB_PORT : undefined);
+  if (port === undefined) return undefined;
+  if (port > 0xffff) throw new TypeError(`--gdb must be a port, at most 65535, but is '${value}'`);
+  return { port, wait };
+}
+
 /** Where the first word is that is neither an option nor an option's value. */
 function endOfOptions(args: readonly string[]): number {
   let at = 0;
   for (let word = args[at]; word?.startsWith('-') && word !== '--'; word = args[at]) {
     const option = Object.entries(OPTIONS).find(([name]) => word === `--${name}`)?.[1];
-    at += option?.type === 'string' ? 2 : 1;
+    // The port after --gdb may be left out.
+    const hasValue = word === '--gdb' ? /^\d+$/.test(args[at + 1] ?? '') : option?.type === 'string';
+    at += hasValue ? 2 : 1;
   }
   return Math.min(at, args.length);
 }
@@ -232,7 +257,7 @@ async function act(options: QemuOptions, interruption: Interruption): Promise<nu
   }
   const machine = await prepareMachine({ machine: options.machine, node, memory, cpus, signal });
   const nodeModules = options.nodeModules ? await prepareNodeModules(options.share, { signal }) : undefined;
-  const { command, share, tas, storage, user, env, timeout, verbose } = options;
+  const { command, share, tas, storage, user, env, timeout, gdb, verbose } = options;
   return runCommand({
     machine,
     command,
@@ -242,6 +267,7 @@ async function act(options: QemuOptions, interruption: Interruption): Promise<nu
     user,
     env,
     timeout,
+    gdb,
     verbose,
     nodeModules,
     interruption,

@@ -1,15 +1,18 @@
+import { EventEmitter } from 'node:events';
 import { existsSync, rmdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import type { Writable } from 'node:stream';
 import { finished, pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { invalidArgValue } from '../client/errors.js';
+import { invalidArgType, invalidArgValue } from '../client/errors.js';
 import { Agent } from './agent.js';
 import type { AgentProcess } from './agent.js';
 import { prepareMachine, streamProgress } from './build/index.js';
 import { GuestError } from './guest-error.js';
 import type { GuestErrorCode, GuestErrorDetails, GuestLogs } from './guest-error.js';
+import { GDB_PORT, GdbCommands, taElfs } from './gdb.js';
+import type { GdbServer } from './gdb.js';
 import { visible } from './log.js';
 import type { Machine } from './machine.js';
 import { shareMount, storageMount } from './mounts.js';
@@ -22,6 +25,10 @@ import { isPowerOff, panicOfLine } from './panic.js';
 import type { LogName, Panic } from './panic.js';
 import { IN_USE, Qemu } from './qemu.js';
 import type { QemuEnd } from './qemu.js';
+import { Symbols } from './symbols.js';
+import type { TaPanic } from './symbols.js';
+import { TaPanicReader } from './ta-panic.js';
+import type { LoggedPanic } from './ta-panic.js';
 
 /** The last resort; every other way of not coming up is seen when it happens. */
 const BOOT_WATCHDOG = 120_000;
@@ -36,6 +43,12 @@ const KILL_DELAY = 1_000;
 
 /** Our own program in the guest. */
 const AGENT = '/usr/lib/node-optee/agent';
+
+/** What a guest tells of itself: each event's listeners get this. */
+export interface GuestEvents {
+  /** A TA ended by a panic or a fault. The guest goes on; the TA's caller gets TEE_ERROR_TARGET_DEAD. */
+  'ta-panic': TaPanic;
+}
 
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 export interface CommandResult {
@@ -61,7 +74,15 @@ export class Guest {
   readonly #share: string | undefined;
   readonly #storage: string | undefined;
   readonly #user: User;
+  readonly #events = new EventEmitter();
+  readonly #symbols: Symbols;
+  readonly #taFolders: readonly string[];
+  readonly #taPanics = new TaPanicReader((panic) => this.#tell(panic));
+  /** What is still to be told. */
+  #telling: Promise<void> = Promise.resolve();
   #isUp = false;
+  #gdb: GdbServer | undefined;
+  #gdbCommands: GdbCommands | undefined;
   /** What needs this process to stay: the boot, commands, the end. */
   #holds = 0;
   #isOff = false;
@@ -106,7 +127,7 @@ export class Guest {
     { target: share, tas, user }: BootPlan,
     mounts: readonly Mount[],
   ) {
-    const { verbose, nodeModules, signal, monitor, instructions = false } = options;
+    const { verbose, nodeModules, signal, monitor, gdb, instructions = false } = options;
     const owner = qemuOwner(machine, mounts, share, tas, options);
     const storage = mounts.find(({ tag }) => tag === 'storage')?.path;
     const exclusive = storage === undefined ? {} : { exclusive: storage };
@@ -116,6 +137,9 @@ export class Guest {
     this.#share = share;
     this.#storage = options.storage;
     this.#user = user;
+    // Beside the TAs themselves, and where links to them lie.
+    this.#taFolders = [...tas.mounts.map(({ path }) => path), ...(options.tas ?? []).map((path) => resolve(path))];
+    this.#symbols = new Symbols(this.#taFolders);
     this.#qemu = new Qemu({
       machine,
       name: share ?? 'node-optee',
@@ -125,6 +149,7 @@ export class Guest {
       verbose: verbose !== undefined,
       instructions,
       ...(monitor === undefined ? {} : { monitor }),
+      ...(gdb === undefined ? {} : { gdb: { port: gdb.port ?? GDB_PORT, wait: gdb.wait ?? false } }),
       ...(owner === undefined ? {} : { owner }),
       onDiskError: (problem) => this.#conclude(this.#ended(problem)),
       onLine: (log, line) => this.#line(log, line, verbose),
@@ -132,16 +157,49 @@ export class Guest {
     this.#agent = new Agent(this.#qemu.agent, (error, isBroken) => this.#lost(error, isBroken));
     const abort = () => this.#conclude(abortError(signal?.reason));
     signal?.addEventListener('abort', abort, { once: true });
-    this.closed = this.#qemu.ended.then((end) => {
+    this.closed = this.#qemu.ended.then(async (end) => {
       signal?.removeEventListener('abort', abort);
       mountPoint?.remove();
+      this.#gdbCommands?.remove();
       this.#over(end);
+      this.#taPanics.end();
+      await this.#telling;
     });
   }
 
   /** What Linux and OP-TEE have said until now. */
   get logs(): GuestLogs {
     return { kernel: this.#qemu.kernelLog.text, secure: this.#qemu.secureLog.text };
+  }
+
+  /**
+   * Calls a listener each time that a TA ends by a panic or a fault, some tenths of a second after it. Those of the guest's
+   * last moments are told before `closed` resolves.
+   * @throws TypeError for an event that there is not
+   */
+  on<E extends keyof GuestEvents>(event: E, listener: (what: GuestEvents[E]) => void): this {
+    checkListener(event, listener);
+    this.#events.on(event, listener);
+    return this;
+  }
+
+  /** The same, for the first time only. */
+  once<E extends keyof GuestEvents>(event: E, listener: (what: GuestEvents[E]) => void): this {
+    checkListener(event, listener);
+    this.#events.once(event, listener);
+    return this;
+  }
+
+  /** Calls the listener no more. */
+  off<E extends keyof GuestEvents>(event: E, listener: (what: GuestEvents[E]) => void): this {
+    checkListener(event, listener);
+    this.#events.off(event, listener);
+    return this;
+  }
+
+  /** QEMU's gdb server, where `gdb` was given to `Guest.boot`. */
+  get gdb(): GdbServer | undefined {
+    return this.#gdb;
   }
 
   /** QEMU's process id. */
@@ -250,19 +308,35 @@ export class Guest {
     };
   }
 
+  /** Tells where gdb finds the guest, as soon as QEMU is there. */
+  async #listenToGdb({ gdb }: BootOptions, tas: TaMounts): Promise<void> {
+    if (gdb === undefined) return;
+    const port = await Promise.race([this.#qemu.gdbPort(), this.closed]);
+    if (port === undefined || this.#failure) return;
+    this.#gdbCommands = new GdbCommands(port, this.machine.symbols, taElfs(tas, this.#taFolders));
+    this.#gdb = { host: '127.0.0.1', port, commands: this.#gdbCommands.path };
+    gdb.onListening?.(this.#gdb);
+  }
+
   async #comeUp(options: BootOptions, tas: TaMounts): Promise<void> {
+    await this.#listenToGdb(options, tas);
+    if (options.gdb) return this.#finishBoot(options, tas);
     const watchdog = setTimeout(() => {
       const seconds = BOOT_WATCHDOG / 1000;
       this.#conclude(this.#error('ERR_GUEST_BOOT', `The guest did not come up within ${seconds} s`));
     }, BOOT_WATCHDOG);
     try {
-      await this.#agent.ready;
-      const words = setupWords(this.#share, options, tas, this.#user);
-      if (words.length > 0) await this.#setUp(words);
-      this.#isUp = true;
+      await this.#finishBoot(options, tas);
     } finally {
       clearTimeout(watchdog);
     }
+  }
+
+  async #finishBoot(options: BootOptions, tas: TaMounts): Promise<void> {
+    await this.#agent.ready;
+    const words = setupWords(this.#share, options, tas, this.#user);
+    if (words.length > 0) await this.#setUp(words);
+    this.#isUp = true;
   }
 
   async #setUp(words: readonly string[]): Promise<void> {
@@ -290,7 +364,24 @@ export class Guest {
     if (this.#isSilent && log === 'secure') return false;
     verbose?.write(`[${log}] ${line}\n`);
     this.#watch(log, line);
+    if (log === 'secure') this.#taPanics.push(line);
     return true;
+  }
+
+  /** One after the other, in the order of the log. */
+  #tell(panic: LoggedPanic): void {
+    if (this.#events.listenerCount('ta-panic') === 0) return;
+    this.#telling = this.#telling.then(async () => {
+      const resolved = await this.#symbols.resolve(panic);
+      try {
+        this.#events.emit('ta-panic', resolved);
+      } catch (error) {
+        // As with any event, whose listeners' errors nobody catches.
+        process.nextTick(() => {
+          throw error;
+        });
+      }
+    });
   }
 
   /** Looks at each line of the logs for the end of a world. */
@@ -299,6 +390,8 @@ export class Guest {
     // The firmware's can be a consequence of another one, and be read before it.
     if (!panic || (this.#panic && this.#panic.world !== 'firmware')) return;
     this.#panic = panic;
+    // Whoever debugs it wants to look at it, and may have stopped it.
+    if (this.#gdb) return;
     // The rest of what it has to say, then the end: Linux ends QEMU itself, the others hang.
     const timer = setTimeout(() => void this.#judge(panic), PANIC_GRACE[panic.world]).unref();
     void this.closed.then(() => clearTimeout(timer));
@@ -412,6 +505,11 @@ function qemuOwner(
   if (!said.has(owner)) (progress ?? streamProgress()).note(`QEMU runs as root: ${owner}`);
   said.add(owner);
   return undefined;
+}
+
+function checkListener(event: string, listener: unknown): void {
+  if (event !== 'ta-panic') throw invalidArgValue('event', event, "must be 'ta-panic'");
+  if (typeof listener !== 'function') throw invalidArgType('listener', 'a function', listener);
 }
 
 const yes = (): boolean => true;

@@ -2,14 +2,16 @@
 /// <reference types="node" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
 export { Guest } from './guest.js';
-export type { CommandResult } from './guest.js';
+export type { CommandResult, GuestEvents } from './guest.js';
 export type { BootOptions, CommandOptions, RunOptions, SpawnOptions } from './options.js';
 export type { AgentProcess as GuestProcess } from './agent.js';
 export { GuestError } from './guest-error.js';
 export type { ExitStatus, GuestErrorCode, GuestLogs } from './guest-error.js';
+export type { GdbOptions, GdbServer } from './gdb.js';
 export { MACHINES, NODE_VERSIONS } from './machine.js';
 export type { Machine, MachineName, NodeVersion } from './machine.js';
 export type { LogName, Panic } from './panic.js';
+export type { TaFrame, TaPanic } from './symbols.js';
 export type { TerminalSize } from './protocol.js';
 export {
   BuildError,

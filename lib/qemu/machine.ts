@@ -28,4 +28,6 @@ export interface Machine {
   readonly cpus: number;
   /** OP-TEE's TA development kit (`export-ta_arm64`) of this machine's OP-TEE. */
   readonly taDevKit: string;
+  /** ELF files for a debugger: of Linux functions only, of OP-TEE lines, too. Its own TAs are not in them. */
+  readonly symbols?: { readonly linux: string; readonly optee: string };
 }

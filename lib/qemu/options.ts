@@ -7,6 +7,7 @@ import { invalidArgType, invalidArgValue } from '../client/errors.js';
 import { checkBoolean, checkInteger, checkKnown, checkSignal, checkString } from '../client/validate.js';
 import { checkOptions } from './build/index.js';
 import type { Progress } from './build/index.js';
+import type { GdbOptions } from './gdb.js';
 import type { Machine, MachineName, NodeVersion } from './machine.js';
 import { shareTarget, taMounts } from './mounts.js';
 import type { TaMounts } from './mounts.js';
@@ -52,6 +53,8 @@ export interface BootOptions {
   readonly instructions?: boolean | undefined;
   /** Where QEMU listens with its machine protocol (QMP), a Unix socket's path: to look at the machine itself. */
   readonly monitor?: string | undefined;
+  /** Starts QEMU's gdb server, and writes a file of commands for gdb: see `guest.gdb`. Nothing limits the time of the boot. */
+  readonly gdb?: GdbOptions | undefined;
   /** Gets both logs line by line, each line with the log's name before it. */
   readonly verbose?: Writable | undefined;
   /** Ends the guest, during the boot and after it. */
@@ -117,7 +120,7 @@ const BOOT_OPTIONS = [
     'nodeModules',
     'env',
   ],
-  ...['instructions', 'monitor', 'verbose', 'signal'],
+  ...['instructions', 'monitor', 'gdb', 'verbose', 'signal'],
 ];
 const COMMAND_OPTIONS = ['env', 'cwd', 'user'];
 const SPAWN_OPTIONS = [...COMMAND_OPTIONS, 'stdin', 'merged', 'terminal'];
@@ -139,6 +142,7 @@ export function checkBootOptions(options: BootOptions): BootPlan {
     if (options[name] !== undefined) checkString(options[name], name);
   if (options.instructions !== undefined) checkBoolean(options.instructions, 'instructions');
   if (options.signal !== undefined) checkSignal(options.signal, 'signal');
+  checkGdb(options.gdb);
   if (options.verbose !== undefined && typeof options.verbose?.write !== 'function')
     throw invalidArgType('verbose', 'a Writable', options.verbose);
   checkEnv(env);
@@ -189,6 +193,17 @@ function checkMachine(machine: Machine): void {
   if (machine === null) throw invalidArgType('machine', 'a machine or its name', machine);
   for (const name of ['name', 'qemu', 'firmware', 'kernel', 'rootfs', 'node'] as const)
     checkString(machine[name], `machine.${name}`);
+}
+
+function checkGdb(gdb: GdbOptions | undefined): void {
+  if (gdb === undefined) return;
+  if (gdb === null) throw invalidArgType('gdb', 'an object', gdb);
+  checkKnown(gdb, 'gdb', ['port', 'wait', 'onListening']);
+  const { port, wait, onListening } = gdb;
+  if (port !== undefined) checkInteger(port, 'gdb.port', 0, 0xffff);
+  if (wait !== undefined) checkBoolean(wait, 'gdb.wait');
+  if (onListening !== undefined && typeof onListening !== 'function')
+    throw invalidArgType('gdb.onListening', 'a function', onListening);
 }
 
 function checkProgress(progress: unknown): void {

@@ -6,7 +6,8 @@ import { PassThrough } from 'node:stream';
 import type { Duplex } from 'node:stream';
 import { Log, visible } from './log.js';
 import type { Machine } from './machine.js';
-import { diskError, listenToMonitor } from './monitor.js';
+import { diskError, gdbPort, listenToMonitor } from './monitor.js';
+import type { AskMonitor } from './monitor.js';
 import type { Mount } from './mounts.js';
 import { HandedOver, overlayFolder } from './owner.js';
 import type { Owner } from './owner.js';
@@ -36,6 +37,8 @@ export interface QemuOptions {
   readonly instructions?: boolean;
   /** Path of the socket for QMP. */
   readonly monitor?: string;
+  /** gdb's server: its port, 0 for any; whether the processors wait for it. */
+  readonly gdb?: { readonly port: number; readonly wait: boolean };
   /** Who QEMU runs as, where that is not this process's user. */
   readonly owner?: Owner;
   /** Called where the host could not read or write a disk of the guest, in words. The guest may stand still. */
@@ -62,6 +65,7 @@ export class Qemu {
   /** Resolves when QEMU has ended and both logs are complete. */
   readonly ended: Promise<QemuEnd>;
   readonly #child: ChildProcess;
+  readonly #ask: AskMonitor;
 
   constructor(options: QemuOptions) {
     this.kernelLog = new Log((line) => options.onLine('kernel', line));
@@ -90,7 +94,7 @@ export class Qemu {
     this.agent = socket(AGENT);
     listen(socket(KERNEL), this.kernelLog);
     listen(socket(SECURE), this.secureLog);
-    listenToMonitor(socket(MONITOR), (event) => {
+    this.#ask = listenToMonitor(socket(MONITOR), (event) => {
       const problem = diskError(event);
       if (problem !== undefined) options.onDiskError(`${problem} (it writes in ${overlayFolder()})`);
     });
@@ -127,6 +131,11 @@ export class Qemu {
     > | null)[])
       if (yes) handle?.ref();
       else handle?.unref();
+  }
+
+  /** The port of gdb's server; never resolves where QEMU ends before it listens. */
+  async gdbPort(): Promise<number> {
+    return gdbPort(await this.#ask('query-chardev')) ?? 0;
   }
 
   /** Ends QEMU at once. */
@@ -173,7 +182,7 @@ export const KERNEL_ARGUMENTS: readonly string[] = [
 
 /** What comes after the name of the program. */
 export function qemuArguments(options: Omit<QemuOptions, 'onLine' | 'onDiskError'>): string[] {
-  const { machine, name, mounts, modules, verbose, monitor, instructions = false } = options;
+  const { machine, name, mounts, modules, verbose, monitor, gdb, instructions = false } = options;
   const kernelArguments = [
     ...KERNEL_ARGUMENTS,
     verbose ? 'ignore_loglevel' : 'loglevel=5',
@@ -191,6 +200,8 @@ export function qemuArguments(options: Omit<QemuOptions, 'onLine' | 'onDiskError
     ...(machine.deviceTree === undefined ? [] : ['-dtb', machine.deviceTree]),
     ...['-nic', 'none', '-display', 'none', '-monitor', 'none'],
     ...(monitor === undefined ? [] : ['-qmp', `unix:${escape(monitor)},server=on,wait=off`]),
+    // The port alone would be open to the network.
+    ...(gdb === undefined ? [] : ['-gdb', `tcp:127.0.0.1:${gdb.port}`, ...(gdb.wait ? ['-S'] : [])]),
     ...['-no-reboot', '-no-user-config', '-rtc', 'base=utc'],
     // What an emulator needs no system calls for, a guest that has broken out of it does not get.
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],

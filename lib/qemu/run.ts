@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import type { AgentProcess } from './agent.js';
 import { foreignPart } from './foreign.js';
+import type { GdbOptions, GdbServer } from './gdb.js';
 import { Guest } from './guest.js';
 import { GuestError } from './guest-error.js';
 import type { Interruption } from './interruption.js';
@@ -9,6 +10,7 @@ import type { BootOptions } from './options.js';
 import { areOneFile, forward } from './outputs.js';
 import type { TerminalSize } from './protocol.js';
 import { signalNumber } from './signals.js';
+import { taPanicText } from './symbols.js';
 
 /** Exit statuses that are not the command's own. */
 const TIMED_OUT = 124;
@@ -27,6 +29,8 @@ export interface RunnerOptions extends Pick<
   readonly command: readonly string[];
   /** Milliseconds for the command, the boot not included. */
   readonly timeout?: number | undefined;
+  /** A server for gdb; where it is goes to standard error. */
+  readonly gdb?: Pick<GdbOptions, 'port' | 'wait'> | undefined;
   /** Both logs live on standard error. */
   readonly verbose?: boolean | undefined;
   /** Ends the guest, whatever it is at. */
@@ -40,13 +44,15 @@ export interface RunnerOptions extends Pick<
  */
 export async function runCommand(options: RunnerOptions): Promise<number> {
   const { machine, share, tas, storage, env, user, nodeModules, verbose, interruption } = options;
+  const gdb = options.gdb && { ...options.gdb, onListening: (server: GdbServer) => sayWhereGdb(server, options.gdb) };
   // Whoever reads the logs may go before the guest has come up.
   process.stderr.on('error', () => {});
   let guest: Guest | undefined;
   try {
     const { signal } = interruption;
     const log = verbose ? process.stderr : undefined;
-    guest = await Guest.boot({ machine, share, tas, storage, env, user, nodeModules, verbose: log, signal });
+    guest = await Guest.boot({ machine, share, tas, storage, env, user, nodeModules, gdb, verbose: log, signal });
+    guest.on('ta-panic', (panic) => say(taPanicText(panic)));
     return await runIn(guest, options);
   } catch (error) {
     if (interruption.status !== undefined || !(error instanceof GuestError)) throw error;
@@ -138,6 +144,9 @@ function connectTerminal(command: AgentProcess): () => void {
   };
 }
 
+/** Whether our terminal does no work of its own now. */
+let isRaw = false;
+
 /**
  * The guest's terminal does all of a terminal's work, so ours does none. `setRawMode` is not enough: it leaves the
  * work on outputs on, and full-screen programs send bare line feeds.
@@ -149,15 +158,21 @@ function rawMode(): () => void {
   const before = stty('-g');
   let restored = false;
   stty('raw', '-echo');
+  isRaw = true;
   return () => {
     if (!restored) stty(before);
     restored = true;
+    isRaw = false;
   };
 }
 
 function terminalSize(): TerminalSize {
   const { rows, columns } = process.stdout;
   return { rows: rows || 24, columns: columns || 80 };
+}
+
+function sayWhereGdb({ host, port, commands }: GdbServer, gdb: RunnerOptions['gdb']): void {
+  say(`gdb's server listens at ${host}:${port}${gdb?.wait ? ', and the guest waits for it' : ''}: gdb-multiarch -x ${commands}`);
 }
 
 /** Says on standard error why there is no status of a command. */
@@ -179,7 +194,10 @@ function report(error: GuestError, { verbose, command, share = '/' }: RunnerOpti
 }
 
 function say(text: string | undefined): void {
-  if (text !== undefined) process.stderr.write(`node-optee qemu: ${text}\n`);
+  if (text === undefined) return;
+  const lines = `node-optee qemu: ${text}\n`;
+  // A terminal of ours that does no work of its own starts a new line only where it is told to.
+  process.stderr.write(process.stderr.isTTY && isRaw ? lines.replaceAll('\n', '\r\n') : lines);
 }
 
 /** The end of what a stream had. */

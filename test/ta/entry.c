@@ -30,6 +30,9 @@ static const command_function commands[] = {
     [TEST_TA_STORAGE_READ] = storage_read,
     [TEST_TA_STORAGE_DELETE] = storage_delete,
     [TEST_TA_FORWARD] = forward,
+    [TEST_TA_FAULT] = fault,
+    [TEST_TA_OVERFLOW] = overflow,
+    [TEST_TA_LOG] = log_bytes,
 };
 
 TEE_Result TA_CreateEntryPoint(void) {

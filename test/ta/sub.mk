@@ -8,5 +8,6 @@ srcs-y += control.c
 srcs-y += inspect.c
 srcs-y += storage.c
 srcs-y += forward.c
+srcs-y += ends.c
 
 cflags-y += -Wall -Wextra -Wpointer-arith -Wshadow -Werror

@@ -81,4 +81,8 @@ TEE_Result storage_delete(struct call *call);
 
 TEE_Result forward(struct call *call);
 
+TEE_Result fault(struct call *call);
+TEE_Result overflow(struct call *call);
+TEE_Result log_bytes(struct call *call);
+
 #endif

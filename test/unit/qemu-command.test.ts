@@ -50,3 +50,10 @@ test.each([
   expect(stderr).toContain(`node-optee ${name}: ${message}`);
   expect(status).toBe(1);
 });
+
+test.each(['5', '-1', 'debug', '', '1.0'])('ta --log-level=%s is refused', (level) => {
+  const words = [CLI, 'ta', '.', `--log-level=${level}`];
+  const { status, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8' });
+  expect(stderr).toContain(`node-optee ta: --log-level must be 0, 1, 2, 3 or 4, but is '${level}'\n`);
+  expect(status).toBe(2);
+});

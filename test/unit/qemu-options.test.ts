@@ -16,6 +16,15 @@ test.each([
   [['--user', 'sh', 'sh', '-h'], { user: 'sh', mode: 'run', command: ['sh', '-h'] }],
   [['-h', 'ls'], { mode: 'help', command: ['ls'] }],
   [['--ta', 'a', '--', 'ls', '--ta', 'b'], { tas: ['a'], command: ['ls', '--ta', 'b'] }],
+  [['--gdb', 'node', 'x.js'], { gdb: { port: 1234, wait: false }, command: ['node', 'x.js'] }],
+  [['--gdb', '0', 'node', 'x.js'], { gdb: { port: 0, wait: false }, command: ['node', 'x.js'] }],
+  [['--gdb=2000', '1234'], { gdb: { port: 2000, wait: false }, command: ['1234'] }],
+  [['--gdb', '--gdb-wait', 'ls'], { gdb: { port: 1234, wait: true }, command: ['ls'] }],
+  [['--gdb-wait', '--gdb', '7', 'ls'], { gdb: { port: 7, wait: true }, command: ['ls'] }],
+  [['--gdb-wait', 'ls', '--gdb', '7'], { gdb: { port: 1234, wait: true }, command: ['ls', '--gdb', '7'] }],
+  [['--gdb'], { gdb: { port: 1234, wait: false }, command: [] }],
+  [['--gdb', '--', '9'], { gdb: { port: 1234, wait: false }, command: ['9'] }],
+  [['--', '--gdb'], { gdb: undefined, command: ['--gdb'] }],
 ])('%j: from the first word that is no option all is the command', (words, expected) => {
   expect(parseQemuArguments(words)).toMatchObject(expected);
 });
@@ -35,6 +44,7 @@ test('all options', () => {
     memory: 2048,
     cpus: 4,
     timeout: 1500,
+    gdb: undefined,
     verbose: true,
     mode: 'run',
     rebuild: false,
@@ -49,6 +59,8 @@ test.each([
   [['--timeout', 'soon'], '--timeout must be a number'],
   [['--timeout', '0'], '--timeout must be more than 0'],
   [['--timeout', '2147484'], '--timeout must be at most'],
+  [['--gdb=soon'], "--gdb must be a number, but is 'soon'"],
+  [['--gdb', '65536'], '--gdb must be a port, at most 65535'],
   [['--memory', '1G'], '--memory must be a number'],
   [['--env', 'A'], '--env must be NAME=VALUE'],
   [['--env', '=x'], '--env must be NAME=VALUE'],

@@ -9,11 +9,11 @@ import { findMirror } from './debian.js';
 import { DEVICE_TREE, deviceTreePart } from './device-tree.js';
 import { FIRMWARE, firmwarePart } from './firmware.js';
 import { requireHostPackages } from './host.js';
-import { linuxPart } from './linux.js';
+import { LINUX_SYMBOLS, linuxPart } from './linux.js';
 import { addToManifest } from './manifest.js';
 import { NODE_IMAGE, nodePart } from './node.js';
 import { NODE_MODULES_IMAGE, nodeModulesPart } from './node-modules.js';
-import { STATIC_POOL, TA_DEV_KIT, opteePart, opteeVariant } from './optee.js';
+import { OPTEE_SYMBOLS, STATIC_POOL, TA_DEV_KIT, opteePart, opteeVariant } from './optee.js';
 import { type Part, isBuilt, partFolder } from './part.js';
 import { type Progress, streamProgress } from './progress.js';
 import { ROOTFS, rootfsPart } from './rootfs.js';
@@ -304,6 +304,7 @@ function describe(
     memory,
     cpus,
     taDevKit: file(parts.optee, TA_DEV_KIT),
+    symbols: { linux: file(parts.linux, LINUX_SYMBOLS), optee: file(parts.optee, OPTEE_SYMBOLS) },
   };
 }
 

@@ -3,13 +3,16 @@ import { readdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { BuildError } from './command.js';
-import { type Part, type Workshop, dataFile, sourceInputs } from './part.js';
+import { type Part, type Workshop, dataFile, keepSymbols, sourceInputs } from './part.js';
 import { Snapshot } from './snapshot.js';
 import { LINUX, type Sources } from './sources.js';
 import type { Toolchain } from './toolchain.js';
 
 const CONFIGURATION = 'guest.config';
 export const KERNEL_PATCH = 'tee-register-any-contiguous-dma-buf.patch';
+
+/** Names and addresses of the kernel's functions, for a debugger. */
+export const LINUX_SYMBOLS = 'vmlinux.debug';
 
 /** Headers that state the ABI, kept beside the Image for the test that compares ours with them. */
 const UAPI_HEADERS = ['linux/tee.h', 'linux/dma-heap.h', 'linux/dma-buf.h'];
@@ -31,7 +34,7 @@ export function linuxPart(sources: Sources, toolchain: Toolchain): Part {
     title: `Linux ${sources.get(LINUX)?.version ?? ''}`.trim(),
     needs: [LINUX],
     inputs: {
-      recipe: 1,
+      recipe: 2,
       sources: sourceInputs(sources, LINUX),
       toolchain: toolchain.compiler,
       configuration,
@@ -46,6 +49,7 @@ export function linuxPart(sources: Sources, toolchain: Toolchain): Part {
       checkConfiguration(configuration, readFileSync(join(tree, '.config'), 'utf8'));
       await make(shop, tree, `-j${availableParallelism()}`, 'Image');
       copyFileSync(join(tree, 'arch/arm64/boot/Image'), join(folder, 'Image'));
+      await keepSymbols(join(tree, 'vmlinux'), join(folder, LINUX_SYMBOLS), shop);
       copyFileSync(join(tree, '.config'), join(folder, 'config'));
       for (const header of UAPI_HEADERS) {
         copyFileSync(join(tree, 'include/uapi', header), join(folder, header.replace('linux/', '')));

@@ -2,7 +2,7 @@ import { cpSync, copyFileSync, existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { BuildError } from './command.js';
-import { type Part, type Workshop, sourceInputs } from './part.js';
+import { type Part, type Workshop, keepSymbols, sourceInputs } from './part.js';
 import { OPTEE_OS, type Requirement, type Sources } from './sources.js';
 import type { Toolchain } from './toolchain.js';
 import type { MachineName } from '../machine.js';
@@ -30,6 +30,9 @@ const COMMON_FLAGS = [
   'CFG_CORE_WORKAROUND_NSITR_CACHE_PRIME=n',
   'CFG_CORE_WORKAROUND_SPECTRE_BP=n',
   'CFG_CORE_UNMAP_CORE_AT_EL0=n',
+  // A debugger knows where OP-TEE is. TAs are still moved: without that their stacks lie above their data, and an overflow
+  // would do harm before it is seen.
+  'CFG_CORE_ASLR=n',
   'DEBUG=0',
 ];
 
@@ -57,6 +60,9 @@ export const OPTEE_IMAGES = ['tee-header_v2.bin', 'tee-pager_v2.bin', 'tee-pagea
 /** The TA development kit, in the part's folder. */
 export const TA_DEV_KIT = 'export-ta_arm64';
 
+/** OP-TEE's symbols, for a debugger. */
+export const OPTEE_SYMBOLS = 'tee.elf.debug';
+
 /** Where dpkg-source notes which of Debian's patches it has applied, and where the part keeps that. */
 export const APPLIED = '.pc/applied-patches';
 const PATCHES = 'debian-patches';
@@ -68,12 +74,13 @@ export function opteePart(variant: OpteeVariant, sources: Sources, toolchain: To
     name: `optee-${variant}`,
     title: `OP-TEE OS ${sources.get(OPTEE_OS)?.version ?? ''} (${variant})`,
     needs: [OPTEE_OS],
-    inputs: { recipe: 1, sources: sourceInputs(sources, OPTEE_OS), toolchain: toolchain.compiler, flags },
+    inputs: { recipe: 2, sources: sourceInputs(sources, OPTEE_OS), toolchain: toolchain.compiler, flags },
     async build(folder, shop) {
       const tree = await unpackSource(OPTEE_OS, shop);
       const out = join(shop.scratch, 'out');
       await shop.run('make', ['-s', `-j${availableParallelism()}`, `O=${out}`, ...TOOLS, ...flags], tree);
       for (const image of OPTEE_IMAGES) copyFileSync(join(out, 'core', image), join(folder, image));
+      await keepSymbols(join(out, 'core', 'tee.elf'), join(folder, OPTEE_SYMBOLS), shop);
       copyFileSync(join(out, 'conf.mk'), join(folder, 'conf.mk'));
       cpSync(join(out, TA_DEV_KIT), join(folder, TA_DEV_KIT), { recursive: true, verbatimSymlinks: true });
       if (existsSync(join(tree, APPLIED))) copyFileSync(join(tree, APPLIED), join(folder, PATCHES));

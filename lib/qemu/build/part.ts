@@ -47,6 +47,11 @@ export function sourceInputs(sources: Sources, ...requirements: readonly Require
   });
 }
 
+/** What a debugger needs of a program, without the program. */
+export async function keepSymbols(elf: string, target: string, shop: Pick<Workshop, 'run'>): Promise<void> {
+  await shop.run('aarch64-linux-gnu-objcopy', ['--only-keep-debug', elf, target]);
+}
+
 /** Makes an ext4 image of a folder, all files root's. `free` is in MiB. */
 export async function makeExt4(
   folder: string,

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { invalidArgType, invalidArgValue } from '../../client/errors.js';
-import { checkKnown, checkSignal, checkString } from '../../client/validate.js';
+import { checkInteger, checkKnown, checkSignal, checkString } from '../../client/validate.js';
 import { BuildError, BuildLog, command, isInstalled } from './command.js';
 import { makeFolders } from './folder.js';
 
@@ -26,6 +26,11 @@ export interface TaBuildOptions {
   devKit: string;
   /** Folder for everything that is built, by default `build` in `dir`. */
   out?: string;
+  /**
+   * Which of its own messages the TA logs: 0 none, 1 errors (EMSG and printf), 2 also IMSG, 3 also DMSG, 4 also FMSG.
+   * Default: what the TA's Makefile sets, else 1. It is OP-TEE's CFG_TEE_TA_LOG_LEVEL.
+   */
+  logLevel?: number;
   /** Gets make's output; by default a file `build.log` in `out`. The caller's stays open. */
   log?: BuildLog;
   signal?: AbortSignal;
@@ -55,6 +60,7 @@ export async function buildTa(options: TaBuildOptions): Promise<string[]> {
       CROSS_COMPILE_ta_arm64: CROSS_COMPILE,
       PYTHON3: PYTHON,
       O: out,
+      ...(options.logLevel === undefined ? {} : { CFG_TEE_TA_LOG_LEVEL: String(options.logLevel) }),
     };
     const args = ['-C', dir, ...Object.entries(variables).map(([name, value]) => `${name}=${value}`)];
     const { signal } = options;
@@ -84,9 +90,10 @@ export async function buildTa(options: TaBuildOptions): Promise<string[]> {
  * @throws TypeError that names the option
  */
 function checkTaOptions(options: TaBuildOptions): void {
-  checkKnown(options, 'options', ['dir', 'devKit', 'out', 'log', 'signal']);
+  checkKnown(options, 'options', ['dir', 'devKit', 'out', 'logLevel', 'log', 'signal']);
   checkTaFolders(options);
   checkMakePath('devKit', options.devKit);
+  if (options.logLevel !== undefined) checkInteger(options.logLevel, 'logLevel', 0, 4);
   if (options.log !== undefined && !(options.log instanceof BuildLog))
     throw invalidArgType('log', 'a BuildLog', options.log);
   if (options.signal !== undefined) checkSignal(options.signal, 'signal');

@@ -131,6 +131,15 @@
  */
 #define TEST_TA_FORWARD 23
 
+/* Reads a byte where nothing is mapped. 0: VALUE_INPUT {a: low, b: high half of the address}. */
+#define TEST_TA_FAULT 24
+
+/* Calls itself until its stack is full. No parameters. */
+#define TEST_TA_OVERFLOW 25
+
+/* Logs bytes as they are, through the system call below all of printf. 0: memref INPUT. */
+#define TEST_TA_LOG 26
+
 /* Flags of struct test_ta_param. */
 #define TEST_TA_PARAM_NULL 1u      /* a memref whose address is NULL */
 #define TEST_TA_PARAM_SECURE 2u    /* all of it is memory of the secure world */
