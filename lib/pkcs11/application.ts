@@ -1,0 +1,418 @@
+/**
+ * A TEE session with the PKCS#11 TA. To the TA it is what PKCS #11 calls an application: its PKCS#11 sessions share the
+ * login, the handles of objects and the session objects. Another TEE session knows nothing of them.
+ *
+ * Each operation has a PKCS#11 session to itself until it has ended, because an operation that was begun and not ended
+ * makes the next one fail. Operations wait for one of a few. Waiting costs nothing: the TA takes one call at a time.
+ */
+import { onAbort } from '../client/abort.js';
+import type { TeeContext } from '../client/context.js';
+import { AbortError, closedError } from '../client/errors.js';
+import type { Login } from '../client/login.js';
+import type { Session } from '../client/session.js';
+import { CKR, Command, PKCS11_TA, SESSION_FLAGS, TokenFlag, User } from './constants.js';
+import { Pkcs11Error } from './errors.js';
+import { decodeHandles, decodeTokenInfo, pack, TOKEN_INFO_SIZE, u32s, type RawTokenInfo } from './serializer.js';
+import { ask, isDead, type Question } from './wire.js';
+
+/** Who uses the token. */
+export interface Who {
+  readonly tee: TeeContext;
+  readonly slot: number;
+  /** Whom the kernel vouches for. */
+  readonly login: Login;
+  /** Undefined: nobody is logged in to the token, and only public objects are seen. */
+  readonly user?: (typeof User)[keyof typeof User] | undefined;
+  /** The PIN, empty where the identity is enough. It becomes the application's, which wipes it. */
+  readonly pin?: Uint8Array | undefined;
+}
+
+/** How an operation runs. */
+export interface Running {
+  /** In words, for errors. */
+  readonly asked: string;
+  readonly signal?: AbortSignal | undefined;
+  /** It makes a session object: that lives in the PKCS#11 session which is open as long as the application. */
+  readonly home?: boolean | undefined;
+  /** It waits for its caller in between: it gets a PKCS#11 session that others do not wait for. */
+  readonly own?: boolean | undefined;
+}
+
+/** A PKCS#11 session, opened when it is first used. */
+interface Slot {
+  readonly home: boolean;
+  handle: number;
+  /** Of which TEE session it is. */
+  generation: number;
+  /** Does an operation have it? */
+  taken: boolean;
+  /** The command of an operation that could not be ended. */
+  open?: Command | undefined;
+}
+
+interface Waiting {
+  readonly home: boolean;
+  readonly take: (slot: Slot) => void;
+  readonly refuse: (error: Error) => void;
+}
+
+/** How many operations are on their way to the TA at the same time: one that it is at, and some behind it. */
+const SLOTS = 4;
+
+/** What an operation does with its PKCS#11 session. */
+export class Turn {
+  /** The PKCS#11 session's handle. */
+  readonly handle: number;
+  /** Of which TEE session the handles are. */
+  readonly generation: number;
+  /** Has something been done that must not be done twice? */
+  begun = false;
+  /** The command that ends what was begun; undefined if nothing is open. */
+  open: Command | undefined;
+  readonly #session: Session;
+
+  constructor(session: Session, handle: number, generation: number, open?: Command) {
+    this.#session = session;
+    this.handle = handle;
+    this.generation = generation;
+    this.open = open;
+  }
+
+  /** A call that may be repeated if the TA turns out to be dead. */
+  ask(question: Question, accepted?: readonly number[]): Promise<Uint8Array> {
+    return ask(this.#session, question, accepted);
+  }
+
+  /**
+   * Two calls, sent together: the second waits for nobody but the first. The second is what must not happen twice.
+   * @returns what the second brought back
+   */
+  async pair(first: Question, second: Question): Promise<Uint8Array> {
+    const [begin, end] = [this.ask(first), this.ask(second)];
+    end.catch(() => undefined); // looked at below
+    try {
+      await begin;
+    } catch (error) {
+      await end.catch(() => undefined);
+      throw error;
+    }
+    this.begun = true;
+    return end;
+  }
+
+  /** A call that must not be made twice: it makes or destroys something. Finds out first whether the TA is alive. */
+  effect(question: Question): Promise<Uint8Array> {
+    const control = u32s(this.handle);
+    return this.pair({ command: Command.SESSION_INFO, control, room: 16, asked: question.asked }, question);
+  }
+
+  /** An operation in one part: its init and its one-shot, sent together. */
+  async oneShot(init: Question, shot: Question): Promise<Uint8Array> {
+    this.open = shot.command;
+    try {
+      const output = await this.pair(init, shot);
+      this.open = undefined;
+      return output;
+    } catch (error) {
+      this.#ended(error);
+      throw error;
+    }
+  }
+
+  /** A step of an operation in parts. */
+  async step(question: Question, last = false): Promise<Uint8Array> {
+    this.open = question.command;
+    try {
+      const output = await this.ask(question);
+      if (last) this.open = undefined;
+      return output;
+    } catch (error) {
+      this.#ended(error);
+      throw error;
+    }
+  }
+
+  /** Every answer of the TA but one has ended the operation. */
+  #ended(error: unknown): void {
+    if (error instanceof Pkcs11Error && error.value !== CKR.CKR_BUFFER_TOO_SMALL) this.open = undefined;
+  }
+
+  /** Ends what is still open. */
+  async release(): Promise<void> {
+    if (this.open === undefined) return;
+    const control = u32s(this.handle, this.open);
+    const question = {
+      command: Command.RELEASE_ACTIVE_PROCESSING,
+      control,
+      asked: 'the end of an operation',
+    } as const;
+    await this.ask(question, [CKR.CKR_OPERATION_NOT_INITIALIZED]);
+    this.open = undefined;
+  }
+}
+
+export class Application {
+  readonly #who: Who;
+  readonly #slots: Slot[] = [];
+  readonly #waiting: Waiting[] = [];
+  #session: Session;
+  #generation = 0;
+  #recovering: Promise<void> | undefined;
+  /** Why it cannot be used any more, though nobody closed it. */
+  #failed: Error | undefined;
+  #closing: Promise<void> | undefined;
+  #idle: (() => void) | undefined;
+
+  private constructor(who: Who, { session, handle }: Connected) {
+    this.#who = who;
+    this.#session = session;
+    this.#slots.push({ home: true, handle, generation: 0, taken: false });
+    while (this.#slots.length < SLOTS) {
+      this.#slots.push({ home: false, handle: 0, generation: -1, taken: false });
+    }
+  }
+
+  /**
+   * Opens a TEE session and logs in.
+   * @throws (rejects with) Pkcs11Error, TeeError, TeeSystemError, AbortError
+   */
+  static async open(who: Who, signal?: AbortSignal): Promise<Application> {
+    try {
+      return new Application(who, await connect(who, signal));
+    } catch (error) {
+      who.pin?.fill(0);
+      throw error;
+    }
+  }
+
+  /** One question in a TEE session of its own that has no PKCS#11 session. */
+  static async askAlone(who: Who, question: Question, signal?: AbortSignal): Promise<void> {
+    const session = await who.tee.openSession(PKCS11_TA, { login: who.login, signal });
+    try {
+      await ask(session, question);
+    } finally {
+      await session.close();
+    }
+  }
+
+  get closed(): boolean {
+    return this.#closing !== undefined;
+  }
+
+  /**
+   * Runs an operation when it is its turn. Aborted before that, nothing is sent; afterwards `work` itself looks at the
+   * signal where it can stop. If the TA has died, all is opened again and `work` called once more, unless it had begun
+   * what must not be done twice.
+   */
+  async operate<T>(work: (turn: Turn) => Promise<T>, running: Running): Promise<T> {
+    const { own = false, home = false, signal, asked } = running;
+    this.#check();
+    if (signal?.aborted === true) throw new AbortError(signal.reason, asked);
+    const slot = own ? { home: false, handle: 0, generation: -1, taken: true } : await this.#take(home, running);
+    try {
+      for (let again = false; ; again = true) {
+        this.#check();
+        const generation = this.#generation;
+        const session = this.#session;
+        let turn: Turn | undefined;
+        try {
+          if (slot.generation !== generation) {
+            slot.handle = await openSession(session, this.#who.slot);
+            slot.generation = generation;
+            slot.open = undefined;
+          }
+          turn = new Turn(session, slot.handle, generation, slot.open);
+          await turn.release();
+          return await work(turn);
+        } catch (error) {
+          if (!isDead(error)) throw error;
+          if (turn?.begun === true || again || this.#who.user === User.SO) throw died(asked, error);
+          await this.#recover(generation);
+        } finally {
+          await turn?.release().catch(() => undefined); // else the next operation does it
+          slot.open = turn?.open;
+        }
+      }
+    } finally {
+      if (own) await this.#discard(slot);
+      else this.#give(slot);
+    }
+  }
+
+  #check(): void {
+    if (this.closed) throw closedError('the login');
+    if (this.#failed !== undefined) throw this.#failed;
+  }
+
+  #take(home: boolean, { signal, asked }: Running): Promise<Slot> {
+    const free = this.#slots.find((slot) => !slot.taken && (slot.home || !home));
+    if (free !== undefined) {
+      free.taken = true;
+      return Promise.resolve(free);
+    }
+    return new Promise((resolve, reject) => {
+      const leave = (): void => {
+        const at = this.#waiting.indexOf(waiting);
+        if (at >= 0) this.#waiting.splice(at, 1);
+      };
+      const stopListening =
+        signal &&
+        onAbort(signal, () => {
+          leave();
+          reject(new AbortError(signal.reason, asked));
+        });
+      const waiting: Waiting = {
+        home,
+        take: (slot) => {
+          stopListening?.();
+          resolve(slot);
+        },
+        refuse: (error) => {
+          stopListening?.();
+          reject(error);
+        },
+      };
+      this.#waiting.push(waiting);
+    });
+  }
+
+  #give(slot: Slot): void {
+    const at = this.#waiting.findIndex(({ home }) => slot.home || !home);
+    const [next] = at < 0 ? [] : this.#waiting.splice(at, 1);
+    if (next !== undefined) {
+      next.take(slot);
+      return;
+    }
+    slot.taken = false;
+    if (this.#slots.every(({ taken }) => !taken)) this.#idle?.();
+  }
+
+  /** Closes the PKCS#11 session of an operation that had its own. */
+  async #discard({ handle, generation }: Slot): Promise<void> {
+    if (generation !== this.#generation || this.#session.closed) return;
+    const question = { command: Command.CLOSE_SESSION, control: u32s(handle), asked: 'closing a session' } as const;
+    await ask(this.#session, question).catch(() => undefined);
+  }
+
+  /** Opens all again, for all who found the TA dead. */
+  #recover(dead: number): Promise<void> {
+    if (this.#generation !== dead) return Promise.resolve();
+    this.#recovering ??= this.#reopen().finally(() => {
+      this.#recovering = undefined;
+    });
+    return this.#recovering;
+  }
+
+  async #reopen(): Promise<void> {
+    await this.#session.close().catch(() => undefined);
+    let connected: Connected;
+    try {
+      connected = await connect(this.#who, undefined, true);
+    } catch (error) {
+      // A PIN that is wrong now is never tried again.
+      if (error instanceof Pkcs11Error) {
+        this.#who.pin?.fill(0);
+        this.#failed = error;
+      }
+      throw error;
+    }
+    this.#session = connected.session;
+    this.#generation++;
+    const home = this.#slots[0] as Slot;
+    home.handle = connected.handle;
+    home.generation = this.#generation;
+  }
+
+  /**
+   * Ends the login: operations that wait are refused, those under way run to their end.
+   * @returns the same promise each time
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const { pin } = this.#who;
+    for (const { refuse } of this.#waiting.splice(0)) refuse(closedError('the login'));
+    if (this.#slots.some(({ taken }) => taken)) await new Promise<void>((resolve) => (this.#idle = resolve));
+    await this.#recovering?.catch(() => undefined);
+    pin?.fill(0);
+    await this.#session.close();
+  }
+}
+
+/** What a new TEE session is, with its first PKCS#11 session, logged in. */
+interface Connected {
+  readonly session: Session;
+  readonly handle: number;
+}
+
+/**
+ * @param again a PIN that was right is sent a second time. Somebody can have changed it since, so it is not sent where a
+ *   wrong PIN has been counted already: that must not take the last tries
+ */
+async function connect(who: Who, signal?: AbortSignal, again = false): Promise<Connected> {
+  const { tee, slot, login, user, pin = new Uint8Array(0) } = who;
+  const session = await tee.openSession(PKCS11_TA, { login, signal });
+  try {
+    const asked = user === undefined ? `opening the token in slot ${slot}` : `the login to the token in slot ${slot}`;
+    if (user !== undefined) {
+      const { flags } = await tokenInfo(session, slot);
+      if ((flags & TokenFlag.TOKEN_INITIALIZED) === 0) throw notInitialized(asked);
+      if (again && pin.length > 0 && (flags & (TokenFlag.USER_PIN_COUNT_LOW | TokenFlag.USER_PIN_LOCKED)) !== 0) {
+        throw new Pkcs11Error({
+          value: (flags & TokenFlag.USER_PIN_LOCKED) === 0 ? CKR.CKR_PIN_INCORRECT : CKR.CKR_PIN_LOCKED,
+          asked,
+          hint:
+            'the PKCS#11 TA died, and somebody has given a wrong PIN since. So that no try is lost, the PIN of this ' +
+            'login is not sent again by itself: log in again',
+        });
+      }
+    }
+    const handle = await openSession(session, slot);
+    if (user !== undefined) {
+      if (signal?.aborted === true) throw new AbortError(signal.reason, asked);
+      const control = pack(handle, user, pin.length, pin);
+      await ask(session, { command: Command.LOGIN, control, asked, secret: true });
+    }
+    return { session, handle };
+  } catch (error) {
+    await session.close().catch(() => undefined);
+    throw error;
+  }
+}
+
+/** An SO login on such a token kills the TA (as of OP-TEE 4.10), for all of its clients. It must never be sent. */
+export function notInitialized(asked: string): Pkcs11Error {
+  return new Pkcs11Error({
+    value: CKR.CKR_USER_PIN_NOT_INITIALIZED,
+    asked,
+    hint: 'the token was never initialized: token.initialize({ label, soPin }) does it',
+  });
+}
+
+async function openSession(session: Session, slot: number): Promise<number> {
+  const asked = `opening the token in slot ${slot}`;
+  const control = u32s(slot, SESSION_FLAGS);
+  const answer = await ask(session, { command: Command.OPEN_SESSION, control, room: 4, asked });
+  return decodeHandles(answer, 1, asked)[0] as number;
+}
+
+/** What the token in a slot says of itself. */
+export async function tokenInfo(session: Session, slot: number): Promise<RawTokenInfo> {
+  const asked = `information on the token in slot ${slot}`;
+  const question = { command: Command.TOKEN_INFO, control: u32s(slot), room: TOKEN_INFO_SIZE, asked } as const;
+  return decodeTokenInfo(await ask(session, question), asked);
+}
+
+function died(asked: string, cause: Error): Error {
+  return Object.assign(
+    new Error(
+      `The PKCS#11 TA died during ${asked}. Whether that was done is not known. Any client can make the TA panic; the ` +
+        'next operation opens it again',
+      { cause },
+    ),
+    { code: 'ERR_PKCS11_TA_DIED' },
+  );
+}
