@@ -1,5 +1,6 @@
 /** One open or invoke: from what was read of its caller's to its answer or error. */
 import { onAbort } from './abort.js';
+import { callName, type CommandNames, type TaNames } from './described.js';
 import {
   AbortError,
   closedError,
@@ -35,6 +36,8 @@ export interface Callee {
   readonly path: string;
   /** Does the device speak GlobalPlatform? */
   readonly globalPlatform: boolean;
+  /** Of a described TA. */
+  readonly names?: TaNames | undefined;
 }
 
 /** A call, all of it read from its caller: nothing in here is code of a user's. */
@@ -82,12 +85,23 @@ export function readOptions(options: CallOptions | undefined, sync: boolean): Re
   return { wipe, signal: checkSignal(signal, 'options.signal') };
 }
 
+/** The names of what was asked, where the TA is described and has such a command. */
+function namesOf({ callee: { names }, invoke }: Request): CommandNames | undefined {
+  return invoke === undefined ? names?.open : names?.commands.get(invoke.command);
+}
+
 /** What was asked, in words. */
-function asked({ callee, params, invoke, open }: Request): string {
+function asked(request: Request): string {
+  const { callee, params, invoke, open } = request;
+  const { names } = callee;
+  const known = namesOf(request);
+  const ta = names === undefined ? '' : `${names.name}, `;
   const what =
     invoke === undefined
-      ? `opening a session with TA ${callee.uuid} (login ${open?.login.name})`
-      : `command ${invoke.command} of TA ${callee.uuid}`;
+      ? `opening a session with ${ta}TA ${callee.uuid} (login ${open?.login.name})`
+      : names === undefined || known === undefined
+        ? `command ${invoke.command} of ${ta}TA ${callee.uuid}`
+        : `${callName(names, known)} (command ${invoke.command} of TA ${callee.uuid})`;
   return params.length === 0 ? what : `${what} with [${params.map(describeParam).join(', ')}]`;
 }
 
@@ -113,6 +127,22 @@ export function readFailed(params: readonly Spec[], answer: Answer): Failed {
   };
 }
 
+/** A parameter in a message. */
+function paramName(request: Request, index: number): string {
+  return namesOf(request)?.params[index] ?? `params[${index}]`;
+}
+
+/** An error with the names of what was asked. */
+function named<E extends Named>(error: E, request: Request): E {
+  const { names } = request.callee;
+  if (names === undefined) return error;
+  error.taName = names.name;
+  const command = namesOf(request)?.name;
+  if (command !== undefined) error.commandName = command;
+  return error;
+}
+type Named = { -readonly [K in 'taName' | 'commandName']?: TeeError[K] };
+
 /** The error of a call that did not succeed. */
 export function callError(n: Native, request: Request, failed: Failed): Error {
   const { status, detail } = failed;
@@ -120,7 +150,7 @@ export function callError(n: Native, request: Request, failed: Failed): Error {
   if (status === Status.answered) return answeredError(request, failed);
   if (status > 0) {
     const failure = failureOf(n, status, detail);
-    return new TeeSystemError({
+    const error = new TeeSystemError({
       ...failure,
       path: callee.path,
       asked: asked(request),
@@ -132,8 +162,9 @@ export function callError(n: Native, request: Request, failed: Failed): Error {
         bytes: memoryOf(params),
       }),
     });
+    return named(error, request);
   }
-  const name = `params[${detail}]`;
+  const name = paramName(request, detail);
   switch (status) {
     case Status.closed:
       return closedError(
@@ -160,8 +191,9 @@ export function callError(n: Native, request: Request, failed: Failed): Error {
 function answeredError(request: Request, failed: Failed): TeeError {
   const { callee, params, invoke, open } = request;
   const { result, originCode, outputs, staleCancel } = failed;
-  return new TeeError({
+  const error = new TeeError({
     result,
+    code: callee.names?.results.get(result),
     originCode,
     uuid: callee.uuid,
     ...(invoke === undefined ? {} : { command: invoke.command }),
@@ -176,12 +208,13 @@ function answeredError(request: Request, failed: Failed): TeeError {
       memory: memoryOf(params),
       short: outputs.flatMap((out, index) => {
         const needs = out !== undefined && 'size' in out ? out.size : 0;
-        return needs > (params[index]?.b ?? 0) ? [{ index, needs }] : [];
+        return needs > (params[index]?.b ?? 0) ? [{ name: paramName(request, index), needs }] : [];
       }),
       dmaBuf: params.some(({ shared }) => shared?.isDmaBuf === true),
       openSessions: open?.openSessions ?? 0,
     }),
   });
+  return named(error, request);
 }
 
 /** What the addon takes as a parameter's memory. */
@@ -269,7 +302,7 @@ export function startCall<T>(
     });
   try {
     if (signal !== undefined && (signal.aborted || call.aborted)) {
-      throw new AbortError(signal.reason, asked(request));
+      throw named(new AbortError(signal.reason, asked(request)), request);
     }
     const ticket = sendStart(n, request);
     return new Promise((resolve) => {
@@ -303,7 +336,9 @@ export function startCall<T>(
         n.settle.delete(ticket);
         const outcome =
           request.invoke === undefined ? 'was given up; a session that still arrives is closed' : undefined;
-        resolve(rejected(() => new AbortError(signal.reason, asked(request), undefined, outcome)));
+        resolve(
+          rejected(() => named(new AbortError(signal.reason, asked(request), undefined, outcome), request)),
+        );
       };
     });
   } catch (error) {
@@ -330,7 +365,7 @@ function endError(n: Native, request: Request, failed: Failed, signal: AbortSign
   const error = callError(n, request, failed);
   const ended = error instanceof TeeError || error instanceof TeeSystemError;
   if (signal === undefined || !ended || !signal.aborted) return error;
-  return new AbortError(signal.reason, asked(request), error);
+  return named(new AbortError(signal.reason, asked(request), error), request);
 }
 
 /**

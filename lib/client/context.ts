@@ -17,6 +17,7 @@ import {
   type TeeDevice,
   type TeeVersion,
 } from './devices.js';
+import type { TaNames } from './described.js';
 import type { DmaBuf } from './dma-buf.js';
 import { notSupported, TeeSystemError } from './errors.js';
 import { Handle } from './handle.js';
@@ -59,6 +60,8 @@ export interface OpenSessionOptions<P extends Params = Params> extends CallOptio
   login?: Login | undefined;
   /** Up to four parameters for the TA's TA_OpenSessionEntryPoint; their outputs are the session's `outputs`. */
   params?: P | undefined;
+  /** @internal What the TA and its commands are called. */
+  names?: TaNames | undefined;
 }
 
 const OPTIONS = ['path', 'threads', 'temporaryMemory', 'registration'];
@@ -181,11 +184,11 @@ export class TeeContext {
   #request(uuid: string | Uint8Array, options: OpenSessionOptions, wipe: boolean): Request {
     const { path, capabilities } = this.version;
     const { globalPlatform, nullMemref } = capabilities;
-    const { login = Login.public, params = NO_PARAMS } = options;
+    const { login = Login.public, params = NO_PARAMS, names } = options;
     const bytes = parseUuid(uuid);
     const read = readParams(params, nullMemref);
     const who = Login.read(login, 'options.login');
-    const callee: Callee = { uuid: formatUuid(bytes), path, globalPlatform };
+    const callee: Callee = { uuid: formatUuid(bytes), path, globalPlatform, names };
     const open = {
       context: this.#handle.use(),
       uuid: bytes,

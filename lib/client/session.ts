@@ -9,6 +9,7 @@ import {
   type CallOptions,
   type Request,
 } from './call.js';
+import { callName } from './described.js';
 import { TeeSystemError } from './errors.js';
 import { Handle } from './handle.js';
 import { failureOf, Place } from './native.js';
@@ -27,6 +28,8 @@ export interface InvokeTrace {
   readonly command: number;
   readonly params: Params;
   readonly session: Session;
+  /** Of a command of a described TA: 'notary.hash'. */
+  readonly name?: string;
 }
 
 /** How many sessions of this thread are open, by their context and TA. */
@@ -115,8 +118,7 @@ export class Session<P extends Params = Params> {
   ): Promise<Outputs<Q>>;
   invoke(command: number, params: Params = NO_PARAMS, options?: CallOptions): Promise<unknown[]> {
     if (!channel.hasSubscribers) return this.#start(command, params, options);
-    const trace: InvokeTrace = { uuid: this.uuid, command, params, session: this };
-    return channel.tracePromise(() => this.#start(command, params, options), trace);
+    return channel.tracePromise(() => this.#start(command, params, options), this.#trace(command, params));
   }
 
   /**
@@ -131,8 +133,14 @@ export class Session<P extends Params = Params> {
   ): Outputs<Q>;
   invokeSync(command: number, params: Params = NO_PARAMS, options?: CallOptions): unknown[] {
     if (!channel.hasSubscribers) return this.#run(command, params, options);
-    const trace: InvokeTrace = { uuid: this.uuid, command, params, session: this };
-    return channel.traceSync(() => this.#run(command, params, options), trace);
+    return channel.traceSync(() => this.#run(command, params, options), this.#trace(command, params));
+  }
+
+  #trace(command: number, params: Params): InvokeTrace {
+    const trace = { uuid: this.uuid, command, params, session: this };
+    const { names } = this.#callee;
+    const known = names?.commands.get(command);
+    return names === undefined || known === undefined ? trace : { ...trace, name: callName(names, known) };
   }
 
   #start(command: number, params: Params, options: CallOptions | undefined): Promise<unknown[]> {
