@@ -15,7 +15,7 @@ import { callHint, resultHint } from './hints.js';
 import { Aborted, Answer, AnswerFlags, failureOf, Place, RequestFlags, Status } from './native.js';
 import type { ContextHandle, Native, Outputs, SessionHandle, Tell, Ticket } from './native.js';
 import { describeParam, memoryOf, NONE, readFailedOutputs, readOutputs, type Spec } from './parameters.js';
-import { originName } from './results.js';
+import { originName, TEE_RESULTS } from './results.js';
 import { checkBoolean, checkOptions, checkSignal } from './validate.js';
 
 /** What a call takes besides its parameters. */
@@ -37,13 +37,26 @@ export interface Callee {
   readonly globalPlatform: boolean;
 }
 
+/** What the answers of a session say of it. */
+export interface SessionCondition {
+  /** Its TA has panicked: it answers TEE_ERROR_TARGET_DEAD until it is closed. */
+  dead: boolean;
+  /** The cancel of its last call may have come too late, and hit the next one. */
+  cancelPending: boolean;
+}
+
 /** A call, all of it read from its caller: nothing in here is code of a user's. */
 export interface Request {
   readonly callee: Callee;
   readonly params: readonly Spec[];
   readonly wipe: boolean;
   /** Only an invocation's. */
-  readonly invoke?: { readonly session: SessionHandle | 0; readonly command: number };
+  readonly invoke?: {
+    readonly session: SessionHandle | 0;
+    readonly command: number;
+    /** Of the session; changed by the answer. */
+    readonly condition?: SessionCondition;
+  };
   /** Only an opening's. */
   readonly open?: {
     readonly context: ContextHandle;
@@ -111,6 +124,20 @@ export function readFailed(params: readonly Spec[], answer: Answer): Failed {
     staleCancel: (answer.number(Place.flags) & AnswerFlags.staleCancel) !== 0,
     outputs: status === Status.answered ? readFailedOutputs(params, answer) : [],
   };
+}
+
+/** Notes what an answer says of its session. */
+function noteCondition({ invoke }: Request, answer: Answer): void {
+  const condition = invoke?.condition;
+  if (condition === undefined) return;
+  const answered = answer.number(Place.status) === Status.answered;
+  const cancelSent = (answer.number(Place.flags) & AnswerFlags.cancelSent) !== 0;
+  const result = answered ? answer.number(Place.result) : TEE_RESULTS.TEE_SUCCESS;
+  if (result === TEE_RESULTS.TEE_ERROR_TARGET_DEAD) condition.dead = true;
+  // A call that was never in the TEE changes nothing.
+  if (answered || cancelSent) {
+    condition.cancelPending = cancelSent && result !== TEE_RESULTS.TEE_ERROR_CANCEL;
+  }
 }
 
 /** The error of a call that did not succeed. */
@@ -234,6 +261,7 @@ export function runCall<T>(n: Native, request: Request, finish: Finish<T>): T {
   if (invoke !== undefined) outputs = send(n.invokeSync, invoke.session, invoke.command, request);
   else if (open !== undefined) outputs = send(n.openSessionSync, open.context, open.login.method, request);
   const answer = new Answer(n.records, 0, outputs);
+  noteCondition(request, answer);
   if (!answer.succeeded) throw callError(n, request, readFailed(request.params, answer));
   return finished(n, request, answer, finish);
 }
@@ -282,6 +310,7 @@ export function startCall<T>(
         };
       n.settle.set(ticket, (answer) => {
         call.abort = undefined; // the ticket can be another call's from now on
+        noteCondition(request, answer);
         if (!answer.succeeded) {
           const failed = readFailed(request.params, answer);
           return tellError(() => endError(n, request, failed, signal));
