@@ -15,6 +15,8 @@ export { DmaHeap } from './client/dma-heap.js';
 export { Login } from './client/login.js';
 export { buffer, Parameter, reportedSize, value } from './client/parameters.js';
 export type { Direction, Output, Outputs, Params, Value } from './client/parameters.js';
+export { SessionPool } from './client/pool.js';
+export type { SessionPoolOptions, SessionPoolStatistics } from './client/pool.js';
 export { TEE_RESULTS } from './client/results.js';
 export type { TeeOrigin } from './client/results.js';
 export { Session } from './client/session.js';

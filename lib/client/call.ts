@@ -1,6 +1,6 @@
 /** One open or invoke: from what was read of its caller's to its answer or error. */
 import { onAbort } from './abort.js';
-import { callName, type CommandNames, type TaNames } from './described.js';
+import { commandInWords, taInWords, type CommandNames, type TaNames } from './described.js';
 import {
   AbortError,
   closedError,
@@ -16,7 +16,7 @@ import { callHint, resultHint } from './hints.js';
 import { Aborted, Answer, AnswerFlags, failureOf, Place, RequestFlags, Status } from './native.js';
 import type { ContextHandle, Native, Outputs, SessionHandle, Tell, Ticket } from './native.js';
 import { describeParam, memoryOf, NONE, readFailedOutputs, readOutputs, type Spec } from './parameters.js';
-import { originName } from './results.js';
+import { originName, TEE_RESULTS } from './results.js';
 import { checkBoolean, checkOptions, checkSignal } from './validate.js';
 
 /** What a call takes besides its parameters. */
@@ -40,13 +40,26 @@ export interface Callee {
   readonly names?: TaNames | undefined;
 }
 
+/** What the answers of a session say of it. */
+export interface SessionCondition {
+  /** Its TA has panicked: it answers TEE_ERROR_TARGET_DEAD until it is closed. */
+  dead: boolean;
+  /** The cancel of its last call may have come too late, and hit the next one. */
+  cancelPending: boolean;
+}
+
 /** A call, all of it read from its caller: nothing in here is code of a user's. */
 export interface Request {
   readonly callee: Callee;
   readonly params: readonly Spec[];
   readonly wipe: boolean;
   /** Only an invocation's. */
-  readonly invoke?: { readonly session: SessionHandle | 0; readonly command: number };
+  readonly invoke?: {
+    readonly session: SessionHandle | 0;
+    readonly command: number;
+    /** Of the session; changed by the answer. */
+    readonly condition?: SessionCondition;
+  };
   /** Only an opening's. */
   readonly open?: {
     readonly context: ContextHandle;
@@ -93,15 +106,11 @@ function namesOf({ callee: { names }, invoke }: Request): CommandNames | undefin
 /** What was asked, in words. */
 function asked(request: Request): string {
   const { callee, params, invoke, open } = request;
-  const { names } = callee;
-  const known = namesOf(request);
-  const ta = names === undefined ? '' : `${names.name}, `;
+  const { uuid, names } = callee;
   const what =
     invoke === undefined
-      ? `opening a session with ${ta}TA ${callee.uuid} (login ${open?.login.name})`
-      : names === undefined || known === undefined
-        ? `command ${invoke.command} of ${ta}TA ${callee.uuid}`
-        : `${callName(names, known)} (command ${invoke.command} of TA ${callee.uuid})`;
+      ? `opening a session with ${taInWords(uuid, names)} (login ${open?.login.name})`
+      : commandInWords(uuid, names, invoke.command);
   return params.length === 0 ? what : `${what} with [${params.map(describeParam).join(', ')}]`;
 }
 
@@ -142,6 +151,20 @@ function named<E extends Named>(error: E, request: Request): E {
   return error;
 }
 type Named = { -readonly [K in 'taName' | 'commandName']?: TeeError[K] };
+
+/** Notes what an answer says of its session. */
+function noteCondition({ invoke }: Request, answer: Answer): void {
+  const condition = invoke?.condition;
+  if (condition === undefined) return;
+  const answered = answer.number(Place.status) === Status.answered;
+  const cancelSent = (answer.number(Place.flags) & AnswerFlags.cancelSent) !== 0;
+  const result = answered ? answer.number(Place.result) : TEE_RESULTS.TEE_SUCCESS;
+  if (result === TEE_RESULTS.TEE_ERROR_TARGET_DEAD) condition.dead = true;
+  // A call that was never in the TEE changes nothing.
+  if (answered || cancelSent) {
+    condition.cancelPending = cancelSent && result !== TEE_RESULTS.TEE_ERROR_CANCEL;
+  }
+}
 
 /** The error of a call that did not succeed. */
 export function callError(n: Native, request: Request, failed: Failed): Error {
@@ -267,6 +290,7 @@ export function runCall<T>(n: Native, request: Request, finish: Finish<T>): T {
   if (invoke !== undefined) outputs = send(n.invokeSync, invoke.session, invoke.command, request);
   else if (open !== undefined) outputs = send(n.openSessionSync, open.context, open.login.method, request);
   const answer = new Answer(n.records, 0, outputs);
+  noteCondition(request, answer);
   if (!answer.succeeded) throw callError(n, request, readFailed(request.params, answer));
   return finished(n, request, answer, finish);
 }
@@ -315,6 +339,7 @@ export function startCall<T>(
         };
       n.settle.set(ticket, (answer) => {
         call.abort = undefined; // the ticket can be another call's from now on
+        noteCondition(request, answer);
         if (!answer.succeeded) {
           const failed = readFailed(request.params, answer);
           return tellError(() => endError(n, request, failed, signal));

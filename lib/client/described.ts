@@ -24,3 +24,16 @@ export interface CommandNames {
 export function callName({ name }: TaNames, command: CommandNames): string {
   return command.name === undefined ? name : `${name}.${command.name}`;
 }
+
+/** A command in the messages of errors. */
+export function commandInWords(uuid: string, names: TaNames | undefined, command: number): string {
+  if (names === undefined) return `command ${command} of TA ${uuid}`;
+  const known = names.commands.get(command);
+  if (known === undefined) return `command ${command} of ${names.name}, TA ${uuid}`;
+  return `${callName(names, known)} (command ${command} of TA ${uuid})`;
+}
+
+/** A TA in the messages of errors. */
+export function taInWords(uuid: string, names: TaNames | undefined): string {
+  return names === undefined ? `TA ${uuid}` : `${names.name}, TA ${uuid}`;
+}

@@ -8,6 +8,7 @@ import {
   type Callee,
   type CallOptions,
   type Request,
+  type SessionCondition,
 } from './call.js';
 import { callName } from './described.js';
 import { TeeSystemError } from './errors.js';
@@ -69,6 +70,7 @@ export class Session<P extends Params = Params> {
   readonly #nullMemref: boolean;
   readonly #handle: Handle<SessionHandle, Ticket>;
   readonly #contextClosed: () => Promise<void>;
+  readonly #condition: SessionCondition = { dead: false, cancelPending: false };
   #closing: Promise<void> | undefined;
 
   private constructor(made: MadeSession) {
@@ -91,6 +93,11 @@ export class Session<P extends Params = Params> {
   /** @internal */
   static make(made: MadeSession): Session {
     return new Session(made);
+  }
+
+  /** @internal */
+  static conditionOf(session: Session): Readonly<SessionCondition> {
+    return session.#condition;
   }
 
   /** Was it, or its context, closed? */
@@ -164,7 +171,8 @@ export class Session<P extends Params = Params> {
   #request(command: number, params: Params, wipe: boolean): Request {
     const read = readParams(params, this.#nullMemref);
     checkU32(command, 'command');
-    return { callee: this.#callee, params: read, wipe, invoke: { session: this.#handle.use(), command } };
+    const invoke = { session: this.#handle.use(), command, condition: this.#condition };
+    return { callee: this.#callee, params: read, wipe, invoke };
   }
 
   /**
