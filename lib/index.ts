@@ -23,9 +23,3 @@ export { Session } from './client/session.js';
 export type { InvokeTrace } from './client/session.js';
 export { SharedMemory } from './client/shared-memory.js';
 export type { Range } from './client/shared-memory.js';
-
-declare global {
-  // Without the DOM's and Node's types there is none; with them this adds nothing.
-  // eslint-disable-next-line @typescript-eslint/no-empty-object-type
-  interface AbortSignal {}
-}

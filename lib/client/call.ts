@@ -19,6 +19,12 @@ import { describeParam, memoryOf, NONE, readFailedOutputs, readOutputs, type Spe
 import { originName, TEE_RESULTS } from './results.js';
 import { checkBoolean, checkOptions, checkSignal } from './validate.js';
 
+declare global {
+  // Without the DOM's and Node's types there is none; with them this adds nothing.
+  // eslint-disable-next-line @typescript-eslint/no-empty-object-type
+  interface AbortSignal {}
+}
+
 /** What a call takes besides its parameters. */
 export interface CallOptions {
   /** Aborts the call. */

@@ -2,13 +2,14 @@ import { TeeContext, type OpenSessionOptions } from '../client/context.js';
 import type { TaNames } from '../client/described.js';
 import { invalidArgType } from '../client/errors.js';
 import type { Login } from '../client/login.js';
-import type { Parameter } from '../client/parameters.js';
 import type { Session } from '../client/session.js';
 import { checkDefinition } from './check.js';
 import { clientOf, type Client, type MakeClient } from './client.js';
 import { argsOf, parametersOf, prepare, type Call } from './command.js';
+import type { SessionPoolOptions } from '../client/pool.js';
 import { describe, type Described, type Description, type SlotDescription } from './description.js';
 import { commandOf } from './invocation.js';
+import { poolOf, type Pool } from './pool.js';
 import type { Check, OpenArguments, TaDefinition } from './types.js';
 
 /** How a client is opened, besides the arguments of the opening. */
@@ -20,6 +21,9 @@ export interface OpenOptions {
   /** Aborts the opening. */
   signal?: AbortSignal | undefined;
 }
+
+/** How a pool is made, besides the arguments of the opening of its sessions. */
+export type PoolOptions = Omit<SessionPoolOptions, 'params'>;
 
 /** An opening's options and arguments; they may be left out if nothing in them has to be there. */
 export type Opening<D extends TaDefinition, O> =
@@ -45,6 +49,13 @@ export interface TrustedApplication<D extends TaDefinition> extends Described {
    * @throws as `open` rejects
    */
   openSync(tee: TeeContext, ...options: Opening<D, Omit<OpenOptions, 'signal'>>): Client<D>;
+  /**
+   * Makes a pool of sessions, as `TeeContext.pool` does. Nothing is opened before the first call.
+   * @param options those of `TeeContext.pool` (but `params`), and the arguments of each opening, which are copied
+   * @returns a pool with a method per command
+   * @throws as `TeeContext.pool`
+   */
+  pool(tee: TeeContext, ...options: Opening<D, PoolOptions>): Pool<D>;
 }
 
 /** The definition of a described TA: `DefinitionOf<typeof Notary>`. */
@@ -69,39 +80,44 @@ export function defineTrustedApplication(definition: unknown): Described {
   const opening = prepare('open', name, description.open);
   const commands = new Map(description.commands.map((command) => [command.name, commandOf(command, name)]));
   const client = clientOf(commands, opening);
+  const pool = poolOf(commands, client);
   const names = namesOf(description);
-  const read = (tee: unknown, options: object, sync: boolean): OpenSessionOptions =>
-    readOpening(opening, names, tee, options, sync);
-  return describe(
-    Object.freeze({
-      name,
-      uuid,
-      async open(tee: TeeContext, options: object = {}): Promise<unknown> {
-        return made(client, await tee.openSession(uuid, read(tee, options, false)));
-      },
-      openSync(tee: TeeContext, options: object = {}): unknown {
-        return made(client, tee.openSessionSync(uuid, read(tee, options, true)));
-      },
-    }),
-    description,
-  );
+  const ta = {
+    name,
+    uuid,
+    async open(tee: TeeContext, options?: unknown): Promise<unknown> {
+      return made(client, await tee.openSession(uuid, readOpening(opening, names, tee, options)));
+    },
+    openSync(tee: TeeContext, options?: unknown): unknown {
+      return made(client, tee.openSessionSync(uuid, readOpening(opening, names, tee, options)));
+    },
+    pool(tee: TeeContext, options?: unknown): unknown {
+      return pool(tee.pool(uuid, readPool(opening, names, tee, options)));
+    },
+  };
+  return Object.freeze(describe(ta, description));
 }
 
 const OPEN_OPTIONS = ['login', 'signal', 'wipe'];
 
 /** Reads how a session is opened, which can run code of the caller's. */
-function readOpening(
-  opening: Call,
-  names: TaNames,
-  tee: unknown,
-  options: object,
-  sync: boolean,
-): OpenSessionOptions {
+function readOpening(opening: Call, names: TaNames, tee: unknown, options: unknown): OpenSessionOptions {
   if (!(tee instanceof TeeContext)) throw invalidArgType('tee', 'a TeeContext', tee);
   const given = argsOf(opening, options);
-  const params: Parameter<unknown>[] = parametersOf(opening, given, false, OPEN_OPTIONS);
+  const params = parametersOf(opening, given, false, OPEN_OPTIONS);
   const { login, signal, wipe } = given as OpenOptions;
-  return { login, wipe, params, names, ...(sync && signal === undefined ? {} : { signal }) };
+  return { login, signal, wipe, params, names };
+}
+
+const POOL_OPTIONS = ['idle', 'login', 'max', 'replaceAfterCancel', 'wipe'];
+
+/** Reads how a pool is made, which can run code of the caller's. */
+function readPool(opening: Call, names: TaNames, tee: unknown, options: unknown): SessionPoolOptions {
+  if (!(tee instanceof TeeContext)) throw invalidArgType('tee', 'a TeeContext', tee);
+  const given = argsOf(opening, options);
+  const params = parametersOf(opening, given, false, POOL_OPTIONS);
+  const { idle, login, max, replaceAfterCancel, wipe } = given as PoolOptions;
+  return { idle, login, max, replaceAfterCancel, wipe, params, names };
 }
 
 /** A client of a session that has been opened. What is wrong with its outputs closes it. */

@@ -49,7 +49,7 @@ const C_FUNCTIONS = new Set([
 ]);
 
 /** Options of opening that stand beside the arguments. */
-const OPTION_NAMES = new Set(['idle', 'login', 'max', 'params', 'signal', 'wipe']);
+const OPTION_NAMES = new Set(['idle', 'login', 'max', 'params', 'replaceAfterCancel', 'signal', 'wipe']);
 
 /** What is wrong with a name; undefined if nothing is. */
 function problemOf(name: unknown, pattern: RegExp, like: string): string | undefined {

@@ -126,7 +126,9 @@ type CheckCommand<C, K extends keyof C> = (SameId<C, K> extends true
 
 /** What a definition must be besides its shape: what does not hold does not compile. */
 export type Check<D extends TaDefinition> = NoOther<D, keyof TaDefinition> & {
-  readonly commands: { readonly [K in keyof D['commands']]: CheckCommand<D['commands'], K> } & {
-    readonly [K in ReservedCommand]?: never;
+  readonly commands: {
+    readonly [K in keyof D['commands']]: K extends ReservedCommand
+      ? 'every client or pool has something of this name'
+      : CheckCommand<D['commands'], K>;
   };
 } & (Twice<OpenOf<D>> extends true ? { readonly open: 'two slots have the same name' } : unknown);
