@@ -19,10 +19,11 @@ export async function warmUp(tee: TeeContext, session: Session, optimized = true
   const calls = CALLS / TURNS / cases.length;
   for (let turn = 0; turn < (optimized ? TURNS : 1); turn++) {
     for (const bench of cases) {
-      const { sync, async: awaited, close } = bench.prepare(tee, session);
+      const { sync, described, async: awaited, close } = bench.prepare(tee, session);
       const count = optimized ? Math.ceil(calls * bench.share) : 1;
       try {
         await callInTurn(sync, count);
+        if (described !== undefined) await callInTurn(described, count);
         if (awaited !== undefined) await callAtOnce([awaited], count);
       } finally {
         await close?.();
