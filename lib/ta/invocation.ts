@@ -49,10 +49,14 @@ export function readCall(
   names: readonly string[],
 ): ReadCall {
   const params = parametersOf(call, argsOf(call, args), growth !== undefined);
-  if (options === undefined) return { params, options };
+  return { params, options: options === undefined ? undefined : readOptions(options, names) };
+}
+
+/** The options of a call, read once. */
+function readOptions(options: unknown, names: readonly string[]): CallOptions {
   checkKnown(options, 'options', names);
   const { signal, wipe } = options as CallOptions;
-  return { params, options: { signal, wipe } };
+  return { signal, wipe };
 }
 
 const ASYNC = ['signal', 'wipe'];
