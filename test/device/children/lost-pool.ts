@@ -6,14 +6,18 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { TeeContext, value } from 'node-optee';
 import { collectGarbage, TEST_TA } from '../../support/census.js';
 import { statistics } from '../../support/statistics.js';
-import { TEST_TA_NOTHING, TEST_TA_WAIT } from '../../support/test-ta.js';
+import { TEST_TA_NOTHING } from '../../support/test-ta.js';
 
 const warnings: string[] = [];
 process.on('warning', ({ message }) => warnings.push(message));
 
 async function lose(tee: TeeContext): Promise<void> {
   const pool = tee.pool(TEST_TA, { idle: Infinity });
-  await Promise.all([1, 2].map(() => pool.invoke(TEST_TA_WAIT, [value.in(20)])));
+  let there = 0;
+  let all = (): void => undefined;
+  const both = new Promise<void>((resolve) => (all = resolve));
+  const meet = (): Promise<void> => (++there === 2 ? Promise.resolve(all()) : both);
+  await Promise.all([pool.use(meet), pool.use(meet)]);
 }
 
 /** Nobody has the pool but the function that uses it. */
