@@ -8,6 +8,7 @@ export {
   Login,
   Parameter,
   Session,
+  SessionPool,
   SharedMemory,
   TEE_RESULTS,
   TeeContext,

@@ -15,15 +15,11 @@ export { DmaHeap } from './client/dma-heap.js';
 export { Login } from './client/login.js';
 export { buffer, Parameter, reportedSize, value } from './client/parameters.js';
 export type { Direction, Output, Outputs, Params, Value } from './client/parameters.js';
+export { SessionPool } from './client/pool.js';
+export type { SessionPoolOptions, SessionPoolStatistics } from './client/pool.js';
 export { TEE_RESULTS } from './client/results.js';
 export type { TeeOrigin } from './client/results.js';
 export { Session } from './client/session.js';
 export type { InvokeTrace } from './client/session.js';
 export { SharedMemory } from './client/shared-memory.js';
 export type { Range } from './client/shared-memory.js';
-
-declare global {
-  // Without the DOM's and Node's types there is none; with them this adds nothing.
-  // eslint-disable-next-line @typescript-eslint/no-empty-object-type
-  interface AbortSignal {}
-}

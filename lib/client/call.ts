@@ -1,5 +1,6 @@
 /** One open or invoke: from what was read of its caller's to its answer or error. */
 import { onAbort } from './abort.js';
+import { commandInWords, taInWords, type CommandNames, type TaNames } from './described.js';
 import {
   AbortError,
   closedError,
@@ -12,11 +13,17 @@ import {
   type FailedOutput,
 } from './errors.js';
 import { callHint, resultHint } from './hints.js';
-import { Aborted, failureOf, Place, RequestFlags, Status } from './native.js';
+import { Aborted, AnswerFlags, failureOf, Place, RequestFlags, Status } from './native.js';
 import type { Answer, ContextHandle, Native, SessionHandle, Tell, Ticket } from './native.js';
 import { describeParam, memoryOf, NONE, readFailedOutputs, readOutputs, type Spec } from './parameters.js';
-import { originName } from './results.js';
+import { originName, TEE_RESULTS } from './results.js';
 import { checkBoolean, checkOptions, checkSignal } from './validate.js';
+
+declare global {
+  // Without the DOM's and Node's types there is none; with them this adds nothing.
+  // eslint-disable-next-line @typescript-eslint/no-empty-object-type
+  interface AbortSignal {}
+}
 
 /** What a call takes besides its parameters. */
 export interface CallOptions {
@@ -35,6 +42,16 @@ export interface Callee {
   readonly path: string;
   /** Does the device speak GlobalPlatform? */
   readonly globalPlatform: boolean;
+  /** Of a described TA. */
+  readonly names?: TaNames | undefined;
+}
+
+/** What the answers of a session say of it. */
+export interface SessionCondition {
+  /** Its TA has panicked: it answers TEE_ERROR_TARGET_DEAD until it is closed. */
+  dead: boolean;
+  /** The cancel of its last call may have come too late, and hit the next one. */
+  cancelPending: boolean;
 }
 
 /** A call, all of it read from its caller: nothing in here is code of a user's. */
@@ -43,7 +60,14 @@ export interface Request {
   readonly params: readonly Spec[];
   readonly wipe: boolean;
   /** Only an invocation's. */
-  readonly invoke: { readonly session: SessionHandle | 0; readonly command: number } | undefined;
+  readonly invoke:
+    | {
+        readonly session: SessionHandle | 0;
+        readonly command: number;
+        /** Of the session; changed by the answer. */
+        readonly condition: SessionCondition;
+      }
+    | undefined;
   /** Only an opening's. */
   readonly open:
     | {
@@ -84,12 +108,19 @@ export function readOptions(options: CallOptions | undefined, sync: boolean): Re
   return { wipe, signal: checkSignal(signal, 'options.signal') };
 }
 
+/** The names of what was asked, where the TA is described and has such a command. */
+function namesOf({ callee: { names }, invoke }: Request): CommandNames | undefined {
+  return invoke === undefined ? names?.open : names?.commands.get(invoke.command);
+}
+
 /** What was asked, in words. */
-function asked({ callee, params, invoke, open }: Request): string {
+function asked(request: Request): string {
+  const { callee, params, invoke, open } = request;
+  const { uuid, names } = callee;
   const what =
     invoke === undefined
-      ? `opening a session with TA ${callee.uuid} (login ${open?.login.name})`
-      : `command ${invoke.command} of TA ${callee.uuid}`;
+      ? `opening a session with ${taInWords(uuid, names)} (login ${open?.login.name})`
+      : commandInWords(uuid, names, invoke.command);
   return params.length === 0 ? what : `${what} with [${params.map(describeParam).join(', ')}]`;
 }
 
@@ -110,9 +141,36 @@ export function readFailed(params: readonly Spec[], answer: Answer): Failed {
     detail: answer.number(Place.detail),
     result: answer.number(Place.result),
     originCode: answer.number(Place.origin),
-    staleCancel: answer.number(Place.staleCancel) !== 0,
+    staleCancel: (answer.number(Place.flags) & AnswerFlags.staleCancel) !== 0,
     outputs: status === Status.answered ? readFailedOutputs(params, answer) : [],
   };
+}
+
+/** A parameter in a message. */
+function paramName(request: Request, index: number): string {
+  return namesOf(request)?.params[index] ?? `params[${index}]`;
+}
+
+/** An error with the names of what was asked. */
+function named<E extends Named>(error: E, request: Request): E {
+  const { names } = request.callee;
+  if (names === undefined) return error;
+  error.taName = names.name;
+  const command = namesOf(request)?.name;
+  if (command !== undefined) error.commandName = command;
+  return error;
+}
+type Named = { -readonly [K in 'taName' | 'commandName']?: TeeError[K] };
+
+/** Notes what an answer says of its session. */
+function noteCondition({ invoke }: Request, answer: Answer): void {
+  const condition = invoke?.condition;
+  if (condition === undefined) return;
+  const answered = answer.number(Place.status) === Status.answered;
+  if (answered && answer.number(Place.result) === TEE_RESULTS.TEE_ERROR_TARGET_DEAD) condition.dead = true;
+  const cancelPending = (answer.number(Place.flags) & AnswerFlags.cancelPending) !== 0;
+  // A call that was never in the TEE changes nothing.
+  if (answered || cancelPending) condition.cancelPending = cancelPending;
 }
 
 /** The error of a call that did not succeed. */
@@ -122,7 +180,7 @@ export function callError(request: Request, failed: Failed): Error {
   if (status === Status.answered) return answeredError(request, failed);
   if (status > 0) {
     const failure = failureOf(status, detail);
-    return new TeeSystemError({
+    const error = new TeeSystemError({
       ...failure,
       path: callee.path,
       asked: asked(request),
@@ -134,8 +192,9 @@ export function callError(request: Request, failed: Failed): Error {
         bytes: memoryOf(params),
       }),
     });
+    return named(error, request);
   }
-  const name = `params[${detail}]`;
+  const name = paramName(request, detail);
   switch (status) {
     case Status.closed:
       return closedError(
@@ -162,8 +221,9 @@ export function callError(request: Request, failed: Failed): Error {
 function answeredError(request: Request, failed: Failed): TeeError {
   const { callee, params, invoke, open } = request;
   const { result, originCode, outputs, staleCancel } = failed;
-  return new TeeError({
+  const error = new TeeError({
     result,
+    code: callee.names?.results.get(result),
     originCode,
     uuid: callee.uuid,
     ...(invoke === undefined ? {} : { command: invoke.command }),
@@ -178,12 +238,13 @@ function answeredError(request: Request, failed: Failed): TeeError {
       memory: memoryOf(params),
       short: outputs.flatMap((out, index) => {
         const needs = out !== undefined && 'size' in out ? out.size : 0;
-        return needs > (params[index]?.b ?? 0) ? [{ index, needs }] : [];
+        return needs > (params[index]?.b ?? 0) ? [{ name: paramName(request, index), needs }] : [];
       }),
       dmaBuf: params.some(({ shared }) => shared?.isDmaBuf === true),
       openSessions: open?.openSessions ?? 0,
     }),
   });
+  return named(error, request);
 }
 
 /** What the addon takes as a parameter's memory. */
@@ -238,6 +299,7 @@ export function runCall<T>(n: Native, request: Request, finish: Finish<T>): T {
   const { invoke, open } = request;
   if (invoke !== undefined) send(n.invokeSync, invoke.session, invoke.command, request);
   else if (open !== undefined) send(n.openSessionSync, open.context, open.login.method, request);
+  noteCondition(request, n.answer);
   if (!n.answer.succeeded) throw callError(request, readFailed(request.params, n.answer));
   return finished(n, request, n.answer, finish);
 }
@@ -274,7 +336,7 @@ export function startCall<T>(
     });
   try {
     if (signal !== undefined && (signal.aborted || call.aborted)) {
-      throw new AbortError(signal.reason, asked(request));
+      throw named(new AbortError(signal.reason, asked(request)), request);
     }
     const ticket = sendStart(n, request);
     return new Promise((resolve) => {
@@ -287,6 +349,7 @@ export function startCall<T>(
         };
       n.settle.set(ticket, (answer) => {
         call.abort = undefined; // the ticket can be another call's after this
+        noteCondition(request, answer);
         if (!answer.succeeded) {
           const failed = readFailed(request.params, answer);
           return tellError(() => endError(request, failed, signal));
@@ -308,7 +371,9 @@ export function startCall<T>(
         n.settle.delete(ticket);
         const outcome =
           request.invoke === undefined ? 'was given up; a session that still arrives is closed' : undefined;
-        resolve(rejected(() => new AbortError(signal.reason, asked(request), undefined, outcome)));
+        resolve(
+          rejected(() => named(new AbortError(signal.reason, asked(request), undefined, outcome), request)),
+        );
       };
     });
   } catch (error) {
@@ -335,7 +400,7 @@ function endError(request: Request, failed: Failed, signal: AbortSignal | undefi
   const error = callError(request, failed);
   const ended = error instanceof TeeError || error instanceof TeeSystemError;
   if (signal === undefined || !ended || !signal.aborted) return error;
-  return new AbortError(signal.reason, asked(request), error);
+  return named(new AbortError(signal.reason, asked(request), error), request);
 }
 
 /**

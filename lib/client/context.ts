@@ -17,14 +17,16 @@ import {
   type TeeDevice,
   type TeeVersion,
 } from './devices.js';
+import type { TaNames } from './described.js';
 import type { DmaBuf } from './dma-buf.js';
 import { notSupported, TeeSystemError } from './errors.js';
 import { Handle } from './handle.js';
-import { Login } from './login.js';
+import { Login, type LoginIdentity } from './login.js';
 import { closed } from './jobs.js';
 import { native, readContext, readStatistics } from './native.js';
 import type { ContextData, ContextHandle, ContextStatistics, Native, Ticket } from './native.js';
-import { NO_PARAMS, readParams, type Params } from './parameters.js';
+import { NO_PARAMS, readParams, type Params, type Spec } from './parameters.js';
+import { readPoolOptions, SessionPool, type ClosedWithContext, type SessionPoolOptions } from './pool.js';
 import { openSessions, Session } from './session.js';
 import { SharedMemory } from './shared-memory.js';
 import { formatUuid, parseUuid } from './uuid.js';
@@ -60,6 +62,25 @@ export interface OpenSessionOptions<P extends Params = Params> extends CallOptio
   login?: Login | undefined;
   /** Up to four parameters for the TA's TA_OpenSessionEntryPoint; their outputs are the session's `outputs`. */
   params?: P | undefined;
+  /** @internal What the TA and its commands are called. */
+  names?: TaNames | undefined;
+}
+
+/** How a session is opened, all of it read from its caller. */
+interface OpeningOptions {
+  readonly login: Login;
+  readonly params: readonly Spec[];
+  readonly wipe: boolean;
+  readonly names: TaNames | undefined;
+}
+
+/** What opens a session, all of it read from its caller. */
+interface Opening {
+  readonly callee: Callee;
+  readonly uuid: Uint8Array;
+  readonly login: LoginIdentity;
+  readonly params: readonly Spec[];
+  readonly wipe: boolean;
 }
 
 const OPTIONS = ['path', 'threads', 'temporaryMemory', 'registration'];
@@ -79,6 +100,7 @@ export class TeeContext {
   readonly #n: Native;
   readonly #registration: boolean;
   readonly #handle: Handle<ContextHandle, Ticket>;
+  readonly #pools = new Set<ClosedWithContext>();
   #closing: Promise<void> | undefined;
 
   private constructor(n: Native, path: string, data: ContextData, registration: boolean) {
@@ -182,20 +204,23 @@ export class TeeContext {
   }
 
   #request(uuid: string | Uint8Array, options: OpenSessionOptions, wipe: boolean): Request {
-    const { path, capabilities } = this.version;
-    const { globalPlatform, nullMemref } = capabilities;
-    const { login = Login.public, params = NO_PARAMS } = options;
+    const { login = Login.public, params = NO_PARAMS, names } = options;
     const bytes = parseUuid(uuid);
-    const read = readParams(params, nullMemref);
-    const who = Login.read(login, 'options.login');
-    const callee: Callee = { uuid: formatUuid(bytes), path, globalPlatform };
-    const open = {
-      context: this.#handle.use(),
-      uuid: bytes,
-      login: who,
-      openSessions: openSessions(callee.uuid),
-    };
-    return { callee, params: read, wipe, invoke: undefined, open };
+    const read = readParams(params, this.version.capabilities.nullMemref);
+    return this.#openRequest(this.#opening(bytes, { login, params: read, wipe, names }));
+  }
+
+  #opening(uuid: Uint8Array, { login, params, wipe, names }: OpeningOptions): Opening {
+    const { path, capabilities } = this.version;
+    const { globalPlatform } = capabilities;
+    const callee: Callee = { uuid: formatUuid(uuid), path, globalPlatform, names };
+    return { callee, uuid, login: Login.read(login, 'options.login'), params, wipe };
+  }
+
+  #openRequest({ callee, uuid, login, params, wipe }: Opening): Request {
+    const context = this.#handle.use();
+    const open = { context, uuid, login, openSessions: openSessions(callee.uuid) };
+    return { callee, params, wipe, invoke: undefined, open };
   }
 
   #arrived(callee: Callee): Finish<Session> {
@@ -209,6 +234,38 @@ export class TeeContext {
         context: this.#handle as unknown as Handle,
         contextClosed: () => this.close(),
       });
+  }
+
+  /**
+   * Makes a pool of sessions with a Trusted Application, for many calls at the same time. Nothing is opened before the
+   * first request. Close the pool when it is no longer needed; it closes with its context at the latest.
+   * @param uuid the TA's: a string, or its 16 bytes as they are written
+   * @throws TypeError or RangeError for a bad argument; ERR_TEE_CLOSED, ERR_TEE_NOT_SUPPORTED
+   */
+  pool<const P extends Params = []>(
+    uuid: string | Uint8Array,
+    options?: SessionPoolOptions<P>,
+  ): SessionPool<P>;
+  pool(uuid: string | Uint8Array, options: SessionPoolOptions = {}): SessionPool {
+    const { nullMemref } = this.version.capabilities;
+    const bytes = parseUuid(uuid);
+    const read = readPoolOptions(options, nullMemref);
+    const opening = this.#opening(bytes, read);
+    const { callee } = opening;
+    this.#handle.use();
+    const open = async (): Promise<Session> => {
+      if (debug.enabled) debug('pool: opening a session with TA %s', callee.uuid);
+      return startCall(this.#n, this.#openRequest(opening), undefined, this.#arrived(callee));
+    };
+    const context = this.#handle as unknown as Handle;
+    return SessionPool.make({
+      uuid: callee.uuid,
+      options: read,
+      nullMemref,
+      open,
+      context,
+      pools: this.#pools,
+    });
   }
 
   /**
@@ -284,7 +341,7 @@ export class TeeContext {
   }
 
   /**
-   * Closes the device, its sessions and its shared memory. They cannot be used any more at once; calls that were
+   * Closes the device, its sessions, their pools and its shared memory. They cannot be used any more at once; calls that were
    * made before run to their end first. An opening that was given up is not waited for: it keeps the device, and
    * what it shares, until it ends.
    * @returns resolves when all else is done; the same promise each time
@@ -299,7 +356,10 @@ export class TeeContext {
 
   #close(): Promise<void> {
     const { path } = this.version;
-    return closed(this.#n, this.#handle.close() ?? 0, path, `closing the TeeContext of ${path}`);
+    const closing = closed(this.#n, this.#handle.close() ?? 0, path, `closing the TeeContext of ${path}`);
+    for (const sessions of this.#pools) void sessions.close();
+    this.#pools.clear();
+    return closing;
   }
 
   /** Starts to close it and does not wait. */

@@ -10,6 +10,8 @@ export type FailedOutput = { a: number; b: number } | { size: number; data?: Uin
 export interface TeeErrorInit {
   /** u32 */
   result: number;
+  /** The result's name, where it is the TA's own. */
+  code?: string | undefined;
   /** u32; 1 to 4 have names, see `originName` */
   originCode: number;
   uuid: string;
@@ -32,7 +34,10 @@ const ORIGINS: Record<TeeOrigin, string> = {
 
 /** The TEE or the TA answered with a result other than TEE_SUCCESS. */
 export class TeeError extends Error {
-  /** The result's name, like `TEE_ERROR_SHORT_BUFFER`; `TEE_0x12345678` if it has none. */
+  /**
+   * The result's name, like `TEE_ERROR_SHORT_BUFFER`; of a described TA's own result that of the description, like
+   * `NOTARY_LOCKED`; `TEE_0x12345678` if it has none.
+   */
   readonly code: string;
   /** The result, u32, exactly as the TEE or the TA gave it. */
   readonly result: number;
@@ -44,6 +49,10 @@ export class TeeError extends Error {
   readonly uuid: string;
   /** The command, u32; undefined if a session was being opened. */
   declare readonly command?: number;
+  /** Of a described TA: its name, like `notary`. */
+  declare readonly taName?: string;
+  /** Of a described TA's command: its name, like `hash`. */
+  declare readonly commandName?: string;
   /**
    * One entry per parameter: `{ a, b }` for a value output, `{ size, data? }` for a memory output, undefined for the
    * others. `size` is what the TA asked for, in bytes; with TEE_ERROR_SHORT_BUFFER it is more than the TA was given. `data`
@@ -57,7 +66,7 @@ export class TeeError extends Error {
   declare readonly staleCancel?: boolean;
 
   constructor(init: TeeErrorInit) {
-    const code = resultName(init.result);
+    const code = init.code ?? resultName(init.result);
     const origin = originName(init.originCode);
     const name = code.startsWith('TEE_0x')
       ? `result ${hex32(init.result)}`
@@ -104,6 +113,10 @@ export class TeeSystemError extends Error {
   readonly operation: string;
   /** The file of the device or of the dma-heap. */
   declare readonly path?: string;
+  /** Of a described TA: its name, like `notary`. */
+  declare readonly taName?: string;
+  /** Of a described TA's command: its name, like `hash`. */
+  declare readonly commandName?: string;
 
   constructor(init: TeeSystemErrorInit) {
     const { code, text } = describeErrno(init.errno);
@@ -145,6 +158,10 @@ export class AbortError extends Error {
   readonly code = 'ABORT_ERR';
   /** How the call ended in the TEE; undefined if nothing was sent, or if the opening of a session was abandoned. */
   declare readonly teeError?: TeeError | TeeSystemError;
+  /** Of a described TA: its name, like `notary`. */
+  declare readonly taName?: string;
+  /** Of a described TA's command: its name, like `hash`. */
+  declare readonly commandName?: string;
 
   /**
    * @param reason the reason of the signal; it becomes `cause`

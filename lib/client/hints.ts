@@ -232,8 +232,8 @@ export interface ResultFacts {
   readonly staleCancel: boolean;
   /** The size of all memory that was passed, in bytes. */
   readonly memory: number;
-  /** The parameters that are too small: index, and the size that the TA asked for, in bytes. */
-  readonly short: readonly { readonly index: number; readonly needs: number }[];
+  /** The parameters that are too small: what to call them, and the size that the TA asked for, in bytes. */
+  readonly short: readonly { readonly name: string; readonly needs: number }[];
   /** Was a dma-buf passed? */
   readonly dmaBuf: boolean;
   /** How many sessions with this TA are open in this process, or at least in this context; not the one of this call. */
@@ -249,9 +249,7 @@ export function resultHint(facts: ResultFacts): string | undefined {
   }
   switch (result) {
     case TEE_RESULTS.TEE_ERROR_SHORT_BUFFER:
-      return (
-        facts.short.map(({ index, needs }) => `params[${index}] needs ${needs} bytes`).join(', ') || undefined
-      );
+      return facts.short.map(({ name, needs }) => `${name} needs ${needs} bytes`).join(', ') || undefined;
     case TEE_RESULTS.TEE_ERROR_TARGET_DEAD:
       return 'the TA has panicked; its session cannot be used any more, close it and open another';
     case TEE_RESULTS.TEE_ERROR_CANCEL:

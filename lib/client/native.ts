@@ -48,11 +48,8 @@ export const enum Place {
   result = 3,
   /** Status.answered: the result's origin, as the kernel gave it. */
   origin = 4,
-  /**
-   * 1: this call ended with TEE_ERROR_CANCEL although no CANCEL was sent for it, right after a call of the same session
-   * for which one was sent and which had ended otherwise: the flag was most likely still set.
-   */
-  staleCancel = 5,
+  /** {@link AnswerFlags} */
+  flags = 5,
   /** The handle of what was opened or made; 0 if there is none. */
   made = 6,
   /** Of a call: two numbers for each parameter. Else what describes the thing that was made. */
@@ -86,6 +83,16 @@ export const enum ParamKind {
 export const enum RequestFlags {
   /** Zero the call's temporary memory as soon as the outputs have been copied out of it. */
   wipe = 1,
+}
+
+export const enum AnswerFlags {
+  /**
+   * This call ended with TEE_ERROR_CANCEL although no CANCEL was sent for it, right after a call of the same session for
+   * which one was sent and which had ended otherwise: the flag was most likely still set.
+   */
+  staleCancel = 1,
+  /** A CANCEL was sent for this call, which ended otherwise: the session's flag may be set. */
+  cancelPending = 2,
 }
 
 /** How a call ended. Positive numbers are errno values: the system refused, `detail` names the operation. */
@@ -355,7 +362,6 @@ export type Ticket = number;
  * Those that return nothing write {@link Native.answer}.
  */
 export interface Functions {
-
   /**
    * Opens a device (O_RDWR, close-on-exec) and asks TEE_IOC_VERSION.
    * @param threads how many calls may block in the TEE at the same time, 1 to 256

@@ -236,8 +236,14 @@ const isNull = ({ kind }: Spec): boolean => kind >= ParamKind.nullIn && kind <= 
 
 /** Sizes that the TEE reported beyond the room of an output, by what the call brought back. */
 const reported = new WeakMap<Uint8Array, number>();
-const setReported = intrinsic(WeakMap.prototype, 'set') as (map: typeof reported, ...entry: [Uint8Array, number]) => void;
-const deleteReported = intrinsic(WeakMap.prototype, 'delete') as (map: typeof reported, bytes: Uint8Array) => void;
+const setReported = intrinsic(WeakMap.prototype, 'set') as (
+  map: typeof reported,
+  ...entry: [Uint8Array, number]
+) => void;
+const deleteReported = intrinsic(WeakMap.prototype, 'delete') as (
+  map: typeof reported,
+  bytes: Uint8Array,
+) => void;
 let anyReported = false;
 
 /**
@@ -357,6 +363,43 @@ const NAMES: Record<ParamKind, string> = {
 /** All the memory that a call passes, in bytes. */
 export function memoryOf(specs: readonly Spec[]): number {
   return specs.reduce((sum, { kind, b }) => sum + (kind > ParamKind.valueInout ? b : 0), 0);
+}
+
+/** Parameters made anew from what was read of a caller's. */
+export function parametersOf(specs: readonly Spec[]): Params {
+  return specs.map((spec) =>
+    spec === NONE ? undefined : Parameter.make(spec.kind, spec.a, spec.b, spec.bytes, spec.shared),
+  );
+}
+
+/**
+ * The same for calls that are made later: what goes in is copied now, so the caller's bytes are free again.
+ * `restoreInPlace` brings outputs of `inPlace` to where they belong.
+ */
+export function keepInputs(specs: readonly Spec[]): readonly Spec[] {
+  return specs.map((spec) => {
+    if (spec.bytes === undefined || spec.kind === ParamKind.intoOut) return spec;
+    const bytes = new Uint8Array(byteLengthOf(spec.bytes));
+    bytes.set(spec.bytes);
+    return { ...spec, bytes };
+  });
+}
+
+/**
+ * After a call with inputs that were kept: writes outputs of `inPlace` into the caller's own bytes.
+ * @param specs the caller's
+ * @param outputs what the call brought back, changed here
+ * @throws ERR_INVALID_ARG_VALUE where the caller's own bytes have no room any more
+ */
+export function restoreInPlace(specs: readonly Spec[], outputs: unknown[]): void {
+  specs.forEach((spec, i) => {
+    if (spec.kind !== ParamKind.inPlace) return;
+    const own = spec.bytes as Uint8Array;
+    const found = outputs[i] as Uint8Array;
+    if (byteLengthOf(own) < spec.b) throw lost(i, spec);
+    Uint8Array.prototype.set.call(own, found);
+    outputs[i] = report(partOf(own, byteLengthOf(found)), reportedSize(found), spec.b);
+  });
 }
 
 /** A parameter in a message: its kind and size, never its content, which can be a secret. */

@@ -1,6 +1,15 @@
 import { tracingChannel } from 'node:diagnostics_channel';
 import { debuglog } from 'node:util';
-import { readOptions, runCall, startCall, type Callee, type CallOptions, type Request } from './call.js';
+import {
+  readOptions,
+  runCall,
+  startCall,
+  type Callee,
+  type CallOptions,
+  type Request,
+  type SessionCondition,
+} from './call.js';
+import { callName } from './described.js';
 import { Handle } from './handle.js';
 import { closed } from './jobs.js';
 import type { Native, SessionHandle, Ticket } from './native.js';
@@ -18,6 +27,8 @@ export interface InvokeTrace {
   readonly command: number;
   readonly params: Params;
   readonly session: Session;
+  /** Of a command of a described TA: 'notary.hash'. */
+  readonly name?: string;
 }
 
 /** How many sessions of this thread are open, by their context and TA. */
@@ -57,6 +68,7 @@ export class Session<P extends Params = Params> {
   readonly #nullMemref: boolean;
   readonly #handle: Handle<SessionHandle, Ticket>;
   readonly #contextClosed: () => Promise<void>;
+  readonly #condition: SessionCondition = { dead: false, cancelPending: false };
   #closing: Promise<void> | undefined;
 
   private constructor(made: MadeSession) {
@@ -79,6 +91,11 @@ export class Session<P extends Params = Params> {
   /** @internal */
   static make(made: MadeSession): Session {
     return new Session(made);
+  }
+
+  /** @internal */
+  static conditionOf(session: Session): Readonly<SessionCondition> {
+    return session.#condition;
   }
 
   /** Was it, or its context, closed? */
@@ -107,7 +124,7 @@ export class Session<P extends Params = Params> {
   invoke(command: number, params: Params = NO_PARAMS, options?: CallOptions): Promise<unknown[]> {
     try {
       if (!channel.hasSubscribers) return this.#start(command, params, options);
-      const trace: InvokeTrace = { uuid: this.uuid, command, params, session: this };
+      const trace = this.#trace(command, params);
       return channel.tracePromise(() => this.#start(command, params, options), trace);
     } catch (error) {
       return Promise.reject(error); // this is no session, say
@@ -126,8 +143,14 @@ export class Session<P extends Params = Params> {
   ): Outputs<Q>;
   invokeSync(command: number, params: Params = NO_PARAMS, options?: CallOptions): unknown[] {
     if (!channel.hasSubscribers) return this.#run(command, params, options);
-    const trace: InvokeTrace = { uuid: this.uuid, command, params, session: this };
-    return channel.traceSync(() => this.#run(command, params, options), trace);
+    return channel.traceSync(() => this.#run(command, params, options), this.#trace(command, params));
+  }
+
+  #trace(command: number, params: Params): InvokeTrace {
+    const trace = { uuid: this.uuid, command, params, session: this };
+    const { names } = this.#callee;
+    const known = names?.commands.get(command);
+    return names === undefined || known === undefined ? trace : { ...trace, name: callName(names, known) };
   }
 
   #start(command: number, params: Params, options: CallOptions | undefined): Promise<unknown[]> {
@@ -151,7 +174,7 @@ export class Session<P extends Params = Params> {
   #request(command: number, params: Params, wipe: boolean): Request {
     const read = readParams(params, this.#nullMemref);
     checkU32(command, 'command');
-    const invoke = { session: this.#handle.use(), command };
+    const invoke = { session: this.#handle.use(), command, condition: this.#condition };
     return { callee: this.#callee, params: read, wipe, invoke, open: undefined };
   }
 

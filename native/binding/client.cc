@@ -66,7 +66,7 @@ void Client::answer(const core::Answer& answer, size_t record) {
   to[core::Place::detail] = answer.detail;
   to[core::Place::result] = answer.result;
   to[core::Place::origin] = answer.origin;
-  to[core::Place::staleCancel] = answer.staleCancel;
+  to[core::Place::flags] = answer.flags;
   to[core::Place::made] = 0;
 }
 

@@ -19,7 +19,7 @@ struct Answer {
   uint32_t detail = 0;
   uint32_t result = 0;
   uint32_t origin = 0;
-  bool staleCancel = false;
+  uint32_t flags = 0;
 
   bool answered() const { return status == Status::answered; }
   // Not that of a call to the TEE's result: this one was not sent, or its answer is lost.

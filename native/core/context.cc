@@ -190,7 +190,7 @@ void Context::finish(const std::shared_ptr<Call>& call) {
   if (call->kind == Call::Kind::invoke && call->state() == Call::State::returned &&
       (answered || call->cancelSent)) {
     const bool cancelled = answered && call->answer.result == kTeeErrorCancel;
-    call->answer.staleCancel = call->session->staleCancel(call->cancelSent, cancelled);
+    call->answer.flags = call->session->cancelFlags(call->cancelSent, cancelled);
   }
   const bool givenUp = call->state() == Call::State::givenUp;
   call->end();

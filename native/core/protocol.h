@@ -67,6 +67,12 @@ enum class Operation : uint32_t {
   handle = 21,
 };
 
+// What an answer says of its session's flag of cancellation.
+enum AnswerFlags : uint32_t {
+  staleCancel = 1,
+  cancelPending = 2,
+};
+
 // What an abort did.
 enum class Aborted : uint32_t {
   ended = 0,
@@ -81,7 +87,7 @@ enum Place : uint32_t {
   detail = 2,
   result = 3,
   origin = 4,
-  staleCancel = 5,
+  flags = 5,
   made = 6,
   data = 7,
   length = 15,

@@ -50,12 +50,12 @@ class Session {
   void hold() { held_ = true; }
   void unhold() { held_ = false; }
 
-  // Did the call end with a cancel that was meant for the one before? To be asked once for each call that got
-  // to the TEE. cancelSent: for this call. cancelled: it ended with TEE_ERROR_CANCEL.
-  bool staleCancel(bool cancelSent, bool cancelled) {
+  // AnswerFlags of a call that got to the TEE. To be asked once for each. cancelSent: for this call.
+  // cancelled: it ended with TEE_ERROR_CANCEL.
+  uint32_t cancelFlags(bool cancelSent, bool cancelled) {
     const bool stale = stale_ && !cancelSent && cancelled;
     stale_ = cancelSent && !cancelled;
-    return stale;
+    return (stale ? AnswerFlags::staleCancel : 0u) | (stale_ ? AnswerFlags::cancelPending : 0u);
   }
 
   // The cancel of the call that ended last was not taken by the TEE.

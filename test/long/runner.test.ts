@@ -172,7 +172,9 @@ describe('node-optee qemu', () => {
   test('--node-modules: the dependencies of the share are those for arm64', async () => {
     const options = ['--share', ROOT, '--node-modules', '--'];
     const { status, stdout, stderr } = await qemu(share, ...options, 'ls', 'node_modules/@unrs');
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    // The clone can be root's.
+    expect(stderr).toMatch(/^(QEMU runs as root: .*\n)?$/);
+    expect(status).toBe(0);
     expect(stdout.toString()).toContain('resolver-binding-linux-arm64-gnu\n');
     expect(stdout.toString()).not.toContain('x64');
   });

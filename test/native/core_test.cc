@@ -299,7 +299,7 @@ void aCallInFlightIsCancelledAndTheNextHeld() {
   CHECK(user.abort(first) == Aborted::requested);
   Answer answer = user.answer(first);
   CHECK(answer.result == executor::kCancelled);
-  CHECK(first->cancelSent && !answer.staleCancel);
+  CHECK(first->cancelSent && !(answer.flags & AnswerFlags::staleCancel));
   usleep(20000);
   const std::string cancel = "cancel " + std::to_string(session->id);
   const std::string cancelled = "cancelled " + std::to_string(session->id);
@@ -309,7 +309,7 @@ void aCallInFlightIsCancelledAndTheNextHeld() {
   usleep(20000);
   CHECK(executor::log().size() == 2);
   executor::unblock("cancel");
-  CHECK(!user.answer(second).staleCancel && !second->cancelSent);
+  CHECK(!(user.answer(second).flags & AnswerFlags::staleCancel) && !second->cancelSent);
   CHECK(blocking.get().status == Status::answered);
   CHECK((executor::log() == Log{invoked(session, executor::kBlockCancellable), cancel, cancelled,
                                 invoked(session, 1), invoked(session, 2)}));
@@ -319,7 +319,11 @@ void aCallInFlightIsCancelledAndTheNextHeld() {
 void aCancelThatHitsTheNextCallIsToldApart() {
   User user;
   const auto session = user.openSync();
-  const auto end = [&](bool sent, bool cancelled) { return session->staleCancel(sent, cancelled); };
+  const auto end = [&](bool sent, bool cancelled) {
+    const uint32_t flags = session->cancelFlags(sent, cancelled);
+    CHECK(((flags & AnswerFlags::cancelPending) != 0) == (sent && !cancelled));
+    return (flags & AnswerFlags::staleCancel) != 0;
+  };
   CHECK(!end(false, true));  // a TA may answer so by itself
   CHECK(!end(true, true));   // it was heard
   CHECK(!end(false, true));
@@ -355,7 +359,8 @@ void aCancelThatFailsLeavesNothing() {
     executor::waitFor("cancelled " + std::to_string(session->id));
     executor::release();
     const auto second = user.invoke(session, executor::kCancelsItself);
-    CHECK(user.answer(second).result == executor::kCancelled && !second->answer.staleCancel);
+    CHECK(user.answer(second).result == executor::kCancelled &&
+          !(second->answer.flags & AnswerFlags::staleCancel));
     user.answer(user.closeContext());
   }
 }
@@ -1000,7 +1005,8 @@ void theLimitsOfGroupsAreRead() {
   // A sixteenth of 160 MiB stays free.
   CHECK(!failure(50 * kMiB) && refusedBy(51 * kMiB, Operation::memoryCgroup));
   // The page cache makes room; what only ends in such a name does not.
-  write(outer + "/memory.stat", "anon 1\nactive_anon 104857600\ninactive_file 10485760\nactive_file 20971520\n");
+  write(outer + "/memory.stat",
+        "anon 1\nactive_anon 104857600\ninactive_file 10485760\nactive_file 20971520\n");
   CHECK(!failure(80 * kMiB) && refusedBy(81 * kMiB, Operation::memoryCgroup));
   // In a container its own group is the top of what is mounted.
   write("/proc/self/cgroup", "0::/\n");

@@ -2,7 +2,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { TeeError, TeeSystemError, value } from 'node-optee';
 import { callError, readFailed, type Request } from '#lib/client/call';
-import { Operation, Place, Status } from '#lib/client/native';
+import { AnswerFlags, Operation, Place, Status } from '#lib/client/native';
 import type { Native, SessionHandle, Settle, Ticket } from '#lib/client/native';
 import { readParams } from '#lib/client/parameters';
 import { closed } from '#lib/client/jobs';
@@ -16,7 +16,11 @@ function errorOf(numbers: Partial<Record<Place, number>>, callee = CALLEE): Erro
     callee,
     params,
     wipe: false,
-    invoke: { session: 1 as SessionHandle, command: 7 },
+    invoke: {
+      session: 1 as SessionHandle,
+      command: 7,
+      condition: { dead: false, cancelPending: false },
+    },
     open: undefined,
   };
   return callError(request, readFailed(params, answerOf(numbers)));
@@ -26,7 +30,7 @@ const CANCEL = { [Place.status]: Status.answered, [Place.result]: 0xffff0002, [P
 
 describe('TEE_ERROR_CANCEL', () => {
   test('of a call that nobody aborted, after one that was', () => {
-    const error = errorOf({ ...CANCEL, [Place.staleCancel]: 1 });
+    const error = errorOf({ ...CANCEL, [Place.flags]: AnswerFlags.staleCancel });
     expect(error).toBeInstanceOf(TeeError);
     expect(error).toMatchObject({ code: 'TEE_ERROR_CANCEL', command: 7, staleCancel: true });
     expect(error.message).toMatch(/cancel of the (call before|previous call)/);
@@ -70,7 +74,9 @@ describe('a close', () => {
     const settle = new Map<Ticket, Settle>();
     const asked = `closing the session with TA ${CALLEE.uuid}`;
     const promise = closed({ settle } as unknown as Native, 3, CALLEE.path, asked);
-    settle.get(3)?.(answerOf({ [Place.status]: status, [Place.detail]: Operation.closeSession }))(() => undefined);
+    settle.get(3)?.(answerOf({ [Place.status]: status, [Place.detail]: Operation.closeSession }))(
+      () => undefined,
+    );
     return promise;
   };
 

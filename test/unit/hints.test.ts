@@ -250,11 +250,11 @@ describe('hints', () => {
 
   test('a short buffer: how much it needs', () => {
     const short = [
-      { index: 1, needs: 32 },
-      { index: 2, needs: 64 },
+      { name: 'params[1]', needs: 32 },
+      { name: 'notary.hash.hash', needs: 64 },
     ];
     expect(answer('TEE_ERROR_SHORT_BUFFER', { origin: 'trusted-app', short })).toBe(
-      'params[1] needs 32 bytes, params[2] needs 64 bytes',
+      'params[1] needs 32 bytes, notary.hash.hash needs 64 bytes',
     );
     expect(answer('TEE_ERROR_SHORT_BUFFER')).toBeUndefined();
   });

@@ -1,0 +1,20 @@
+/** From arguments to parameters, and from what these bring back to results. */
+import type { Parameter } from '../client/parameters.js';
+
+/** What a caller gave, by name. */
+export type Args = Readonly<Record<string, unknown>>;
+/** What a caller gets, by name. */
+export type Results = Record<string, unknown>;
+
+/**
+ * Makes a slot's parameter of the arguments. This can run code of the caller's, so all slots are done before anything is
+ * sent.
+ * @param keep copy bytes that go in: they are sent later, or twice
+ */
+export type Encode = (args: Args, keep: boolean) => Parameter<unknown>;
+
+/**
+ * Puts what a parameter brought back into the results.
+ * @throws Error ERR_TEE_BAD_OUTPUT
+ */
+export type Decode = (output: unknown, results: Results) => void;

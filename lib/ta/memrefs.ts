@@ -1,0 +1,156 @@
+/** Slots of memory: bytes, structs, texts and shared memory. */
+import { invalidArgType, outOfRange } from '../client/errors.js';
+import { buffer } from '../client/parameters.js';
+import { SharedMemory } from '../client/shared-memory.js';
+import { byteLengthOf, checkBytes, checkInteger, checkKnown } from '../client/validate.js';
+import { badOutput } from './bad-output.js';
+import { codecOf } from './codec.js';
+import type { BytesSlot, MemorySlot, StructSlot, TextSlot } from './description.js';
+import type { Decode, Encode } from './encoding.js';
+import { decodeText, encodeText } from './text.js';
+
+type MemrefSlot = BytesSlot | StructSlot | TextSlot | MemorySlot;
+
+/** The parameter of a memref. */
+export function memrefIn(slot: MemrefSlot, place: string): Encode {
+  switch (slot.kind) {
+    case 'bytes':
+      return slot.direction === 'out' ? bytesOut(slot, place) : bytesIn(slot, place);
+    case 'struct':
+      return structIn(slot, place);
+    case 'text':
+      return textIn(slot, place);
+    case 'memory':
+      return memoryIn(slot, place);
+  }
+}
+
+/** What a memref brings back. */
+export function memrefOut(slot: MemrefSlot, place: string): Decode {
+  const { name } = slot;
+  switch (slot.kind) {
+    case 'bytes': {
+      const { min, max } = slot;
+      if (min !== max) break;
+      return (output, results) => (results[name] = exactly(output as Uint8Array, max, place));
+    }
+    case 'struct': {
+      const { decode } = codecOf(slot.struct);
+      const { size } = slot.struct;
+      return (output, results) => (results[name] = decode(exactly(output as Uint8Array, size, place), place));
+    }
+    case 'text':
+      return (output, results) => (results[name] = decodeText(output as Uint8Array, place));
+    case 'memory':
+      break;
+  }
+  return (output, results) => (results[name] = output);
+}
+
+function exactly(bytes: Uint8Array, size: number, place: string): Uint8Array {
+  const length = byteLengthOf(bytes);
+  if (length !== size) throw badOutput(place, `has ${length} bytes, and must have ${size}`);
+  return bytes;
+}
+
+/** How many bytes there may be, in words. */
+function sizes({ min, max }: { min: number; max: number }): string {
+  if (min === max) return `${max} bytes long`;
+  return min === 0 ? `at most ${max} bytes long` : `from ${min} to ${max} bytes long`;
+}
+
+function checkSize(bytes: Uint8Array, slot: BytesSlot, place: string): Uint8Array {
+  const length = byteLengthOf(bytes);
+  if (length < slot.min || length > slot.max) throw outOfRange(place, sizes(slot), length);
+  return bytes;
+}
+
+function bytesIn(slot: BytesSlot, place: string): Encode {
+  const { name, direction, optional } = slot;
+  const make = direction === 'in' ? buffer.in : buffer.inout;
+  return (args, keep) => {
+    const given = args[name];
+    if (given === undefined && optional) return buffer.null('in');
+    const bytes = checkSize(checkBytes(given, place), slot, place);
+    return make(keep ? new Uint8Array(bytes) : bytes);
+  };
+}
+
+function bytesOut(slot: BytesSlot, place: string): Encode {
+  const { name, min, max, initial } = slot;
+  const usual = buffer.out(initial);
+  return (args) => {
+    const given = args[name];
+    if (given === undefined) return usual;
+    if (typeof given === 'number' && min !== max) return buffer.out(checkInteger(given, place, 0, max));
+    if (ArrayBuffer.isView(given)) return buffer.into(checkSize(checkBytes(given, place), slot, place));
+    throw invalidArgType(
+      place,
+      `${min === max ? '' : 'a number of bytes or '}a Uint8Array to write into`,
+      given,
+    );
+  };
+}
+
+function structIn({ name, direction, struct }: StructSlot, place: string): Encode {
+  const { encode } = codecOf(struct);
+  switch (direction) {
+    case 'in':
+      return (args) => buffer.in(encode(args[name], place));
+    case 'inout':
+      return (args) => buffer.inout(encode(args[name], place));
+    case 'out': {
+      const room = buffer.out(struct.size);
+      return () => room;
+    }
+  }
+}
+
+function textIn({ name, direction, max, optional }: TextSlot, place: string): Encode {
+  switch (direction) {
+    case 'in':
+      return (args) => {
+        const given = args[name];
+        if (given === undefined && optional) return buffer.null('in');
+        return buffer.in(encodeText(given, max, place));
+      };
+    case 'inout':
+      return (args) => {
+        const room = new Uint8Array(max);
+        room.set(encodeText(args[name], max, place));
+        return buffer.inout(room);
+      };
+    case 'out': {
+      const room = buffer.out(max);
+      return () => room;
+    }
+  }
+}
+
+function memoryIn(slot: MemorySlot, place: string): Encode {
+  const { name, direction, min, max, optional } = slot;
+  return (args) => {
+    const given = args[name];
+    if (given === undefined && optional) return buffer.null(direction);
+    const { memory, offset, size } = rangeOf(given, place);
+    if (size < min || size > max) throw outOfRange(place, sizes(slot), size);
+    return memory[direction]({ offset, size });
+  };
+}
+
+/** What of which memory. */
+function rangeOf(given: unknown, place: string): { memory: SharedMemory; offset: number; size: number } {
+  if (given instanceof SharedMemory) return { memory: given, offset: 0, size: given.size };
+  const wanted = 'a SharedMemory, or an object with memory, offset and size';
+  if (typeof given !== 'object' || given === null) throw invalidArgType(place, wanted, given);
+  checkKnown(given, place, ['memory', 'offset', 'size']);
+  const { memory, offset = 0, size } = given as { memory?: unknown; offset?: unknown; size?: unknown };
+  if (!(memory instanceof SharedMemory)) throw invalidArgType(`${place}.memory`, 'a SharedMemory', memory);
+  const from = checkInteger(offset, `${place}.offset`, 0, memory.size);
+  const rest = memory.size - from;
+  return {
+    memory,
+    offset: from,
+    size: size === undefined ? rest : checkInteger(size, `${place}.size`, 0, rest),
+  };
+}
