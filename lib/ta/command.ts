@@ -71,19 +71,15 @@ export function parametersOf(
 
 /** Written out: an array that grows takes many times the memory. */
 function fill(encode: readonly Encode[], args: Args, keep: boolean): Parameter<unknown>[] {
-  const one = (i: number): Parameter<unknown> => (encode[i] as Encode)(args, keep);
-  switch (encode.length) {
-    case 0:
-      return [];
-    case 1:
-      return [one(0)];
-    case 2:
-      return [one(0), one(1)];
-    case 3:
-      return [one(0), one(1), one(2)];
-    default:
-      return [one(0), one(1), one(2), one(3)];
-  }
+  const first = encode[0];
+  if (first === undefined) return [];
+  const second = encode[1];
+  if (second === undefined) return [first(args, keep)];
+  const third = encode[2];
+  if (third === undefined) return [first(args, keep), second(args, keep)];
+  const fourth = encode[3];
+  if (fourth === undefined) return [first(args, keep), second(args, keep), third(args, keep)];
+  return [first(args, keep), second(args, keep), third(args, keep), fourth(args, keep)];
 }
 
 function unknownArgument({ name, known }: Call, given: string): Error {

@@ -293,6 +293,12 @@ describe('errors', () => {
         code: 'ERR_INVALID_ARG_TYPE',
         message: expect.stringMatching(/^count\.count must be a number/),
       });
+      const aborted = { signal: AbortSignal.abort() } as object;
+      expect(() => client.sync.count({ count: 1, last: 1 }, aborted)).toThrow(
+        expect.objectContaining({
+          message: expect.stringMatching(/^options\.signal cannot abort a blocking call/),
+        }),
+      );
       expect(() => client.sync.count({ count: 1, last: 2 ** 32 })).toThrow(
         expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }),
       );
