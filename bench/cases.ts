@@ -1,4 +1,5 @@
 import { buffer, DmaHeap, value, type Params, type Session, type TeeContext } from 'node-optee';
+import { defineTrustedApplication, slot } from 'node-optee/ta';
 import {
   NODE_OPTEE_TEST_TA_UUID,
   TEST_TA_NOTHING,
@@ -17,6 +18,8 @@ const HEAPS = ['protected,secure-video', 'sdp@7e000000'];
 export interface Prepared {
   /** One call that blocks; of what it returns, a promise is awaited. */
   sync: () => Promise<void> | void;
+  /** The same through a description of the TA, on a session of its own. */
+  described?: () => void;
   /** One call that is awaited, where the library has that. */
   async?: () => Promise<unknown>;
   /** Releases what was prepared. */
@@ -40,6 +43,59 @@ function invocation(name: string, command: number, params: () => Params): BenchC
     };
   };
   return { name, share: 1, prepare };
+}
+
+const [Value, Values4] = [
+  defineTrustedApplication({
+    name: 'value',
+    uuid: NODE_OPTEE_TEST_TA_UUID,
+    commands: { values: { id: TEST_TA_VALUES, slots: [slot.value.inout('one', 'two')] } },
+  }),
+  defineTrustedApplication({
+    name: 'values4',
+    uuid: NODE_OPTEE_TEST_TA_UUID,
+    commands: {
+      values: {
+        id: TEST_TA_VALUES,
+        slots: [
+          slot.value.inout('one', 'two'),
+          slot.value.inout('three', 'four'),
+          slot.value.inout('five', 'six'),
+          slot.value.inout('seven', 'eight'),
+        ],
+      },
+    },
+  }),
+];
+
+/** The same calls through a description, too. */
+function described(
+  bench: BenchCase,
+  open: (tee: TeeContext) => { close(): Promise<void>; call(): void },
+): BenchCase {
+  const prepare = (tee: TeeContext, session: Session): Prepared => {
+    // Of all that are prepared only one makes such calls.
+    let client: ReturnType<typeof open> | undefined;
+    return {
+      ...bench.prepare(tee, session),
+      described: () => (client ??= open(tee)).call(),
+      close: () => client?.close(),
+    };
+  };
+  return { ...bench, prepare };
+}
+
+function openValue(tee: TeeContext): { close(): Promise<void>; call(): void } {
+  const client = Value.openSync(tee);
+  return { close: () => client.close(), call: () => void client.sync.values({ one: 41, two: 1 }) };
+}
+
+function openValues4(tee: TeeContext): { close(): Promise<void>; call(): void } {
+  const client = Values4.openSync(tee);
+  const call = (): void => {
+    client.sync.values({ one: 41, two: 1, three: 41, four: 1, five: 41, six: 1, seven: 41, eight: 1 });
+  };
+  return { close: () => client.close(), call };
 }
 
 /** C has outputs in memory of the caller's always; here only with `into` and `inplace`, else in a new array. */
@@ -102,13 +158,19 @@ const openAndClose: BenchCase = {
 
 export const CASES: readonly BenchCase[] = [
   invocation('empty', TEST_TA_NOTHING, () => []),
-  invocation('value', TEST_TA_VALUES, () => [value.inout(41, 1)]),
-  invocation('values4', TEST_TA_VALUES, () => [
-    value.inout(41, 1),
-    value.inout(41, 1),
-    value.inout(41, 1),
-    value.inout(41, 1),
-  ]),
+  described(
+    invocation('value', TEST_TA_VALUES, () => [value.inout(41, 1)]),
+    openValue,
+  ),
+  described(
+    invocation('values4', TEST_TA_VALUES, () => [
+      value.inout(41, 1),
+      value.inout(41, 1),
+      value.inout(41, 1),
+      value.inout(41, 1),
+    ]),
+    openValues4,
+  ),
   ...(['in', 'out', 'inout', 'into', 'inplace'] as const).flatMap((direction) =>
     SIZES.map((size) => temporary(direction, size)),
   ),

@@ -145,6 +145,8 @@ async function measureCase(
     inC('libteec again', 'libteec'),
     ours('sync', (calls) => callInTurn(first.sync, calls)),
   ];
+  const { described } = first;
+  if (described !== undefined) turns.push(ours('described', (calls) => callInTurn(described, calls)));
   if (awaited.length > 0) {
     turns.push(
       inC('handover', 'handover'),

@@ -3,7 +3,16 @@ import { PLACES, type Profile } from './profile';
 import type { Memory, Run, Subject } from './results';
 import { median } from './statistics';
 
-const COLUMNS: readonly Subject[] = ['ioctl', 'libteec', 'handover', 'sync', 'async', 'libteec8', 'async8'];
+const COLUMNS: readonly Subject[] = [
+  'ioctl',
+  'libteec',
+  'handover',
+  'sync',
+  'described',
+  'async',
+  'libteec8',
+  'async8',
+];
 const BARS = '▁▂▃▄▅▆▇█';
 
 function table(rows: readonly (readonly string[])[]): string {

@@ -3,7 +3,7 @@ import type { Summary } from './statistics';
 /**
  * Who makes the calls. `libteec again` is the same as `libteec`: how far the two differ is the error of it all.
  * `libteec8` has 8 threads and `async8` has 8 calls under way, each on a session of its own: their time is that of all
- * calls together, divided by all of them.
+ * calls together, divided by all of them. `described` is `sync` through a description of the TA.
  */
 export const SUBJECTS = [
   'ioctl',
@@ -11,6 +11,7 @@ export const SUBJECTS = [
   'libteec again',
   'handover',
   'sync',
+  'described',
   'async',
   'libteec8',
   'async8',

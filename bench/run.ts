@@ -43,7 +43,7 @@ const options = {
 } as const;
 
 /** Whom `--profile` can look at. */
-const PROFILED = SUBJECTS.filter((name) => name !== 'libteec again');
+const PROFILED = SUBJECTS.filter((name) => name !== 'libteec again' && name !== 'described');
 const isProfiled = (name: string): name is Subject => (PROFILED as readonly string[]).includes(name);
 
 /** What has no meaning without `--profile`, and what has none with it. */

@@ -9,6 +9,9 @@ const TURNS = 10;
 /** Blocking ones of all cases together, and as many awaited ones; V8 optimizes a function after some 3,500. */
 const CALLS = 10_000;
 
+/** So many cases have calls through a description. */
+const DESCRIBED = 2;
+
 /**
  * Calls of all short cases in turns, from JavaScript, until V8 has optimized what they share. Of all, whichever will be
  * measured: code that meets something new is compiled anew, and is never again as special as before.
@@ -17,12 +20,14 @@ const CALLS = 10_000;
 export async function warmUp(tee: TeeContext, session: Session, optimized = true): Promise<void> {
   const cases = CASES.filter(isShort);
   const calls = CALLS / TURNS / cases.length;
+  const describedCalls = CALLS / TURNS / DESCRIBED;
   for (let turn = 0; turn < (optimized ? TURNS : 1); turn++) {
     for (const bench of cases) {
-      const { sync, async: awaited, close } = bench.prepare(tee, session);
+      const { sync, described, async: awaited, close } = bench.prepare(tee, session);
       const count = optimized ? Math.ceil(calls * bench.share) : 1;
       try {
         await callInTurn(sync, count);
+        if (described !== undefined) await callInTurn(described, optimized ? describedCalls : 1);
         if (awaited !== undefined) await callAtOnce([awaited], count);
       } finally {
         await close?.();

@@ -16,7 +16,8 @@ export interface Call {
   readonly decode: readonly (Decode | undefined)[];
   /** Names of all arguments. */
   readonly known: ReadonlySet<string>;
-  readonly hasResults: boolean;
+  /** An object with all names of results, which is copied for each call; undefined if there are none. */
+  readonly results: Results | undefined;
 }
 
 /**
@@ -29,7 +30,12 @@ export function prepare(name: string, ta: string, slots: readonly SlotDescriptio
   const known = new Set<string>();
   const decode = slots.map((slot) => decoderOf(slot, inPlace));
   const encode = slots.map((slot) => encoderOf(slot, name, known));
-  return { name, encode, decode, known, hasResults: decode.some((each) => each !== undefined) };
+  const outputs = slots.filter((slot) => slot.direction !== 'in');
+  const names = outputs.flatMap((slot) =>
+    slot.kind === 'value' ? slot.fields.map((field) => field.name) : slot.name,
+  );
+  const results = names.length > 0 ? Object.fromEntries(names.map((each) => [each, undefined])) : undefined;
+  return { name, encode, decode, known, results };
 }
 
 const NO_ARGS: Args = Object.freeze({});
@@ -55,12 +61,25 @@ export function parametersOf(
   other?: readonly string[],
 ): Parameter<unknown>[] {
   const { encode, known } = call;
-  const params: Parameter<unknown>[] = [];
-  for (let i = 0; i < encode.length; i++) params.push((encode[i] as Encode)(args, keep));
-  for (const name of Object.keys(args)) {
-    if (!known.has(name) && other?.includes(name) !== true) throw unknownArgument(call, name);
+  const params = fill(encode, args, keep);
+  for (const name in args) {
+    if (known.has(name) || other?.includes(name) === true || !Object.hasOwn(args, name)) continue;
+    throw unknownArgument(call, name);
   }
   return params;
+}
+
+/** Written out: an array that grows takes many times the memory. */
+function fill(encode: readonly Encode[], args: Args, keep: boolean): Parameter<unknown>[] {
+  const first = encode[0];
+  if (first === undefined) return [];
+  const second = encode[1];
+  if (second === undefined) return [first(args, keep)];
+  const third = encode[2];
+  if (third === undefined) return [first(args, keep), second(args, keep)];
+  const fourth = encode[3];
+  if (fourth === undefined) return [first(args, keep), second(args, keep), third(args, keep)];
+  return [first(args, keep), second(args, keep), third(args, keep), fourth(args, keep)];
 }
 
 function unknownArgument({ name, known }: Call, given: string): Error {
@@ -69,9 +88,12 @@ function unknownArgument({ name, known }: Call, given: string): Error {
 }
 
 /** The results of a call that succeeded; undefined where it has none. */
-export function resultsOf({ decode, hasResults }: Call, outputs: readonly unknown[]): Results | undefined {
-  if (!hasResults) return undefined;
-  const results: Results = {};
+export function resultsOf(
+  { decode, results: empty }: Call,
+  outputs: readonly unknown[],
+): Results | undefined {
+  if (empty === undefined) return undefined;
+  const results = { ...empty };
   for (let i = 0; i < decode.length; i++) decode[i]?.(outputs[i], results);
   return results;
 }

@@ -32,31 +32,23 @@ export function commandOf({ name, id, slots, repeatable }: CommandDescription, t
   };
 }
 
-/** A call, all of it read from its caller. */
-export interface ReadCall {
-  readonly params: readonly Parameter<unknown>[];
-  readonly options: CallOptions | undefined;
-}
-
 /**
- * Reads a call of a command, which can run code of the caller's.
+ * Reads the arguments of a call, which can run code of the caller's.
  * @throws as the arguments of a call do
  */
-export function readCall(
-  { call, growth }: Command,
-  args: unknown,
-  options: unknown,
-  names: readonly string[],
-): ReadCall {
-  const params = parametersOf(call, argsOf(call, args), growth !== undefined);
-  if (options === undefined) return { params, options };
-  checkKnown(options, 'options', names);
-  const { signal, wipe } = options as CallOptions;
-  return { params, options: { signal, wipe } };
+export function readArgs({ call, growth }: Command, args: unknown): readonly Parameter<unknown>[] {
+  return parametersOf(call, argsOf(call, args), growth !== undefined);
 }
 
-const ASYNC = ['signal', 'wipe'];
-const SYNC = ['wipe'];
+const OPTIONS = ['signal', 'wipe'];
+
+/** Reads the options of a call, once, which can run code of the caller's. A blocking call refuses a signal itself. */
+export function readOptions(options: unknown): CallOptions | undefined {
+  if (options === undefined) return undefined;
+  checkKnown(options, 'options', OPTIONS);
+  const { signal, wipe } = options as CallOptions;
+  return { signal, wipe };
+}
 
 /** Invokes a command. Rejects with all that is wrong. */
 export function invoke(
@@ -66,15 +58,19 @@ export function invoke(
   options: unknown,
 ): Promise<unknown> {
   try {
-    return send(session, command, readCall(command, args, options, ASYNC));
+    return send(session, command, readArgs(command, args), readOptions(options));
   } catch (error) {
     return Promise.reject(error);
   }
 }
 
 /** The same of a call that was read. */
-export function send(session: Session, command: Command, { params, options }: ReadCall): Promise<unknown> {
-  const { id, finish, growth } = command;
+export function send(
+  session: Session,
+  { id, finish, growth }: Command,
+  params: readonly Parameter<unknown>[],
+  options: CallOptions | undefined,
+): Promise<unknown> {
   const outputs = session.invoke(id, params, options);
   if (growth === undefined) return outputs.then(finish);
   return outputs.then(finish, (error: unknown) => {
@@ -87,14 +83,18 @@ export function send(session: Session, command: Command, { params, options }: Re
 /** The same, blocking. */
 export function invokeSync(session: Session, command: Command, args: unknown, given: unknown): unknown {
   const { id, finish, growth } = command;
-  const { params, options } = readCall(command, args, given, SYNC);
+  const params = readArgs(command, args);
+  const options = readOptions(given);
+  if (growth === undefined) return finish(session.invokeSync(id, params, options));
+  let outputs: readonly unknown[];
   try {
-    return finish(session.invokeSync(id, params, options));
+    outputs = session.invokeSync(id, params, options);
   } catch (error) {
-    const more = growth && withMoreRoom(growth, params, error);
+    const more = withMoreRoom(growth, params, error);
     if (more === undefined) throw error;
-    return finish(session.invokeSync(id, more, options));
+    outputs = session.invokeSync(id, more, options);
   }
+  return finish(outputs);
 }
 
 /**

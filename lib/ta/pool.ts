@@ -3,7 +3,7 @@ import type { CallOptions } from '../client/call.js';
 import { invalidArgType } from '../client/errors.js';
 import type { SessionPool, SessionPoolStatistics } from '../client/pool.js';
 import { addMethods, type Client, type MakeClient } from './client.js';
-import { readCall, send, type Command } from './invocation.js';
+import { readArgs, readOptions, send, type Command } from './invocation.js';
 import type { Methods, TaDefinition } from './types.js';
 
 /** What a pool has besides a method per command. */
@@ -24,8 +24,6 @@ export interface PoolBase<D extends TaDefinition> extends AsyncDisposable, Dispo
 /** Sessions with a described TA for whoever needs one. A command is called as that of a client. */
 export type Pool<D extends TaDefinition> = Methods<D> & PoolBase<D>;
 
-const ASYNC = ['signal', 'wipe'];
-
 /** Makes a pool's methods of a pool of sessions. */
 export type MakePool = (sessions: SessionPool) => PoolBase<TaDefinition>;
 
@@ -40,13 +38,13 @@ export function poolOf(commands: ReadonlyMap<string, Command>, client: MakeClien
 
     /** Calls a command on any free session; of a repeatable one, both calls are on the same. */
     static async invoke(pool: TaPool, command: Command, args: unknown, given: unknown): Promise<unknown> {
-      const call = readCall(command, args, given, ASYNC);
-      const { params, options } = call;
+      const params = readArgs(command, args);
+      const options = readOptions(given);
       const sessions = pool.#sessions;
       if (command.growth === undefined) {
         return command.finish(await sessions.invoke(command.id, params, options));
       }
-      return sessions.use((session) => send(session, command, call), { signal: options?.signal });
+      return sessions.use((session) => send(session, command, params, options), { signal: options?.signal });
     }
 
     get closed(): boolean {

@@ -47,7 +47,8 @@ describe('the benchmark', () => {
     );
     for (const [name, subjects] of Object.entries(run.cases)) {
       const of = /^(shm-alloc|dmabuf)/.test(name) ? [] : ['handover', 'async', 'libteec8', 'async8'];
-      const all = ['ioctl', 'libteec', 'libteec again', 'sync', ...of];
+      const described = /^values?4?$/.test(name) ? ['described'] : [];
+      const all = ['ioctl', 'libteec', 'libteec again', 'sync', ...described, ...of];
       expect(Object.keys(subjects).sort()).toEqual(all.sort());
       for (const { median, quartiles, fastest, measurements } of Object.values(subjects)) {
         expect(measurements).toBeGreaterThan(0);

@@ -76,7 +76,11 @@ describe('the installed package', () => {
       : /^function 0\nTeeSystemError ENOENT: .*'\/dev\/tee0': there is no such TEE device.*CONFIG_OPTEE.*\n$/;
 
   test('loads from CommonJS, with the addon', () => {
-    const script = `const { TeeContext } = require('node-optee'); const { Guest } = require('node-optee/qemu'); ${USE}`;
+    const script = `
+      const { TeeContext } = require('node-optee');
+      const { Guest } = require('node-optee/qemu');
+      if (typeof require('node-optee/ta').defineTrustedApplication !== 'function') throw new Error('no ta');
+      ${USE}`;
     const { status, stdout } = run(process.execPath, '-e', script);
     expect(stdout).toMatch(USED);
     expect(status).toBe(0);
@@ -87,10 +91,12 @@ describe('the installed package', () => {
       import { createRequire } from 'node:module';
       import * as tee from 'node-optee';
       import { Guest } from 'node-optee/qemu';
+      import * as ta from 'node-optee/ta';
       const { TeeContext } = tee;
       const common = createRequire(process.cwd() + '/')('node-optee');
-      const names = Object.keys(common).filter((name) => common[name] !== tee[name]);
-      console.log('other classes:', names.join());
+      const commonTa = createRequire(process.cwd() + '/')('node-optee/ta');
+      const others = (one, two) => Object.keys(one).filter((name) => one[name] !== two[name]);
+      console.log('other classes:', [...others(common, tee), ...others(commonTa, ta)].join());
       ${USE}`;
     const { status, stdout } = run(process.execPath, '--input-type=module', '-e', script);
     const [others, ...used] = stdout.split('\n');

@@ -20,6 +20,52 @@ const CLIENT = `
     return [sum.a + closing.length, nothing ?? bytes];
   }
   export const codeOf = (error: unknown): string | undefined => (error instanceof TeeError ? error.code : undefined);`;
+const DESCRIBED = `
+  import { TeeContext } from 'node-optee';
+  import { array, defineTrustedApplication, enumeration, octets, slot, struct, u64, u8, type ClientOf, type TypeOf } from 'node-optee/ta';
+  const Mode = enumeration({ OFF: 0, ON: 1 });
+  const Config = struct('config', { level: u8, mode: Mode, limit: u64, name: octets(16), path: array(u8, 3) });
+  export const Notary = defineTrustedApplication({
+    name: 'notary',
+    uuid: '8aaaf200-2450-11e4-abe2-0002a5d5c51b',
+    results: { NOTARY_LOCKED: 0x80000001 },
+    open: [slot.value.in('version')],
+    commands: {
+      count: { id: 0, slots: [slot.value.inout('count', 'step')] },
+      seek: { id: 1, slots: [slot.value.in(u64('offset'))] },
+      set: { id: 2, slots: [slot.value.in(Mode('mode')), slot.text.in('why', { max: 9, optional: true })] },
+      read: { id: 3, slots: [slot.bytes.out('data', { max: 4096 }), slot.struct.inout('config', Config)], repeatable: true },
+    },
+  });
+  export async function use(signal: AbortSignal): Promise<[number, bigint, 'OFF' | 'ON', Uint8Array]> {
+    const tee = TeeContext.open();
+    const notary: AsyncDisposable & ClientOf<typeof Notary> = await Notary.open(tee, { version: 1, signal });
+    const { count } = await notary.count({ count: 41, step: 1 }, { signal });
+    const nothing: undefined = await notary.set({ mode: 'ON' });
+    const config = { level: 1, mode: 'ON', limit: 1n, name: new Uint8Array(16), path: [1, 2, 3] } as const;
+    const back: { data: Uint8Array; config: TypeOf<typeof Config> } = notary.sync.read({ config });
+    const pool = Notary.pool(tee, { max: 2, version: 1 });
+    await pool.seek({ offset: 1n }, { signal });
+    // @ts-expect-error
+    await notary.count({ count: 1 });
+    // @ts-expect-error
+    await notary.count({ count: 1, step: 1, stop: 1 });
+    // @ts-expect-error
+    await notary.set({ mode: 'MAYBE' });
+    // @ts-expect-error
+    await notary.seek({ offset: 1 });
+    // @ts-expect-error
+    await Notary.open(tee);
+    return [count, back.config.limit, back.config.mode, nothing ?? back.data];
+  }
+  const described = { name: 'x', uuid: '8aaaf200-2450-11e4-abe2-0002a5d5c51b' } as const;
+  const s = slot.value.in;
+  // @ts-expect-error
+  defineTrustedApplication({ ...described, commands: { go: { id: 0, slots: [s('a'), s('b'), s('c'), s('d'), s('e')] } } });
+  // @ts-expect-error
+  defineTrustedApplication({ ...described, commands: { go: { id: 0, slots: [s('a'), s('a')] } } });
+  // @ts-expect-error
+  defineTrustedApplication({ ...described, commands: { close: { id: 0 } } });`;
 const GUEST = `
   import { Guest } from 'node-optee/qemu';
   export async function use(signal: AbortSignal): Promise<string> {
@@ -79,6 +125,7 @@ beforeAll(() => {
   tools = installTools();
   for (const extension of ['ts', 'mts', 'cts']) {
     writeFileSync(join(packed.app, `client.${extension}`), CLIENT);
+    writeFileSync(join(packed.app, `described.${extension}`), DESCRIBED);
     writeFileSync(join(packed.app, `guest.${extension}`), GUEST);
   }
   withNodeTypes = join(packed.app, '..', 'with-node-types');
@@ -121,11 +168,11 @@ describe.each(VERSIONS)('TypeScript %s', (version) => {
       { lib: DOM, types: [] },
       { lib: ES, types: [] },
     ];
-    expect(compile(packed.app, ['client'], settings)).toBe('');
+    expect(compile(packed.app, ['client', 'described'], settings)).toBe('');
   });
 
   test('client and guest, with the types of Node, taken or not', () => {
     const settings = [{ types: [] }, { lib: ES, types: ['node'] }];
-    expect(compile(withNodeTypes, ['client', 'guest'], settings)).toBe('');
+    expect(compile(withNodeTypes, ['client', 'described', 'guest'], settings)).toBe('');
   });
 });

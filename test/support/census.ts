@@ -15,6 +15,8 @@ export const CREATE_FAIL = 'c3f6e2c0-3548-11e1-b86c-0800200c9a66';
 export const LARGE = '25497083-a58a-4fc5-8a72-1ad7b69b8562';
 export const CONCURRENT = 'e13010e0-2ae1-11e5-896a-0002a5d5c51b';
 export const SIMS = 'e6a33ed4-562b-463a-bb7e-ff5e15a493c8';
+/** The second storage TA of OP-TEE's tests: it takes one session at a time. */
+export const SINGLE_SESSION = '731e279e-aafb-4575-a771-38caa6f0cca6';
 /** OP-TEE's own statistics. */
 export const PTA_STATS = 'd96a5b40-e2c7-b1af-8794-1002a5d5c61b';
 export const PTA_INVOKE_TESTS = 'd96a5b40-c3e5-21e3-8794-1002a5d5c61b';

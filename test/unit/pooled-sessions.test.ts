@@ -74,7 +74,8 @@ function request(
   const taken = sessions.take();
   if (taken !== undefined) found.got = taken;
   else {
-    const wait = async (): Promise<Thing> => sessions.wait(signal, () => new AbortError(signal?.reason, 'it'));
+    const wait = async (): Promise<Thing> =>
+      sessions.wait(signal, () => new AbortError(signal?.reason, 'it'));
     wait().then(
       (got) => (found.got = got),
       (error: Error) => (found.error = error),
@@ -293,7 +294,9 @@ describe('aborts', () => {
       );
       await turn();
       expect(found).toEqual([
-        { aborts: 'aborted', 'closes the pool': 'closed', 'gives a session back': only, throws: 'its own' }[what],
+        { aborts: 'aborted', 'closes the pool': 'closed', 'gives a session back': only, throws: 'its own' }[
+          what
+        ],
       ]);
       expect(sessions.statistics()).toMatchObject({ waiting: 0, busy: 1 });
     },
@@ -468,7 +471,8 @@ describe('anything in any order', () => {
     for (const one of real.asked) {
       if (one.state !== 'waits') continue;
       if (one.found.got !== undefined) one.state = 'has';
-      else if (one.found.error !== undefined) one.state = one.controller.signal.aborted ? 'gave up' : 'failed';
+      else if (one.found.error !== undefined)
+        one.state = one.controller.signal.aborted ? 'gave up' : 'failed';
     }
     const waiting = real.asked.filter(({ state }) => state === 'waits');
     const served = real.asked.filter(
@@ -526,7 +530,12 @@ describe('anything in any order', () => {
           real.pool.things.forEach((thing) => thing.finishClosing());
           expect(await closing).toBeUndefined();
           expect(real.pool.things.filter(({ closed }) => !closed)).toEqual([]);
-          expect(real.pool.sessions.statistics()).toMatchObject({ open: 0, opening: 0, closing: 0, waiting: 0 });
+          expect(real.pool.sessions.statistics()).toMatchObject({
+            open: 0,
+            opening: 0,
+            closing: 0,
+            waiting: 0,
+          });
         },
       ),
       { numRuns: 500 },

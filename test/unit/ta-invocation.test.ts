@@ -4,7 +4,7 @@ import { bool, defineTrustedApplication, enumeration, slot, struct, u16, u32, u6
 import { ParamKind } from '#lib/client/native';
 import { readParams, type Spec } from '#lib/client/parameters';
 import { descriptionOf } from '#lib/ta/description';
-import { commandOf, readCall, type Command } from '#lib/ta/invocation';
+import { commandOf, readArgs, readOptions, type Command } from '#lib/ta/invocation';
 
 const Mode = enumeration({ OFF: 0, ON: 7 });
 
@@ -21,8 +21,7 @@ function command(slots: readonly unknown[], repeatable = false): Command {
 }
 
 /** What would be sent. */
-const specs = (made: Command, args?: unknown, options?: unknown): readonly Spec[] =>
-  readParams([...readCall(made, args, options, ['signal', 'wipe']).params], true);
+const specs = (made: Command, args?: unknown): readonly Spec[] => readParams([...readArgs(made, args)], true);
 
 const u32s = fc.nat(0xffffffff);
 
@@ -244,16 +243,12 @@ describe('arguments', () => {
   });
 
   test('options with other names', () => {
-    const args = { count: 1, step: 1 };
+    expect(readOptions(undefined)).toBeUndefined();
     for (const options of [{ singal: 1 }, { timeout: 5 }]) {
-      expect(() => specs(made, args, options)).toThrow(
-        expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }),
-      );
+      expect(() => readOptions(options)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }));
     }
     for (const options of [5, [], null]) {
-      expect(() => specs(made, args, options)).toThrow(
-        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }),
-      );
+      expect(() => readOptions(options)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
     }
   });
 
@@ -272,9 +267,10 @@ describe('arguments', () => {
         return true;
       },
     };
-    const read = readCall(made, args, options, ['signal', 'wipe']);
+    expect(specs(made, args)).toHaveLength(2);
+    const read = readOptions(options);
     expect(reads).toBe(2);
-    expect(read.options).toEqual({ wipe: true, signal: undefined });
-    expect(Object.getOwnPropertyDescriptor(read.options, 'wipe')).toHaveProperty('value', true);
+    expect(read).toEqual({ wipe: true, signal: undefined });
+    expect(Object.getOwnPropertyDescriptor(read, 'wipe')).toHaveProperty('value', true);
   });
 });
