@@ -7,6 +7,8 @@ const USAGE = `Usage: node-optee COMMAND …
   invoke UUID COMMAND …     one command of a Trusted Application
   qemu [OPTIONS] COMMAND …  runs COMMAND in a QEMU guest with a real OP-TEE
   ta DIR                    builds and signs a Trusted Application for that guest
+  ta generate FILE          writes the C of a Trusted Application that FILE describes
+  new NAME                  makes a folder with a Trusted Application, a client and a test
 
 node-optee COMMAND --help tells more. Machines of the guest: ${MACHINES.join(', ')}
 `;
@@ -16,7 +18,13 @@ const COMMANDS: Readonly<Record<string, () => Promise<{ run(args: string[]): Pro
   list: () => import('./commands/list.js'),
   invoke: () => import('./commands/invoke.js'),
   qemu: () => import('./commands/qemu.js'),
-  ta: async () => ({ run: (await import('./qemu/build/ta-command.js')).taCommand }),
+  ta: async () => ({
+    run: async ([word, ...rest]) => {
+      if (word === 'generate') return (await import('./commands/ta-generate.js')).run(rest);
+      return (await import('./qemu/build/ta-command.js')).taCommand(word === undefined ? [] : [word, ...rest]);
+    },
+  }),
+  new: () => import('./commands/new.js'),
 };
 
 async function main(args: string[]): Promise<number> {

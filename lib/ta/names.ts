@@ -108,8 +108,8 @@ export function structProblem(name: unknown): string | undefined {
 /** Of a described TA. */
 export function taProblem(name: unknown): string | undefined {
   const problem = problemOf(name, /^[a-z][a-z0-9_]*$/, 'notary or key_store');
-  if (problem === undefined && /^(tee|teec|ta|cfg)(_|$)/.test(name as string)) {
-    return `'${String(name)}' begins names that are OP-TEE's own`;
+  if (problem === undefined && /^(tee|teec|ta|cfg|dispatch)(_|$)/.test(name as string)) {
+    return `'${String(name)}' begins names that are OP-TEE's own or generated`;
   }
   return problem;
 }
