@@ -22,6 +22,7 @@ const typescript = enums('lib/client/native.ts', /const enum (\w+) \{([^}]*)\}/g
 test('the same enums are on both sides', () => {
   expect([...native.keys()].sort()).toEqual([
     'Aborted',
+    'AnswerFlags',
     'Operation',
     'ParamKind',
     'Place',
