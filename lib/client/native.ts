@@ -213,7 +213,7 @@ export class Answer {
 
   /** What describes the thing that was made. */
   data(index: number): number {
-    return this.number((Place.data + index) as Place);
+    return this.number(Place.data + index);
   }
 
   /** A value's a. Of an intoOut or inPlace: 1 if there was room for the output. */
@@ -355,7 +355,6 @@ export type Ticket = number;
  * Those that return nothing write {@link Native.answer}.
  */
 export interface Functions {
-
   /**
    * Opens a device (O_RDWR, close-on-exec) and asks TEE_IOC_VERSION.
    * @param threads how many calls may block in the TEE at the same time, 1 to 256

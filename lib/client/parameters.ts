@@ -236,8 +236,14 @@ const isNull = ({ kind }: Spec): boolean => kind >= ParamKind.nullIn && kind <= 
 
 /** Sizes that the TEE reported beyond the room of an output, by what the call brought back. */
 const reported = new WeakMap<Uint8Array, number>();
-const setReported = intrinsic(WeakMap.prototype, 'set') as (map: typeof reported, ...entry: [Uint8Array, number]) => void;
-const deleteReported = intrinsic(WeakMap.prototype, 'delete') as (map: typeof reported, bytes: Uint8Array) => void;
+const setReported = intrinsic(WeakMap.prototype, 'set') as (
+  map: typeof reported,
+  ...entry: [Uint8Array, number]
+) => void;
+const deleteReported = intrinsic(WeakMap.prototype, 'delete') as (
+  map: typeof reported,
+  bytes: Uint8Array,
+) => void;
 let anyReported = false;
 
 /**

@@ -88,7 +88,9 @@ export class SharedMemory {
   static alloc(owner: Owner, size: number, sync: boolean): SharedMemory | Promise<SharedMemory> {
     const ticket = owner.n.allocSharedMemory(owner.context.use(), checkSize(size), sync);
     const asked = `allocSharedMemory of ${size} bytes`;
-    return SharedMemory.#make(owner, 'allocated', ticket, (failed) => memoryError(failed, owner, asked, size));
+    return SharedMemory.#make(owner, 'allocated', ticket, (failed) =>
+      memoryError(failed, owner, asked, size),
+    );
   }
 
   /** @internal As `alloc`. */
@@ -96,11 +98,17 @@ export class SharedMemory {
     const size = checkView(view);
     const ticket = owner.n.registerSharedMemory(owner.context.use(), view, sync);
     const asked = `registerSharedMemory of ${size} bytes`;
-    return SharedMemory.#make(owner, 'registered', ticket, (failed) => memoryError(failed, owner, asked, size));
+    return SharedMemory.#make(owner, 'registered', ticket, (failed) =>
+      memoryError(failed, owner, asked, size),
+    );
   }
 
   /** @internal As `alloc`. */
-  static registerDmaBuf(owner: Owner, buf: DmaBuf | number, sync: boolean): SharedMemory | Promise<SharedMemory> {
+  static registerDmaBuf(
+    owner: Owner,
+    buf: DmaBuf | number,
+    sync: boolean,
+  ): SharedMemory | Promise<SharedMemory> {
     const fd = descriptorOf(buf, owner.path);
     const ticket = owner.n.registerDmaBuf(owner.context.use(), fd, sync);
     return SharedMemory.#make(owner, 'dma-buf', ticket, (failed) => dmaBufError(owner, fd, failed));

@@ -229,12 +229,12 @@ describe('code of the caller in accessors of prototypes', () => {
 });
 
 test('what is no session, or no context, is told by the promise', async () => {
-  const { invoke, close } = Session.prototype;
+  const session = Session.prototype;
   const context = TeeContext.prototype;
   for (const call of [
-    () => invoke.call({}, 1),
-    () => close.call({}),
-    () => Session.prototype[Symbol.asyncDispose].call({}),
+    () => session.invoke.call({}, 1),
+    () => session.close.call({}),
+    () => session[Symbol.asyncDispose].call({}),
     () => context.openSession.call({}, TEST_TA),
     () => context.allocSharedMemory.call({}, 1),
     () => context.registerSharedMemory.call({}, new Uint8Array(1)),

@@ -1000,7 +1000,8 @@ void theLimitsOfGroupsAreRead() {
   // A sixteenth of 160 MiB stays free.
   CHECK(!failure(50 * kMiB) && refusedBy(51 * kMiB, Operation::memoryCgroup));
   // The page cache makes room; what only ends in such a name does not.
-  write(outer + "/memory.stat", "anon 1\nactive_anon 104857600\ninactive_file 10485760\nactive_file 20971520\n");
+  write(outer + "/memory.stat",
+        "anon 1\nactive_anon 104857600\ninactive_file 10485760\nactive_file 20971520\n");
   CHECK(!failure(80 * kMiB) && refusedBy(81 * kMiB, Operation::memoryCgroup));
   // In a container its own group is the top of what is mounted.
   write("/proc/self/cgroup", "0::/\n");

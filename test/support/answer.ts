@@ -16,7 +16,8 @@ export function answerOf(
   // Rubbish, as of a call before, in whatever is not given.
   const records = new Float64Array((index + 1) * Place.length).fill(77);
   const set = (place: number, number: number): void => void (records[index * Place.length + place] = number);
-  for (const place of [Place.status, Place.detail, Place.result, Place.origin, Place.staleCancel]) set(place, 0);
+  for (const place of [Place.status, Place.detail, Place.result, Place.origin, Place.staleCancel])
+    set(place, 0);
   for (const [place, number] of Object.entries(numbers)) set(Number(place), number);
   params.flat().forEach((number, i) => set(Place.data + i, number));
   return new Answer(records, [...Array<undefined>(index * 4), ...outputs], index);

@@ -70,7 +70,9 @@ describe('a close', () => {
     const settle = new Map<Ticket, Settle>();
     const asked = `closing the session with TA ${CALLEE.uuid}`;
     const promise = closed({ settle } as unknown as Native, 3, CALLEE.path, asked);
-    settle.get(3)?.(answerOf({ [Place.status]: status, [Place.detail]: Operation.closeSession }))(() => undefined);
+    settle.get(3)?.(answerOf({ [Place.status]: status, [Place.detail]: Operation.closeSession }))(
+      () => undefined,
+    );
     return promise;
   };
 

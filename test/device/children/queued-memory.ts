@@ -20,7 +20,9 @@ const IOCTL = '29 '; // of arm64
 const waiting = (): number =>
   readdirSync('/proc/self/task').filter((id) => {
     try {
-      const [name, call] = ['comm', 'syscall'].map((file) => readFileSync(`/proc/self/task/${id}/${file}`, 'utf8'));
+      const [name, call] = ['comm', 'syscall'].map((file) =>
+        readFileSync(`/proc/self/task/${id}/${file}`, 'utf8'),
+      );
       return name === 'optee-memory\n' && call?.startsWith(IOCTL);
     } catch {
       return false; // it has just ended
