@@ -14,7 +14,15 @@ import {
 } from './errors.js';
 import { callHint, resultHint } from './hints.js';
 import { Aborted, AnswerFlags, failureOf, Place, RequestFlags, Status } from './native.js';
-import type { Answer, ContextHandle, Native, SessionHandle, Tell, Ticket } from './native.js';
+import type {
+  Answer,
+  ContextHandle,
+  Native,
+  SessionHandle,
+  SharedMemoryHandle,
+  Tell,
+  Ticket,
+} from './native.js';
 import { describeParam, memoryOf, NONE, readFailedOutputs, readOutputs, type Spec } from './parameters.js';
 import { originName, TEE_RESULTS } from './results.js';
 import { checkBoolean, checkOptions, checkSignal } from './validate.js';
@@ -248,8 +256,8 @@ function answeredError(request: Request, failed: Failed): TeeError {
 }
 
 /** What the addon takes as a parameter's memory. */
-const memory = ({ bytes, shared }: Spec): Uint8Array | Handle => shared?.handle.number ?? bytes;
-type Handle = NonNullable<Spec['shared']>['handle']['number'] | undefined;
+const memory = ({ bytes, shared }: Spec): Uint8Array | SharedMemoryHandle | 0 | undefined =>
+  shared?.handle.number ?? bytes;
 
 /** Calls the addon's function with all that it needs; the only place that does. */
 function send<H extends number, R>(

@@ -220,7 +220,7 @@ export class Answer {
 
   /** What describes the thing that was made. */
   data(index: number): number {
-    return this.number((Place.data + index) as Place);
+    return this.number(Place.data + index);
   }
 
   /** A value's a. Of an intoOut or inPlace: 1 if there was room for the output. */

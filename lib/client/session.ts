@@ -32,21 +32,21 @@ export interface InvokeTrace {
 }
 
 /** How many sessions of this thread are open, by their context and TA. */
-const open = new Map<Handle, Map<string, number>>();
+const openIn = new Map<Handle, Map<string, number>>();
 
 /** How many sessions with a TA are open in this thread. */
 export function openSessions(uuid: string): number {
   let all = 0;
-  for (const [context, sessions] of open) {
-    if (context.closed) open.delete(context);
+  for (const [context, sessions] of openIn) {
+    if (context.closed) openIn.delete(context);
     else all += sessions.get(uuid) ?? 0;
   }
   return all;
 }
 
-function count(context: Handle, uuid: string, more: 1 | -1): void {
-  let sessions = open.get(context);
-  if (sessions === undefined) open.set(context, (sessions = new Map<string, number>()));
+function countSession(context: Handle, uuid: string, more: 1 | -1): void {
+  let sessions = openIn.get(context);
+  if (sessions === undefined) openIn.set(context, (sessions = new Map<string, number>()));
   sessions.set(uuid, (sessions.get(uuid) ?? 0) + more);
 }
 
@@ -81,11 +81,11 @@ export class Session<P extends Params = Params> {
     this.#contextClosed = contextClosed;
     const { uuid } = callee;
     const close = (session: SessionHandle): Ticket => {
-      count(context, uuid, -1);
+      countSession(context, uuid, -1);
       return n.closeSession(session);
     };
     this.#handle = new Handle(this, `Session with TA ${uuid}`, number, close, context);
-    count(context, uuid, 1);
+    countSession(context, uuid, 1);
   }
 
   /** @internal */

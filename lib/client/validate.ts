@@ -34,8 +34,8 @@ const Bytes = Uint8Array;
 
 /** A method or a getter of a prototype as it is when this is called, as a function of the object. */
 export function intrinsic(prototype: object, name: string): (self: object, ...args: never[]) => unknown {
-  const { get, value } = Object.getOwnPropertyDescriptor(prototype, name) as PropertyDescriptor;
-  const method = (get ?? value) as (this: unknown) => unknown;
+  const found = Object.getOwnPropertyDescriptor(prototype, name) as { get?: unknown; value?: unknown };
+  const method = (found.get ?? found.value) as (this: unknown) => unknown;
   return (self, ...args) => apply(method, self, args) as unknown;
 }
 

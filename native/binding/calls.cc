@@ -205,7 +205,9 @@ void writeOutputs(napi_env env, const Client& client, const Call& call, size_t r
       const bool fits = kept && param.room <= bytes[i].length;
       if (fits && length != 0 && call.answer.result == 0) memcpy(bytes[i].data, data, length);
       numbers[0] = fits;
-    } else if (const napi_value made = kept ? makeBytes(env, data, length) : nullptr) {
+    } else {
+      napi_value made = kept ? makeBytes(env, data, length) : nullptr;
+      if (made == nullptr) napi_get_undefined(env, &made);
       client.setOutput(record, i, made);
     }
   }
@@ -325,9 +327,8 @@ napi_value makeBytes(napi_env env, const uint8_t* data, size_t length) {
 
 bool isEnding(napi_env env) {
   napi_value object = nullptr;
-  // Does nothing; but Node-API refuses it where no JavaScript can run any more.
-  return napi_create_object(env, &object) != napi_ok ||
-         napi_define_properties(env, object, 0, nullptr) != napi_ok;
+  // Node-API refuses what could run JavaScript where none can run any more; a freeze never does.
+  return napi_create_object(env, &object) != napi_ok || napi_object_freeze(env, object) != napi_ok;
 }
 
 // Tickets are given back when JavaScript has read their answers, and not before: no other job has one of them

@@ -129,12 +129,6 @@ void Client::leave(uint32_t ticket) {
   if (--pending_ == 0) wake_.Unref(env_);
 }
 
-void Client::addContext(const std::shared_ptr<core::Context>& context) {
-  contexts_.erase(std::remove_if(contexts_.begin(), contexts_.end(), [](auto& old) { return old.expired(); }),
-                  contexts_.end());
-  contexts_.push_back(context);
-}
-
 void Client::wake(void* self) {
   static_cast<Client*>(self)->wake_.NonBlockingCall();
 }
@@ -155,15 +149,17 @@ void Client::close(Entry& entry) {
 // for memory of the environment's own, which the TEE may still write into, has it to be waited.
 void Client::onEnvironmentEnd(Client* self) {
   self->completions_->close();
-  for (Entry& entry : self->handles.entries()) entry = {};
+  std::vector<std::shared_ptr<core::Context>> contexts;
+  for (Entry& entry : self->handles.entries()) {
+    if (auto context = entry.as<core::Context>()) contexts.push_back(std::move(context));
+    entry = {};
+  }
   for (Ticket& ticket : self->tickets_) {
     if (ticket.call) ticket.call->context->drop(ticket.call);
     if (ticket.make) core::makers()->remove(*ticket.make);
     ticket = {};
   }
-  for (const std::weak_ptr<core::Context>& weak : self->contexts_) {
-    if (const std::shared_ptr<core::Context> context = weak.lock()) context->close(nullptr);
-  }
+  for (const auto& context : contexts) context->close(nullptr);
   self->views.wait();
   self->views.sweep();
   self->recordsReference_.Reset();

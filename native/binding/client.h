@@ -66,7 +66,6 @@ class Client {
   std::vector<std::shared_ptr<core::Job>> takeEnded() { return completions_->take(); }
   const std::shared_ptr<core::Completions>& completions() const { return completions_; }
 
-  void addContext(const std::shared_ptr<core::Context>& context);
   // Detaches the buffer, if there is one, and forgets the handle.
   void close(Entry& entry);
 
@@ -86,7 +85,6 @@ class Client {
   const size_t recordCount_;
   Wake wake_;
   std::shared_ptr<core::Completions> completions_;
-  std::vector<std::weak_ptr<core::Context>> contexts_;
   std::vector<Ticket> tickets_{1};  // 0 is none
   std::vector<uint32_t> freeTickets_;
   size_t pending_ = 0;

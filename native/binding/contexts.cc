@@ -22,10 +22,8 @@ void openContext(const CallbackInfo& info) {
   auto context =
       Context::open(path.c_str(), static_cast<unsigned>(threads), bytes, info[3].As<Napi::Boolean>().Value());
   if (!context.ok()) return client.fail(context.failure());
-  client.addContext(context.value());
   const uapi::tee_ioctl_version_data& version = context.value()->version();
-  client.add(context.value(),
-             {double(version.impl_id), double(version.impl_caps), double(version.gen_caps)});
+  client.add(context.value(), {double(version.impl_id), double(version.impl_caps), double(version.gen_caps)});
 }
 
 // Sessions and memory of a context are closed with it.

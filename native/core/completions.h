@@ -22,7 +22,7 @@ struct Answer {
   uint32_t flags = 0;
 
   bool answered() const { return status == Status::answered; }
-  // Not that of a call to the TEE's result: this one was not sent, or its answer is lost.
+  // The TEE was not asked, or has not answered. which: the parameter, argument or operation that is to blame.
   void refuse(int32_t why, uint32_t which = 0) {
     status = why;
     detail = which;

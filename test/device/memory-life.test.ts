@@ -1,8 +1,8 @@
 // Memory that outlives its maker, memory in a loop, and more memory than there is.
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
-import { DmaHeap } from 'node-optee';
-import { child, kernelWarnings, lastLine, machine, rejection, useTee } from '../support/device.js';
+import { DmaHeap, TeeContext } from 'node-optee';
+import { census, child, kernelWarnings, lastLine, machine, rejection, useTee } from '../support/device.js';
 
 const guest = useTee();
 
@@ -51,3 +51,27 @@ test('more memory than there is: an error that says who has not so much, and no 
   expect(error.message).toContain('more than the TEE can take at once');
   expect(await kernelWarnings()).toEqual(before);
 }, 120_000);
+
+test('a worker that ends does not wait for memory whose registration has not begun', async () => {
+  const result = lastLine(await child('queued-memory', [], { timeout: 120_000 }));
+  expect(result).toEqual({ makers: 4, took: expect.any(Number) });
+  // The TEE is at work for much longer.
+  expect((result as { took: number }).took).toBeLessThan(5000);
+}, 150_000);
+
+test('when a close is told, nothing of what was being made is left', async () => {
+  const before = census();
+  for (let i = 0; i < 50; i++) {
+    const tee = TeeContext.open();
+    const made = [tee.allocSharedMemory(4096), tee.allocSharedMemory(100)].map((memory) =>
+      memory.then(
+        () => 'made',
+        (error: { code: string }) => error.code,
+      ),
+    );
+    if (i % 2 === 0) await new Promise(setImmediate);
+    await tee.close();
+    expect(census()).toEqual(before);
+    for (const outcome of await Promise.all(made)) expect(['made', 'ERR_TEE_CLOSED']).toContain(outcome);
+  }
+});

@@ -19,7 +19,10 @@ describe('reading', () => {
   test('values', () => {
     fc.assert(
       fc.property(u32, u32, (a, b) => {
-        expect(read([undefined, value.inout(a, b)])).toEqual([NONE, { ...NONE, kind: ParamKind.valueInout, a, b }]);
+        expect(read([undefined, value.inout(a, b)])).toEqual([
+          NONE,
+          { ...NONE, kind: ParamKind.valueInout, a, b },
+        ]);
       }),
     );
     expect(read([value.in(5)])).toEqual([{ ...NONE, kind: ParamKind.valueIn, a: 5 }]);
