@@ -70,7 +70,7 @@ export function clientOf(commands: ReadonlyMap<string, Command>, opening: Call):
     constructor(session: Session) {
       this.session = session;
       this.sync = new SyncClient(session) as unknown as SyncMethods<TaDefinition>;
-      this.outputs = resultsOf(opening, session.outputs as unknown[]) as OpenResults<TaDefinition>;
+      this.outputs = resultsOf(opening, session.outputs) as OpenResults<TaDefinition>;
     }
 
     get closed(): boolean {

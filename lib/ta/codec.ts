@@ -14,12 +14,12 @@ type Get = (view: DataView, at: number, place: string) => unknown;
 /** A struct's way to bytes and back. */
 export interface Codec {
   /** @throws as the arguments of a call do */
-  encode(value: unknown, place: string): Uint8Array;
+  readonly encode: (value: unknown, place: string) => Uint8Array;
   /**
    * @param bytes as many as the struct has
    * @throws Error ERR_TEE_BAD_OUTPUT
    */
-  decode(bytes: Uint8Array, place: string): unknown;
+  readonly decode: (bytes: Uint8Array, place: string) => unknown;
 }
 
 export function codecOf(layout: StructLayout): Codec {

@@ -67,12 +67,12 @@ function checkSize(bytes: Uint8Array, slot: BytesSlot, place: string): Uint8Arra
 
 function bytesIn(slot: BytesSlot, place: string): Encode {
   const { name, direction, optional } = slot;
-  const make = direction === 'in' ? buffer.in : buffer.inout;
   return (args, keep) => {
     const given = args[name];
     if (given === undefined && optional) return buffer.null('in');
     const bytes = checkSize(checkBytes(given, place), slot, place);
-    return make(keep ? new Uint8Array(bytes) : bytes);
+    const sent = keep ? new Uint8Array(bytes) : bytes;
+    return direction === 'in' ? buffer.in(sent) : buffer.inout(sent);
   };
 }
 

@@ -7,7 +7,7 @@ import { decodeText, encodeText } from '#lib/ta/text';
 const types: fc.Arbitrary<FieldType> = fc.letrec<{ type: FieldType; struct: StructLayout }>((tie) => ({
   type: fc.oneof(
     { maxDepth: 3 },
-    fc.constantFrom('u8', 'u16', 'u32', 'u64', 'bool').map((kind): FieldType => ({ kind }) as FieldType),
+    fc.constantFrom('u8', 'u16', 'u32', 'u64', 'bool').map((kind): FieldType => ({ kind })),
     fc.constant<FieldType>({
       kind: 'enumeration',
       members: [

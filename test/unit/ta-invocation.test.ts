@@ -17,7 +17,7 @@ function command(slots: readonly unknown[], repeatable = false): Command {
     commands: { go: { id: 3, slots, repeatable } },
   });
   const [made] = descriptionOf(ta)?.commands.map((each) => commandOf(each, 'notary')) ?? [];
-  return made as Command;
+  return made;
 }
 
 /** What would be sent. */
