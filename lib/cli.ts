@@ -21,7 +21,9 @@ const COMMANDS: Readonly<Record<string, () => Promise<{ run(args: string[]): Pro
   ta: async () => ({
     run: async ([word, ...rest]) => {
       if (word === 'generate') return (await import('./commands/ta-generate.js')).run(rest);
-      return (await import('./qemu/build/ta-command.js')).taCommand(word === undefined ? [] : [word, ...rest]);
+      return (await import('./qemu/build/ta-command.js')).taCommand(
+        word === undefined ? [] : [word, ...rest],
+      );
     },
   }),
   new: () => import('./commands/new.js'),

@@ -205,7 +205,10 @@ const defines = (name: string, cName: string): string => `\
 `;
 
 const source = (cName: string): string => `\
-/* The TA's own code: a function for each command, with the arguments that generated/${cName}_dispatch.h says. */
+/*
+ * The TA's own code: a function for each command. Their prototypes, and what there is to know about their
+ * arguments, are in generated/${cName}_dispatch.h.
+ */
 #include <stdio.h>
 #include <tee_internal_api.h>
 

@@ -48,11 +48,14 @@ export async function run(args: string[]): Promise<number> {
 /** It becomes a folder, a package, a prefix in C and a class in JavaScript. */
 function checkName(name: string): string {
   if (!/^[a-z][a-z0-9]*([_-][a-z0-9]+)*$/.test(name)) {
-    throw new TypeError(`NAME must be lower-case letters and digits, like notary or key-store, but is '${name}'`);
+    throw new TypeError(
+      `NAME must be lower-case letters and digits, like notary or key-store, but is '${name}'`,
+    );
   }
   const problem = taProblem(name.replaceAll('-', '_'));
   if (problem !== undefined) throw new TypeError(`NAME: ${problem}`);
-  if (name === 'node-optee' || name === 'node_modules') throw new TypeError(`NAME: '${name}' is another thing's`);
+  if (name === 'node-optee' || name === 'node_modules')
+    throw new TypeError(`NAME: '${name}' is another thing's`);
   return name;
 }
 

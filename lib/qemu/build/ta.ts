@@ -1,9 +1,10 @@
-import { stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { invalidArgType, invalidArgValue } from '../../client/errors.js';
 import { checkInteger, checkKnown, checkSignal, checkString } from '../../client/validate.js';
 import { BuildError, BuildLog, command, isInstalled } from './command.js';
 import { makeFolders } from './folder.js';
+import { binaryProblem, buildProblem, uuidProblem } from './ta-problems.js';
 
 const CROSS_COMPILE = 'aarch64-linux-gnu-';
 // The host's own: another python that comes first in PATH lacks the module that signs.
@@ -65,20 +66,33 @@ export async function buildTa(options: TaBuildOptions): Promise<string[]> {
     const args = ['-C', dir, ...Object.entries(variables).map(([name, value]) => `${name}=${value}`)];
     const { signal } = options;
     const env = CLEAN_ENVIRONMENT;
-    await command('make', [...args, 'all'], { env, log, signal });
     const ask = [
       '-s',
       '--no-print-directory',
       '--eval=node-optee-binary: ; @echo $(BINARY)',
       'node-optee-binary',
     ];
-    const answer = await command('make', [...args, ...ask], { env, signal });
-    const uuid = answer.trimEnd().split('\n').at(-1)?.trim();
+    const askBinary = async (): Promise<string | undefined> => {
+      const answer = await command('make', [...args, ...ask], { env, signal });
+      return answer.trimEnd().split('\n').at(-1)?.trim();
+    };
+    const from = log.size;
+    await command('make', [...args, 'all'], { env, log, signal }).catch(async (cause: unknown) => {
+      if (!(cause instanceof BuildError)) throw cause;
+      const output = (await readFile(log.path)).subarray(from).toString();
+      const binary = await askBinary().catch(() => undefined);
+      const problem = buildProblem(dir, output) ?? (binary ? binaryProblem(dir, binary) : undefined);
+      if (problem === undefined) throw cause;
+      throw new BuildError(`${problem}\nThe whole log: ${log.path}`, { cause });
+    });
+    const uuid = await askBinary();
     if (!uuid) throw new BuildError(`${dir} does not build a TA: its Makefile sets no BINARY`);
     const ta = join(out, `${uuid}.ta`);
     await stat(ta).catch((cause: unknown) => {
       throw new BuildError(`make ended well, but there is no ${ta}; the whole log: ${log.path}`, { cause });
     });
+    const differs = await uuidProblem(dir, join(out, `${uuid}.elf`), uuid);
+    if (differs !== undefined) throw new BuildError(differs);
     return [ta];
   } finally {
     if (options.log === undefined) log.close();

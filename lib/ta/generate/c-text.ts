@@ -63,12 +63,7 @@ export function ifThen(indent: number, condition: string, statement: string): st
 }
 
 /** `left = right(inside);`, where it is too long in the form with the fewest lines. */
-export function assignment(
-  indent: number,
-  left: string,
-  right: string,
-  inside: readonly string[],
-): string[] {
+export function assignment(indent: number, left: string, right: string, inside: readonly string[]): string[] {
   const start = `${spaces(indent)}${left} =`;
   const aligned = parentheses(`${start} ${right}(`, inside, ');');
   if (aligned.length === 1) return aligned;
@@ -84,7 +79,9 @@ export function assignment(
 
 /** A comment of some paragraphs. */
 export function comment(...paragraphs: readonly string[]): string[] {
-  const lines = paragraphs.flatMap((text) => (text === '' ? [''] : fill(text.split(' '), ' ', COMMENT_WIDTH)));
+  const lines = paragraphs.flatMap((text) =>
+    text === '' ? [''] : fill(text.split(' '), ' ', COMMENT_WIDTH),
+  );
   const [only = ''] = lines;
   if (lines.length === 1 && only.length + 6 <= WIDTH) return [`/* ${only} */`];
   return ['/*', ...lines.map((line) => (line === '' ? ' *' : ` * ${line}`)), ' */'];

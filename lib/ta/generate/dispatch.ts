@@ -255,7 +255,9 @@ const argumentNames = (slot: SlotDescription): string[] =>
 /** Lines of the dispatcher, without its first. */
 export function dispatchSourceOf(ta: Description): string[] {
   const source = new Source(ta);
-  const functions = callsOf(ta).flatMap((call) => (call.slots.length > 0 ? ['', ...dispatchOf(source, call)] : []));
+  const functions = callsOf(ta).flatMap((call) =>
+    call.slots.length > 0 ? ['', ...dispatchOf(source, call)] : [],
+  );
   const checks = ta.structs.flatMap((struct) => [
     ...(source.checked.has(struct) ? ['', ...checkOf(source, struct)] : []),
     ...(source.cleared.has(struct) ? ['', ...clearOf(source, struct)] : []),
@@ -263,8 +265,13 @@ export function dispatchSourceOf(ta: Description): string[] {
   const helpers = Object.entries(HELPERS).flatMap(([name, lines]) =>
     source.helpers.has(name as keyof typeof HELPERS) ? ['', ...lines] : [],
   );
-  const enumerations = [...source.enumerations].flatMap(([name, members]) => ['', ...membershipOf(name, members)]);
-  const usesString = [...helpers, ...checks, ...functions].some((line) => /\b(mem(chr|set)|strlen)\(/.test(line));
+  const enumerations = [...source.enumerations].flatMap(([name, members]) => [
+    '',
+    ...membershipOf(name, members),
+  ]);
+  const usesString = [...helpers, ...checks, ...functions].some((line) =>
+    /\b(mem(chr|set)|strlen)\(/.test(line),
+  );
   return [
     `#include "${ta.name}_dispatch.h"`,
     ...(usesString ? ['', '#include <string.h>'] : []),
@@ -280,7 +287,10 @@ export function dispatchSourceOf(ta: Description): string[] {
     ...entryPoint(ta, 'invoke', ['uint32_t command'], ') {'),
     ...(ta.commands.length === 0 ? ['  (void)session;', '  (void)types;', '  (void)params;'] : []),
     '  switch (command) {',
-    ...ta.commands.flatMap((command) => [`    case ${commandMacro(ta, command)}:`, ...callOf(ta, command, 6)]),
+    ...ta.commands.flatMap((command) => [
+      `    case ${commandMacro(ta, command)}:`,
+      ...callOf(ta, command, 6),
+    ]),
     '    default:',
     '      return TEE_ERROR_NOT_SUPPORTED;',
     '  }',
@@ -292,7 +302,8 @@ export function dispatchSourceOf(ta: Description): string[] {
 function callOf(ta: Description, call: Call, indent: number): string[] {
   const space = ' '.repeat(indent);
   const lines = ifThen(indent, `types != ${typesMacro(ta, call)}`, BAD);
-  if (call.slots.length > 0) return [...lines, `${space}return dispatch_call_${call.cName}(session, params);`];
+  if (call.slots.length > 0)
+    return [...lines, `${space}return dispatch_call_${call.cName}(session, params);`];
   const unused = call.cName === 'open' ? [`${space}(void)params;`] : [];
   return [...unused, ...lines, `${space}return ${ta.name}_${call.cName}(session);`];
 }
@@ -465,7 +476,9 @@ function valuePart(
       switch (type.kind) {
         case 'u8':
         case 'u16':
-          declare(`(${declared})${given((name) => `${name} > ${type.kind === 'u8' ? 'UINT8_MAX' : 'UINT16_MAX'}`)}`);
+          declare(
+            `(${declared})${given((name) => `${name} > ${type.kind === 'u8' ? 'UINT8_MAX' : 'UINT16_MAX'}`)}`,
+          );
           break;
         case 'bool':
           declare(`${given((name) => `${name} > 1`)} != 0`);
@@ -482,7 +495,8 @@ function valuePart(
       }
     }
     if (direction !== 'in') {
-      if (place === 'ab') put.push(`${value}.a = (uint32_t)(${cName} >> 32);`, `${value}.b = (uint32_t)${cName};`);
+      if (place === 'ab')
+        put.push(`${value}.a = (uint32_t)(${cName} >> 32);`, `${value}.b = (uint32_t)${cName};`);
       else put.push(`${value}.${place} = ${cName};`);
     }
   }
@@ -510,7 +524,10 @@ function memoryPart(
   const most = isFixed ? macro('size') : slot.kind === 'bytes' || max < U32_MAX ? macro('max') : 'UINT32_MAX';
   const isMemory = `${source.use('is_memory')}(${param}, ${least}, ${most})`;
   const good = optional ? `!${source.use('is_null')}(${param}) && !${isMemory}` : `!${isMemory}`;
-  const take = [...ifThen(2, good, BAD), `  ${readOnly}uint8_t *${cName} = ${locals.params}[${i}].memref.buffer;`];
+  const take = [
+    ...ifThen(2, good, BAD),
+    `  ${readOnly}uint8_t *${cName} = ${locals.params}[${i}].memref.buffer;`,
+  ];
   if (isFixed) {
     // Its size may be what the client gave room for, or less.
     return direction === 'out'

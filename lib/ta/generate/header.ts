@@ -34,24 +34,31 @@ export function headerOf(ta: Description, stackSize: number): string[] {
     '#include <stdint.h>',
     '',
     ...uuid(ta, macros),
-    ...section('Results of its own', ta.results.flatMap(({ name, value }) => define(name, hex(value)))),
+    ...section(
+      'Results of its own',
+      ta.results.flatMap(({ name, value }) => define(name, hex(value))),
+    ),
     ...section(
       'Commands',
       ta.commands.flatMap((command) => define(commandMacro(ta, command), `${command.id}u`)),
     ),
     ...section(
-      'Types of the parameters; macros of GlobalPlatform\'s tee_internal_api.h',
+      "Types of the parameters; macros of GlobalPlatform's tee_internal_api.h",
       callsOf(ta).flatMap((call) => types(ta, call, macros)),
     ),
     ...section(
       'Sizes, in bytes',
       callsOf(ta).flatMap((call) =>
-        call.slots.flatMap((slot) => sizes(ta, call, slot).flatMap(([name, value]) => define(name, `${value}u`))),
+        call.slots.flatMap((slot) =>
+          sizes(ta, call, slot).flatMap(([name, value]) => define(name, `${value}u`)),
+        ),
       ),
     ),
     ...section('Enumerations', [
       ...callsOf(ta).flatMap(({ cName, slots }) =>
-        slots.flatMap((slot) => (slot.kind === 'value' ? slot.fields : []).flatMap((field) => members(cName, field))),
+        slots.flatMap((slot) =>
+          (slot.kind === 'value' ? slot.fields : []).flatMap((field) => members(cName, field)),
+        ),
       ),
       ...ta.structs.flatMap(({ cName, fields }) => fields.flatMap((field) => members(cName, field))),
     ]),

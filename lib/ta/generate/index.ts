@@ -24,7 +24,9 @@ const FRAMES = 512;
  * @throws Error where two things have one name in C, and where a text is too long for a TA's stack
  */
 export function generate(ta: Description, source: string): GeneratedFile[] {
-  const stack = Math.max(...callsOf(ta).map(({ slots }) => slots.reduce((sum, slot) => sum + copied(slot), 0)));
+  const stack = Math.max(
+    ...callsOf(ta).map(({ slots }) => slots.reduce((sum, slot) => sum + copied(slot), 0)),
+  );
   for (const { cName, slots } of callsOf(ta)) {
     for (const slot of slots) {
       if (slot.kind !== 'text' || slot.max <= MAX_TEXT_SIZE) continue;

@@ -57,7 +57,9 @@ function about(ta: Description, call: Call, slot: SlotDescription): string[] {
     case 'text': {
       const { cName, direction } = slot;
       const what = direction === 'in' ? 'a copy, of at most' : 'with its NUL, room for';
-      return [`${cName} (${direction}): text, ${what} ${macro(cName, 'max')} bytes${PLUS[direction]}.${nothing}`];
+      return [
+        `${cName} (${direction}): text, ${what} ${macro(cName, 'max')} bytes${PLUS[direction]}.${nothing}`,
+      ];
     }
     case 'bytes':
     case 'memory': {
@@ -69,7 +71,10 @@ function about(ta: Description, call: Call, slot: SlotDescription): string[] {
         ...(slot.kind === 'bytes' || slot.max < 0xffff_ffff ? [`at most ${macro(cName, 'max')}`] : []),
       ];
       const range = limits.length > 0 ? `, ${limits.join(' and ')}` : '';
-      const size = direction === 'in' ? `${cName}_size bytes` : `*${cName}_size bytes, which you set to what it has then`;
+      const size =
+        direction === 'in'
+          ? `${cName}_size bytes`
+          : `*${cName}_size bytes, which you set to what it has then`;
       return [`${cName} (${direction}): ${kind}, ${size}${range}.${nothing}`];
     }
   }
@@ -79,9 +84,7 @@ const COPY = { in: 'a copy', out: 'all zeros at first', inout: 'a copy that goes
 const PLUS = { in: ' and a NUL', out: ' and it', inout: ' and it' };
 
 function valueOf(ta: Description, call: Call, field: ValueField): string {
-  return enumerationIn(field.type) === undefined
-    ? ''
-    : `: one of ${macroOf(ta, call.cName, field.cName)}_*`;
+  return enumerationIn(field.type) === undefined ? '' : `: one of ${macroOf(ta, call.cName, field.cName)}_*`;
 }
 
 /** Titles of the opening's and of the commands' functions. */

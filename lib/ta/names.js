@@ -1,0 +1,135 @@
+"use strict";
+/** Names that are used on both sides: JavaScript's camelCase becomes C's snake_case. */
+Object.defineProperty(exports, "__esModule", { value: true });
+exports.cNameOf = cNameOf;
+exports.variableProblem = variableProblem;
+exports.argumentProblem = argumentProblem;
+exports.openArgumentProblem = openArgumentProblem;
+exports.commandProblem = commandProblem;
+exports.structProblem = structProblem;
+exports.taProblem = taProblem;
+exports.resultProblem = resultProblem;
+exports.memberProblem = memberProblem;
+/**
+ * The C name of a JavaScript name: `signHash` becomes `sign_hash`, `readPCR7` becomes `read_pcr7`.
+ * Its upper case is the name's part of a macro.
+ */
+function cNameOf(name) {
+    return name
+        .replace(/([a-z0-9])([A-Z])/g, '$1_$2')
+        .replace(/([A-Z])([A-Z][a-z])/g, '$1_$2')
+        .toLowerCase();
+}
+const MAX_LENGTH = 63; // what C11 (5.2.4.1) promises to tell apart
+/** Keywords of C11 and C23, and what is none but cannot be a variable's name in a TA: macros and types. */
+const C_WORDS = new Set(('alignas alignof asm auto bool break case char const constexpr continue default do double else enum extern false ' +
+    'float for goto if inline int long nullptr register restrict return short signed sizeof static static_assert struct ' +
+    'switch thread_local true typedef typeof typeof_unqual union unsigned void volatile while ' +
+    'errno linux unix main size_t ssize_t ptrdiff_t wchar_t va_list ' +
+    'int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t intptr_t uintptr_t').split(' '));
+/** What every object of JavaScript has. */
+const OBJECT_NAMES = new Set([
+    'constructor',
+    'hasOwnProperty',
+    'isPrototypeOf',
+    'propertyIsEnumerable',
+    'toJSON',
+    'toLocaleString',
+    'toString',
+    'valueOf',
+]);
+/** What a client or a pool has besides the commands. */
+const CLIENT_NAMES = new Set([
+    ...['catch', 'finally', 'then'], // an object that has `then` cannot be awaited
+    ...['close', 'closed', 'invoke', 'invokeSync', 'open', 'openSync', 'outputs', 'pool', 'session'],
+    ...['statistics', 'sync', 'use'],
+]);
+/** Functions that a TA has besides its commands'. */
+const C_FUNCTIONS = new Set([
+    ...['close', 'close_session', 'create', 'destroy', 'dispatch', 'invoke', 'open', 'open_session', 'session'],
+]);
+/** Options of opening that stand beside the arguments. */
+const OPTION_NAMES = new Set(['idle', 'login', 'max', 'params', 'replaceAfterCancel', 'signal', 'wipe']);
+/** What is wrong with a name; undefined if nothing is. */
+function problemOf(name, pattern, like) {
+    if (typeof name !== 'string')
+        return `the name must be a string, not ${typeof name}`;
+    if (!pattern.test(name))
+        return `'${name}' is no name for JavaScript and C: it must be like ${like}`;
+    if (name.length > MAX_LENGTH)
+        return `'${name}' has more than ${MAX_LENGTH} characters`;
+    return undefined;
+}
+const NAME = /^[a-z][A-Za-z0-9_]*$/;
+/** Of an argument, a result or a field of a struct. */
+function variableProblem(name) {
+    const problem = problemOf(name, NAME, 'count or userName');
+    if (problem !== undefined)
+        return problem;
+    const given = name;
+    if (C_WORDS.has(cNameOf(given)))
+        return `'${given}' is a word of C that cannot be a name`;
+    if (OBJECT_NAMES.has(given))
+        return `'${given}' is a name that every object of JavaScript has`;
+    return undefined;
+}
+/** Of an argument of a command. */
+function argumentProblem(name) {
+    const problem = variableProblem(name);
+    if (problem === undefined && name === 'session')
+        return "'session' is an argument that every function of the TA has";
+    return problem;
+}
+/** Of an argument of the opening. */
+function openArgumentProblem(name) {
+    const problem = argumentProblem(name);
+    if (problem === undefined && OPTION_NAMES.has(name))
+        return `'${String(name)}' is an option of open`;
+    return problem;
+}
+/** Of a command. Its C function has the TA's name before it, so it may be a word of C. */
+function commandProblem(name) {
+    const problem = problemOf(name, NAME, 'count or signHash');
+    if (problem !== undefined)
+        return problem;
+    const given = name;
+    if (OBJECT_NAMES.has(given))
+        return `'${given}' is a name that every object of JavaScript has`;
+    if (CLIENT_NAMES.has(given))
+        return `'${given}' is a name that every client or pool has`;
+    if (C_FUNCTIONS.has(cNameOf(given)))
+        return `'${given}' is a function that every TA has`;
+    return undefined;
+}
+/** Of a struct. */
+function structProblem(name) {
+    const problem = problemOf(name, NAME, 'config or keyInfo');
+    if (problem === undefined && name === 'session')
+        return "'session' is a struct that every TA has";
+    return problem;
+}
+/** Of a described TA. */
+function taProblem(name) {
+    const problem = problemOf(name, /^[a-z][a-z0-9_]*$/, 'notary or key_store');
+    if (problem === undefined && /^(tee|teec|ta|cfg|dispatch)(_|$)/.test(name)) {
+        return `'${String(name)}' begins names that are OP-TEE's own or generated`;
+    }
+    return problem;
+}
+/** Of a result of the TA's own. */
+function resultProblem(name) {
+    const problem = problemOf(name, /^[A-Z][A-Z0-9_]*$/, 'NOTARY_LOCKED');
+    if (problem === undefined && /^(TEE|TEEC|TA|CFG)_/.test(name)) {
+        return `'${String(name)}' begins like a name of GlobalPlatform's or OP-TEE's own`;
+    }
+    return problem;
+}
+/** Of a member of an enumeration. */
+function memberProblem(name) {
+    const problem = problemOf(name, /^[A-Za-z][A-Za-z0-9_]*$/, 'OFF or readOnly');
+    if (problem === undefined && OBJECT_NAMES.has(name)) {
+        return `'${String(name)}' is a name that every object of JavaScript has`;
+    }
+    return problem;
+}
+//# sourceMappingURL=names.js.map
