@@ -35,7 +35,9 @@ test('--gdb-wait: gdb stops in Linux, then in a function of the TA, and prints i
   child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
   await until(() => /gdb-multiarch -x .*\n/.test(stderr));
   const [, port, commands] =
-    /gdb's server listens at 127\.0\.0\.1:(\d+), and the guest waits for it: gdb-multiarch -x (.*)\n/.exec(stderr) ?? [];
+    /gdb's server listens at 127\.0\.0\.1:(\d+), and the guest waits for it: gdb-multiarch -x (.*)\n/.exec(
+      stderr,
+    ) ?? [];
   expect(Number(port)).toBeGreaterThan(0);
   const said = await gdb(
     commands as string,
