@@ -40,7 +40,7 @@ test('--gdb-wait: gdb stops in Linux, then in a function of the TA, and prints i
     ) ?? [];
   expect(Number(port)).toBeGreaterThan(0);
   const said = await gdb(
-    commands as string,
+    commands,
     'break start_kernel',
     'break count',
     'continue',
@@ -56,7 +56,7 @@ test('--gdb-wait: gdb stops in Linux, then in a function of the TA, and prints i
   expect(said).toContain('$1 = {a = 4711, b = 5}');
   const { status, stdout } = await ended;
   expect([status, stdout.toString()]).toEqual([0, 'params[0]: a 1 (0x1), b 0 (0x0)\n']);
-  expect(existsSync(commands as string)).toBe(false);
+  expect(existsSync(commands)).toBe(false);
 });
 
 test('a gdb that comes later, and instances of a TA that lie elsewhere', async () => {
