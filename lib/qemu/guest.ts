@@ -138,7 +138,10 @@ export class Guest {
     this.#storage = options.storage;
     this.#user = user;
     // Beside the TAs themselves, and where links to them lie.
-    this.#taFolders = [...tas.mounts.map(({ path }) => path), ...(options.tas ?? []).map((path) => resolve(path))];
+    this.#taFolders = [
+      ...tas.mounts.map(({ path }) => path),
+      ...(options.tas ?? []).map((path) => resolve(path)),
+    ];
     this.#symbols = new Symbols(this.#taFolders);
     this.#qemu = new Qemu({
       machine,

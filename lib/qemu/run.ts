@@ -44,14 +44,28 @@ export interface RunnerOptions extends Pick<
  */
 export async function runCommand(options: RunnerOptions): Promise<number> {
   const { machine, share, tas, storage, env, user, nodeModules, verbose, interruption } = options;
-  const gdb = options.gdb && { ...options.gdb, onListening: (server: GdbServer) => sayWhereGdb(server, options.gdb) };
+  const gdb = options.gdb && {
+    ...options.gdb,
+    onListening: (server: GdbServer) => sayWhereGdb(server, options.gdb),
+  };
   // Whoever reads the logs may go before the guest has come up.
   process.stderr.on('error', () => {});
   let guest: Guest | undefined;
   try {
     const { signal } = interruption;
     const log = verbose ? process.stderr : undefined;
-    guest = await Guest.boot({ machine, share, tas, storage, env, user, nodeModules, gdb, verbose: log, signal });
+    guest = await Guest.boot({
+      machine,
+      share,
+      tas,
+      storage,
+      env,
+      user,
+      nodeModules,
+      gdb,
+      verbose: log,
+      signal,
+    });
     guest.on('ta-panic', (panic) => say(taPanicText(panic)));
     return await runIn(guest, options);
   } catch (error) {
@@ -172,7 +186,9 @@ function terminalSize(): TerminalSize {
 }
 
 function sayWhereGdb({ host, port, commands }: GdbServer, gdb: RunnerOptions['gdb']): void {
-  say(`gdb's server listens at ${host}:${port}${gdb?.wait ? ', and the guest waits for it' : ''}: gdb-multiarch -x ${commands}`);
+  say(
+    `gdb's server listens at ${host}:${port}${gdb?.wait ? ', and the guest waits for it' : ''}: gdb-multiarch -x ${commands}`,
+  );
 }
 
 /** Says on standard error why there is no status of a command. */

@@ -64,7 +64,8 @@ export class Symbols {
 
   async resolve({ uuid, code, reason, stack, omitted, isMixed }: LoggedPanic): Promise<TaPanic> {
     const notes = new Set<string>();
-    if (isMixed) notes.add('Two TAs ended at once: their lines are mixed in the log, so there is no call stack.');
+    if (isMixed)
+      notes.add('Two TAs ended at once: their lines are mixed in the log, so there is no call stack.');
     const offsets = new Map<string, number[]>();
     for (const frame of stack) {
       if (frame.uuid === undefined || frame.offset === undefined) continue;
@@ -77,14 +78,18 @@ export class Symbols {
       else places.set(module, found);
     }
     const frames = stack.flatMap((frame) => framesOf(frame, places.get(frame.uuid ?? '')));
-    return { uuid, code, reason, stack: frames, omitted, note: notes.size > 0 ? [...notes].join(' ') : undefined };
+    return {
+      uuid,
+      code,
+      reason,
+      stack: frames,
+      omitted,
+      note: notes.size > 0 ? [...notes].join(' ') : undefined,
+    };
   }
 
   /** @returns why there are none, a sentence, where that is so */
-  async #placesOf(
-    uuid: string,
-    offsets: readonly number[],
-  ): Promise<Map<number, readonly Place[]> | string> {
+  async #placesOf(uuid: string, offsets: readonly number[]): Promise<Map<number, readonly Place[]> | string> {
     const elf = elfOf(uuid, this.folders);
     if (elf === undefined)
       return `There is no ${uuid}.elf beside the .ta, so of ${uuid} there are addresses only.`;
@@ -154,7 +159,12 @@ function framesOf(
   places: Map<number, readonly Place[]> | undefined,
 ): TaFrame[] {
   const found = offset === undefined ? undefined : places?.get(offset);
-  return (found && found.length > 0 ? found : [UNKNOWN]).map((place) => ({ ...place, address, uuid, offset }));
+  return (found && found.length > 0 ? found : [UNKNOWN]).map((place) => ({
+    ...place,
+    address,
+    uuid,
+    offset,
+  }));
 }
 
 /** A panic for people: its reason, then a line for each place, paths as they are from the current folder. */
@@ -163,11 +173,14 @@ export function taPanicText({ uuid, reason, stack, omitted, note }: TaPanic): st
   for (const { function: name, file, line, address, uuid: module, offset } of stack) {
     const hex = (value: number): string => `0x${value.toString(16)}`;
     const where = module === undefined ? hex(address) : `${hex(address)}, ${module}+${hex(offset ?? 0)}`;
-    const source = file === undefined ? undefined : `${shortest(file)}${line === undefined ? '' : `:${line}`}`;
+    const source =
+      file === undefined ? undefined : `${shortest(file)}${line === undefined ? '' : `:${line}`}`;
     places.push(`    at ${name === undefined ? where : `${name} (${source ?? where})`}`);
   }
   if (omitted > 0) places.push(`    and ${omitted} more`);
-  return [`TA ${uuid}: ${reason}`, ...onceEach(places), ...(note === undefined ? [] : [`  ${note}`])].join('\n');
+  return [`TA ${uuid}: ${reason}`, ...onceEach(places), ...(note === undefined ? [] : [`  ${note}`])].join(
+    '\n',
+  );
 }
 
 /** A line that comes several times in a row comes once, with their number. */

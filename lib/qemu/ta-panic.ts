@@ -138,7 +138,12 @@ export class TaPanicReader {
       const [, index, start, size, elf, name] = region;
       if (Number(index) !== regions.length || elfs.length > 0) dump.isMixed = true;
       if (regions.length < MAX_REGIONS)
-        regions.push({ start: hex(start), size: hex(size), elf: elf === undefined ? undefined : Number(elf), name });
+        regions.push({
+          start: hex(start),
+          size: hex(size),
+          elf: elf === undefined ? undefined : Number(elf),
+          name,
+        });
       return;
     }
     const elf = ELF.exec(line);
@@ -183,7 +188,12 @@ function causeOf(line: string): Cause | undefined {
   if (panic !== undefined) {
     const code = hex(panic);
     const name = Object.values<number>(TEE_RESULTS).includes(code) ? ` (${resultName(code)})` : '';
-    return { code, reason: `panic, code 0x${code.toString(16)}${code === 0 ? '' : name}`, fault: undefined, at };
+    return {
+      code,
+      reason: `panic, code 0x${code.toString(16)}${code === 0 ? '' : name}`,
+      fault: undefined,
+      at,
+    };
   }
   const [, what = '', address, how = ''] = FAULT.exec(line) ?? [];
   if (address === undefined) return undefined;

@@ -403,6 +403,7 @@ test(
         const ended = Promise.allSettled(calls);
         controller.abort();
         expect(new Set((await ended).map(({ status }) => status))).toEqual(new Set(['rejected']));
+        ending.abort();
         await running;
         return user + system;
       };

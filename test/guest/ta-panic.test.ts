@@ -1,4 +1,4 @@
-// A TA that ends by a panic or a fault: the guest tells where.
+// A TA that ends by a panic or a fault: the guest tells where. And what a TA says itself.
 import { copyFileSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
@@ -6,6 +6,7 @@ import { Guest } from 'node-optee/qemu';
 import type { TaPanic } from 'node-optee/qemu';
 import { BUILD_TIMEOUT, CLI, GUEST_TIMEOUT, newFolder, qemu } from '../support/guest.js';
 import * as TA from '../support/test-ta.js';
+import { smallTa } from '../support/small-ta.js';
 import { until } from '../support/until.js';
 
 jest.setTimeout(GUEST_TIMEOUT);
@@ -96,7 +97,9 @@ test('a stack overflow', async () => {
   const { panics } = await call(UUID, [TA.TEST_TA_OVERFLOW, '']);
   expect(panics).toHaveLength(1);
   const [{ stack, reason, omitted }] = panics;
-  expect(reason).toMatch(/^data-abort at address 0x[0-9a-f]+ \(.* fault\): overflow of the stack, which has \d+ bytes$/);
+  expect(reason).toMatch(
+    /^data-abort at address 0x[0-9a-f]+ \(.* fault\): overflow of the stack, which has \d+ bytes$/,
+  );
   expect(stack).toHaveLength(64);
   expect(stack.every(({ function: name }) => name === 'deeper')).toBe(true);
   expect(stack[1]).toMatchObject(place('ends.c', 'deeper(own) + own[0]'));
@@ -148,10 +151,16 @@ test('a listener that was taken off hears nothing; once is once; others are refu
   await call(UUID, [TA.TEST_TA_PANIC, ''], [TA.TEST_TA_PANIC, '']);
   expect(heard).toEqual(['once']);
   expect(() => guest.on('panic' as 'ta-panic', listener)).toThrow(
-    expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE', message: expect.stringMatching(/^event must be/) }),
+    expect.objectContaining({
+      code: 'ERR_INVALID_ARG_VALUE',
+      message: expect.stringMatching(/^event must be/),
+    }),
   );
   expect(() => guest.on('ta-panic', 1 as never)).toThrow(
-    expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', message: expect.stringMatching(/^listener must be/) }),
+    expect.objectContaining({
+      code: 'ERR_INVALID_ARG_TYPE',
+      message: expect.stringMatching(/^listener must be/),
+    }),
   );
 });
 
@@ -166,7 +175,35 @@ test('the command line prints it, also what came last', async () => {
   expect([known.status, known.stdout.toString()]).toEqual([0, 'TEE_ERROR_TARGET_DEAD\n']);
   const { line } = place('control.c', 'TEE_Panic(');
   // Jest's own folder may be another one than the command's.
-  expect(known.stderr).toContain(`node-optee qemu: TA ${UUID}: panic, code 0x3\n    at panic (test/ta/control.c:${line})\n`);
+  expect(known.stderr).toContain(
+    `node-optee qemu: TA ${UUID}: panic, code 0x3\n    at panic (test/ta/control.c:${line})\n`,
+  );
   expect(unknown.stderr).toContain(`node-optee qemu: TA ${UUID}: panic, code 0x3\n    at 0x`);
   expect(unknown.stderr).toContain(`  There is no ${UUID}.elf beside the .ta`);
+});
+
+test("a TA's own messages: those of its log level", async () => {
+  const levels = [undefined, 0, 2, 4];
+  const uuids = levels.map((_, index) => `f1b0c7d2-0c5e-4d1a-9f00-00000000000${index}`);
+  const tas = [];
+  for (const [index, level] of levels.entries())
+    tas.push(
+      await smallTa(
+        uuids[index],
+        `EMSG("error ${index}"); IMSG("information ${index}"); DMSG("debug ${index}"); FMSG("flow ${index}");
+        return TEE_SUCCESS;`,
+        level,
+      ),
+    );
+  await using guest = await Guest.boot({ share: ROOT, tas });
+  for (const uuid of uuids) await guest.run(['node', '-e', client(uuid, [0, ''])]);
+  await guest.close();
+  const said = [...guest.logs.secure.matchAll(/^([EIDF])\/TA: (?:.* )?(\w+ \d)$/gm)].map(
+    ([, level, text]) => level + text,
+  );
+  expect(said).toEqual([
+    'Eerror 0',
+    ...['Eerror 2', 'Iinformation 2'],
+    ...['Eerror 3', 'Iinformation 3', 'Ddebug 3', 'Fflow 3'],
+  ]);
 });

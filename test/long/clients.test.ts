@@ -24,7 +24,16 @@ test(
   async () => {
     const libteec = join(share, 'libteec');
     await unpackDebian(LIBTEEC, libteec, log);
-    const words = ['-Wall', '-Wextra', '-Werror', '-O2', `-I${libteec}/usr/include`, '-o', 'client', 'c/client.c'];
+    const words = [
+      '-Wall',
+      '-Wextra',
+      '-Werror',
+      '-O2',
+      `-I${libteec}/usr/include`,
+      '-o',
+      'client',
+      'c/client.c',
+    ];
     const library = ['-Wl,--allow-shlib-undefined', `${libteec}/usr/lib/aarch64-linux-gnu/libteec.so.2`];
     await command('aarch64-linux-gnu-gcc', [...words, ...library], { cwd: share, log });
     const { status, stdout } = await qemu(share, '--ta', join(ROOT, 'build/ta'), './client');

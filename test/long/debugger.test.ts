@@ -35,10 +35,12 @@ test('--gdb-wait: gdb stops in Linux, then in a function of the TA, and prints i
   child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
   await until(() => /gdb-multiarch -x .*\n/.test(stderr));
   const [, port, commands] =
-    /gdb's server listens at 127\.0\.0\.1:(\d+), and the guest waits for it: gdb-multiarch -x (.*)\n/.exec(stderr) ?? [];
+    /gdb's server listens at 127\.0\.0\.1:(\d+), and the guest waits for it: gdb-multiarch -x (.*)\n/.exec(
+      stderr,
+    ) ?? [];
   expect(Number(port)).toBeGreaterThan(0);
   const said = await gdb(
-    commands as string,
+    commands,
     'break start_kernel',
     'break count',
     'continue',
@@ -54,7 +56,7 @@ test('--gdb-wait: gdb stops in Linux, then in a function of the TA, and prints i
   expect(said).toContain('$1 = {a = 4711, b = 5}');
   const { status, stdout } = await ended;
   expect([status, stdout.toString()]).toEqual([0, 'params[0]: a 1 (0x1), b 0 (0x0)\n']);
-  expect(existsSync(commands as string)).toBe(false);
+  expect(existsSync(commands)).toBe(false);
 });
 
 test('a gdb that comes later, and instances of a TA that lie elsewhere', async () => {

@@ -7,9 +7,10 @@ import { newFolder } from './guest.js';
  * Builds a TA of one file.
  * @param uuid in the usual form
  * @param invoke the body of its command handler: `session`, `command`, `types` and `params` are at hand
+ * @param logLevel of its own messages
  * @returns the folder of its `.ta`
  */
-export async function smallTa(uuid: string, invoke: string): Promise<string> {
+export async function smallTa(uuid: string, invoke: string, logLevel?: number): Promise<string> {
   const dir = newFolder();
   const [a = '', b, c, ...rest] = uuid.split('-');
   const bytes = rest.join('').match(/../g) ?? [];
@@ -25,6 +26,7 @@ export async function smallTa(uuid: string, invoke: string): Promise<string> {
     'ta.c': `
       #include <stdio.h>
       #include <tee_internal_api.h>
+      #include <trace.h>
       TEE_Result TA_CreateEntryPoint(void) { return TEE_SUCCESS; }
       void TA_DestroyEntryPoint(void) {}
       TEE_Result TA_OpenSessionEntryPoint(uint32_t types, TEE_Param params[4], void **session) {
@@ -38,6 +40,7 @@ export async function smallTa(uuid: string, invoke: string): Promise<string> {
       }\n`,
   };
   for (const [name, text] of Object.entries(files)) writeFileSync(join(dir, name), text);
-  await buildTa({ dir, devKit: await prepareDevKit() });
+  const level = logLevel === undefined ? {} : { logLevel };
+  await buildTa({ dir, devKit: await prepareDevKit(), ...level });
   return join(dir, 'build');
 }

@@ -157,6 +157,12 @@ describe("QEMU's arguments", () => {
     });
   });
 
+  test("gdb's server where one was asked for, for this host only", () => {
+    expect(start()).not.toContain('-gdb');
+    expect(start({ gdb: { port: 0, wait: false } }).join(' ')).toContain('-gdb tcp:127.0.0.1:0 -no-reboot');
+    expect(start({ gdb: { port: 7, wait: true } }).join(' ')).toContain('-gdb tcp:127.0.0.1:7 -S');
+  });
+
   test('commas in paths are doubled where QEMU takes them for ends', () => {
     expect(start()).toContain('guest=/a share,, with');
     expect(start()).toContain('if=none,id=root,format=raw,snapshot=on,file=/cache/with,,comma/root.ext4');
@@ -196,6 +202,13 @@ describe('arguments of Guest.boot', () => {
     [{ verbose: true as never }, /^verbose must be a Writable/],
     [{ instructions: 1 as never }, /^instructions must be a boolean/],
     [{ signal: {} as never }, /^signal must be an AbortSignal/],
+    [{ gdb: true as never }, /^gdb must be an object/],
+    [{ gdb: null as never }, /^gdb must be an object/],
+    [{ gdb: { port: 65536 } }, /^gdb.port must be a whole number from 0 to 65535/],
+    [{ gdb: { port: '1' as never } }, /^gdb.port must be a number/],
+    [{ gdb: { wait: 1 as never } }, /^gdb.wait must be a boolean/],
+    [{ gdb: { onListening: 1 as never } }, /^gdb.onListening must be a function/],
+    [{ gdb: { file: 'x' } as never }, /^gdb has no file; there are port, wait, onListening/],
     [{ progress: {} as never }, /^progress must be a Progress/],
     [{ machine: {} as never }, /^machine.name must be a string/],
     [{ machine: 'other' }, /^machine must be one of dynamic, static, dmabuf/],

@@ -54,11 +54,11 @@ describe("OP-TEE's log", () => {
 
   test('a code with a name has it', () => {
     const [panic] = panicsOf(PANIC, ...DUMP);
-    expect(panic).toMatchObject({ code: 0xffff0006, reason: 'panic, code 0xffff0006 (TEE_ERROR_BAD_PARAMETERS)' });
-    expect(panic.stack).toEqual([
-      { address: 0x80061020, uuid: UUID, offset: 0x1020 },
-      { address: 0 },
-    ]);
+    expect(panic).toMatchObject({
+      code: 0xffff0006,
+      reason: 'panic, code 0xffff0006 (TEE_ERROR_BAD_PARAMETERS)',
+    });
+    expect(panic.stack).toEqual([{ address: 0x80061020, uuid: UUID, offset: 0x1020 }, { address: 0 }]);
   });
 
   test('a fault has no code; one below the stack is an overflow', () => {
@@ -68,7 +68,9 @@ describe("OP-TEE's log", () => {
       'data-abort at address 0x80010fb0 (write permission fault): overflow of the stack, which has 12288 bytes',
     );
     const elsewhere = FAULT.replace('80010fb0', '10');
-    expect(panicsOf(elsewhere, ...DUMP)[0].reason).toBe('data-abort at address 0x10 (write permission fault)');
+    expect(panicsOf(elsewhere, ...DUMP)[0].reason).toBe(
+      'data-abort at address 0x10 (write permission fault)',
+    );
     const jump = 'E/TC:1 0 User mode prefetch-abort at address 0x0 (translation fault)';
     expect(panicsOf(jump, ...DUMP)[0].reason).toBe('prefetch-abort at address 0x0 (translation fault)');
     expect(panicsOf('E/TC:? 1 User mode undef-abort at address 0x80060000', ...DUMP)[0].reason).toBe(
@@ -120,7 +122,10 @@ describe("OP-TEE's log", () => {
     ['no stack', [PANIC, ...STATUS]],
     ['an empty stack', [PANIC, ...STATUS, STACK[0]]],
     ['no ELF', [PANIC, ...STATUS.slice(0, -1), ...STACK]],
-    ['another ELF', [PANIC, ...DUMP.map((line) => line.replace(`[0] ${UUID}`, `[0] ${UUID.replace('3', '4')}`))]],
+    [
+      'another ELF',
+      [PANIC, ...DUMP.map((line) => line.replace(`[0] ${UUID}`, `[0] ${UUID.replace('3', '4')}`))],
+    ],
     ['a UUID that is none', [PANIC, ...DUMP.map((line) => line.replaceAll(UUID, 'nobody'))]],
   ])('is not taken for one: %s', (_, lines) => {
     expect(panicsOf(...lines)).toEqual([]);
@@ -198,7 +203,9 @@ describe('functions, files and lines', () => {
     writeFileSync(join(folder, `${UUID}.elf`), 'no ELF');
     process.env.PATH = newFolder();
     const without = await new Symbols([folder]).resolve(panic);
-    expect(without.note).toMatch(/^aarch64-linux-gnu-addr2line .* is not on this host, so there are addresses only\.$/);
+    expect(without.note).toMatch(
+      /^aarch64-linux-gnu-addr2line .* is not on this host, so there are addresses only\.$/,
+    );
     expect(without.stack).toHaveLength(2);
     addr2line('echo "not \x1b[1man ELF" >&2; exit 1');
     const failed = await new Symbols([folder]).resolve(panic);

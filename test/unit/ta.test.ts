@@ -60,7 +60,7 @@ describe('buildTa', () => {
   });
 
   test('logLevel is told to make', async () => {
-    const dir = taFolder('level', `BINARY = ${UUID}`, include, 'all: ; @echo level $(CFG_TEE_TA_LOG_LEVEL).');
+    const dir = taFolder('level', `BINARY = ${UUID}`, '$(info level $(CFG_TEE_TA_LOG_LEVEL).)', include);
     writeFileSync(join(dir, 'ta.c'), 'int answer = 42;\n');
     const log = join(dir, 'build', 'build.log');
     for (const [logLevel, said] of [
@@ -130,7 +130,10 @@ describe('buildTa', () => {
     [{ dir: '/ta' }, 'devKit must be a string, not undefined'],
     [{ dir: '/ta', devKit: '/kit', out: true }, 'out must be a string, not boolean true'],
     [{ dir: '/ta', devKit: '/kit', log: 'log' }, "log must be a BuildLog, not string 'log'"],
-    [{ dir: '/ta', devKit: '/kit', outDir: '/out' }, 'options has no outDir; there are dir, devKit, out, logLevel'],
+    [
+      { dir: '/ta', devKit: '/kit', outDir: '/out' },
+      'options has no outDir; there are dir, devKit, out, logLevel',
+    ],
     [{ dir: '/ta', devKit: '/kit', logLevel: '2' }, "logLevel must be a number, not string '2'"],
     [{ dir: '/ta', devKit: '/kit', logLevel: 5 }, 'logLevel must be a whole number from 0 to 4'],
     [{ dir: '/ta', devKit: '/kit', logLevel: 1.5 }, 'logLevel must be a whole number from 0 to 4'],
