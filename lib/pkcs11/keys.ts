@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import { invalidArgType, invalidArgValue, notSupported } from '../client/errors.js';
 import { checkInteger, checkKnown, checkString } from '../client/validate.js';
 import type { Application, Turn } from './application.js';
-import { Attribute, CKR, Command, KeyType, ObjectClass } from './constants.js';
+import { Attribute, CKR, Command, KeyType, Mechanism, ObjectClass } from './constants.js';
 import { signatureFromDer, signatureToDer } from './der.js';
 import { isResult, notFound, Pkcs11Error } from './errors.js';
 import {
@@ -121,7 +121,7 @@ abstract class AsymmetricKey extends TokenObject {
         const digest = readDigest(algorithm ?? 'sha256', 'algorithm');
         const input = await hash(digest, data);
         const size = 2 * (curve?.size ?? 0);
-        const mechanism = { id: ECDSA };
+        const mechanism = { id: Mechanism.ECDSA };
         return { mechanism, input, size, ieee: dsaEncoding === 'ieee-p1363', autoSalt: false };
       }
       case 'rsa': {
@@ -140,9 +140,6 @@ abstract class AsymmetricKey extends TokenObject {
     if (this.kind.type !== type) throw notSupported(`${what} needs a key of type ${type}, not ${this.kind.type}`);
   }
 }
-
-/** CKM_ECDSA: the digest as it is. (The variants with a digest in them cannot do more.) */
-const ECDSA = 0x1041;
 
 interface Signing {
   readonly mechanism: MechanismWithParameters;
@@ -433,14 +430,16 @@ export class SecretKey extends TokenObject {
   /** CKA_EXTRACTABLE: may it leave the TEE wrapped? */
   readonly extractable: boolean;
   readonly #reference: ObjectReference;
+  readonly #keyType: number | undefined;
 
   /** @internal */
   constructor({ reference, attributes }: Found) {
     super(reference);
     this.#reference = reference;
     const type = attributes.number(Attribute.KEY_TYPE);
+    this.#keyType = type;
     if (type === KeyType.AES) this.type = 'aes';
-    else this.type = type === KeyType.GENERIC_SECRET ? 'hmac' : 'unknown';
+    else this.type = type === KeyType.GENERIC_SECRET || hmacOf(type) !== undefined ? 'hmac' : 'unknown';
     this.symmetricKeySize = attributes.number(Attribute.VALUE_LEN) ?? 0;
     this.sensitive = attributes.boolean(Attribute.SENSITIVE);
     this.extractable = attributes.boolean(Attribute.EXTRACTABLE);
@@ -458,10 +457,10 @@ export class SecretKey extends TokenObject {
     const signal = readSignal(options);
     const asked = `an HMAC with ${this.toString()}`;
     return this.#reference.app.operate(
-      async (turn) => {
-        const key = await this.#reference.handle(turn, asked);
-        return sign({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, size);
-      },
+      (turn) =>
+        this.#withHmacKey(turn, hmac, asked, (key) =>
+          sign({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, size),
+        ),
       { asked, signal },
     );
   }
@@ -486,10 +485,10 @@ export class SecretKey extends TokenObject {
     if (given.length !== size) return false;
     const asked = `the check of an HMAC with ${this.toString()}`;
     return this.#reference.app.operate(
-      async (turn) => {
-        const key = await this.#reference.handle(turn, asked);
-        return verify({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, given);
-      },
+      (turn) =>
+        this.#withHmacKey(turn, hmac, asked, (key) =>
+          verify({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, given),
+        ),
       { asked, signal },
     );
   }
@@ -629,6 +628,28 @@ export class SecretKey extends TokenObject {
     );
   }
 
+  /**
+   * A generic secret that was used with one digest makes the TA panic when it is used with another (as of OP-TEE 4.10): it
+   * keeps the key as it has loaded it first, for whichever client. So each operation has a copy of its own.
+   */
+  async #withHmacKey<T>(turn: Turn, hmac: number, asked: string, use: (key: number) => Promise<T>): Promise<T> {
+    const handle = await this.#reference.handle(turn, asked);
+    const only = hmacOf(this.#keyType);
+    if (only !== undefined) {
+      if (only !== hmac) throw invalidArgValue('algorithm', undefined, `must be the one that ${this.toString()} is for`);
+      return use(handle);
+    }
+    const control = pack(turn.handle, handle, encodeTemplate([[Attribute.TOKEN, false]]));
+    const answer = await turn.ask({ command: Command.COPY_OBJECT, control, room: 4, asked });
+    const [copy] = decodeHandles(answer, 1, asked) as [number];
+    try {
+      return await use(copy);
+    } finally {
+      const question = { command: Command.DESTROY_OBJECT, control: u32s(turn.handle, copy), asked } as const;
+      await turn.ask(question).catch(() => undefined); // it ends with its session at the latest
+    }
+  }
+
   #needs(type: SecretKey['type'], what: string): void {
     if (this.type !== type) throw notSupported(`${what} needs a key of type ${type}, not ${this.type}`);
   }
@@ -644,6 +665,24 @@ export class SecretKey extends TokenObject {
     const how = readCipher(algorithm, options, this.symmetricKeySize);
     const padding = how.mode === 'cbc' && (options.autoPadding ?? true);
     return { how, signal: readSignal(options), padding };
+  }
+}
+
+/** The mechanism of a key that is for one digest only. */
+function hmacOf(keyType: number | undefined): number | undefined {
+  switch (keyType) {
+    case KeyType.SHA_1_HMAC:
+      return Mechanism.SHA_1_HMAC;
+    case KeyType.SHA224_HMAC:
+      return Mechanism.SHA224_HMAC;
+    case KeyType.SHA256_HMAC:
+      return Mechanism.SHA256_HMAC;
+    case KeyType.SHA384_HMAC:
+      return Mechanism.SHA384_HMAC;
+    case KeyType.SHA512_HMAC:
+      return Mechanism.SHA512_HMAC;
+    default:
+      return undefined;
   }
 }
 
@@ -707,7 +746,7 @@ export function newSecretKey(
     if (bytes > most) throw invalidArgValue('options.length', undefined, `can be ${most * 8} bits at most`);
   }
   const allowed: readonly KeyUsage[] =
-    type === 'aes' ? ['encrypt', 'decrypt', 'wrap', 'unwrap', 'derive'] : ['sign', 'verify', 'derive'];
+    type === 'aes' ? ['encrypt', 'decrypt', 'wrap', 'unwrap'] : ['sign', 'verify'];
   const { attributes, token, signal } = readNew(options);
   const template: Template = [
     ...classAttribute(ObjectClass.SECRET_KEY),
