@@ -47,7 +47,9 @@ const OPTIONS = {
   help: { type: 'boolean', short: 'h' },
 } as const satisfies ParseArgsConfig['options'];
 
-type Values = { [N in keyof typeof OPTIONS]?: (typeof OPTIONS)[N]['type'] extends 'boolean' ? boolean : string };
+type Values = {
+  [N in keyof typeof OPTIONS]?: (typeof OPTIONS)[N]['type'] extends 'boolean' ? boolean : string;
+};
 
 /** What one command gets. */
 interface Asked {
@@ -185,8 +187,10 @@ async function remove({ pkcs11, values }: Asked): Promise<void> {
 function describe(object: TokenObject): Record<string, unknown> {
   const { id, label } = object;
   const common = { kind: kindOf(object), id: id.toString('hex'), label, private: object.private };
-  if (object instanceof PrivateKey) return { ...common, extractable: object.extractable, sensitive: object.sensitive };
-  if (object instanceof SecretKey) return { ...common, extractable: object.extractable, sensitive: object.sensitive };
+  if (object instanceof PrivateKey)
+    return { ...common, extractable: object.extractable, sensitive: object.sensitive };
+  if (object instanceof SecretKey)
+    return { ...common, extractable: object.extractable, sensitive: object.sensitive };
   return common;
 }
 
@@ -215,7 +219,9 @@ async function theToken(
   const [only, ...more] = found;
   // Which of the empty ones is all the same.
   if (only === undefined || (only.initialized && more.length > 0)) {
-    throw new ParamError(`${found.length} tokens could be meant: name one with --token LABEL or --slot NUMBER`);
+    throw new ParamError(
+      `${found.length} tokens could be meant: name one with --token LABEL or --slot NUMBER`,
+    );
   }
   return pkcs11.token({ slot: only.slot });
 }
@@ -238,7 +244,9 @@ async function readPin(what: string, file?: string, fd?: string, twice = false):
   if (file !== undefined) return firstLine(readFileSync(file));
   if (fd !== undefined) return firstLine(readFileSync(parseNumber(fd)));
   if (!process.stdin.isTTY) {
-    throw new ParamError(`the ${what} is asked for on a terminal, which there is not: use --pin-file or --pin-fd`);
+    throw new ParamError(
+      `the ${what} is asked for on a terminal, which there is not: use --pin-file or --pin-fd`,
+    );
   }
   const pin = await prompt(`${what}: `);
   if (twice && (await prompt('the same again: ')) !== pin) throw new Error('the two PINs are not the same');

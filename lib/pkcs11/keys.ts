@@ -80,7 +80,10 @@ export async function objectAt(
   asked: string,
 ): Promise<Found> {
   const attributes = await describeObject(turn, handle, objectClass, asked);
-  return { reference: new ObjectReference(app, objectClass, handle, turn.generation, attributes), attributes };
+  return {
+    reference: new ObjectReference(app, objectClass, handle, turn.generation, attributes),
+    attributes,
+  };
 }
 
 /** A key of a pair: what its two sides have in common. */
@@ -108,13 +111,22 @@ abstract class AsymmetricKey extends TokenObject {
   }
 
   /** @internal How a signature is made or checked: what the mechanism takes, and what comes out. */
-  protected async signing(algorithm: unknown, data: Buffer, options: SignOptions, checks: boolean): Promise<Signing> {
+  protected async signing(
+    algorithm: unknown,
+    data: Buffer,
+    options: SignOptions,
+    checks: boolean,
+  ): Promise<Signing> {
     const { type, curve, modulusSize = 0 } = this.kind;
     const dsaEncoding = readDsaEncoding(options);
     switch (type) {
       case 'ed25519':
         if (algorithm !== undefined && algorithm !== null) {
-          throw invalidArgValue('algorithm', algorithm, 'must be undefined or null: Ed25519 has a digest of its own');
+          throw invalidArgValue(
+            'algorithm',
+            algorithm,
+            'must be undefined or null: Ed25519 has a digest of its own',
+          );
         }
         return { mechanism: EDDSA, input: data, size: 64, ieee: true, autoSalt: false };
       case 'ec': {
@@ -137,7 +149,8 @@ abstract class AsymmetricKey extends TokenObject {
 
   /** @internal */
   protected needs(type: KeyKind['type'], what: string): void {
-    if (this.kind.type !== type) throw notSupported(`${what} needs a key of type ${type}, not ${this.kind.type}`);
+    if (this.kind.type !== type)
+      throw notSupported(`${what} needs a key of type ${type}, not ${this.kind.type}`);
   }
 }
 
@@ -204,10 +217,16 @@ export class PrivateKey extends AsymmetricKey {
   ): Promise<Buffer> {
     checkKnown(options, 'options', SIGN_OPTIONS);
     const signal = readSignal(options);
-    const { mechanism, input, size, ieee } = await this.signing(algorithm, readBytes(data, 'data'), options, false);
+    const { mechanism, input, size, ieee } = await this.signing(
+      algorithm,
+      readBytes(data, 'data'),
+      options,
+      false,
+    );
     const asked = `a signature with ${this.toString()}`;
     const signature = await this.reference.app.operate(
-      async (turn) => sign({ turn, key: await this.reference.handle(turn, asked), mechanism, asked }, input, size),
+      async (turn) =>
+        sign({ turn, key: await this.reference.handle(turn, asked), mechanism, asked }, input, size),
       { asked, signal },
     );
     return ieee ? signature : signatureToDer(signature);
@@ -225,7 +244,11 @@ export class PrivateKey extends AsymmetricKey {
     const bytes = readBytes(data, 'data');
     const { modulusSize = 0 } = this.kind;
     if (bytes.length !== modulusSize) {
-      throw invalidArgValue('data', undefined, `must have the ${modulusSize} bytes of the key, not ${bytes.length}`);
+      throw invalidArgValue(
+        'data',
+        undefined,
+        `must have the ${modulusSize} bytes of the key, not ${bytes.length}`,
+      );
     }
     const asked = `RSA decryption with ${this.toString()}`;
     return this.reference.app.operate(
@@ -290,10 +313,7 @@ export class PrivateKey extends AsymmetricKey {
   }
 
   /** Unwraps a key that was wrapped by RSA with an AES key of its own (CKM_RSA_AES_KEY_WRAP). */
-  async unwrapKey(
-    wrapped: Uint8Array,
-    options: UnwrapKeyOptions & OaepOptions,
-  ): Promise<SecretKey> {
+  async unwrapKey(wrapped: Uint8Array, options: UnwrapKeyOptions & OaepOptions): Promise<SecretKey> {
     checkKnown(options, 'options', [...NEW_KEY_OPTIONS, ...OAEP_OPTIONS, 'type']);
     this.needs('rsa', 'unwrapKey');
     return unwrap(this.reference, rsaAesWrap(options), readBytes(wrapped, 'wrapped'), options);
@@ -343,7 +363,8 @@ export class PublicKey extends AsymmetricKey {
    * @throws ERR_PKCS11_NOT_FOUND if it is of a kind that node:crypto does not know
    */
   get publicKey(): KeyObject {
-    if (this.#publicKey === undefined) throw notFound(`value of ${this.toString()} that node:crypto knows`, 0);
+    if (this.#publicKey === undefined)
+      throw notFound(`value of ${this.toString()} that node:crypto knows`, 0);
     return this.#publicKey;
   }
 
@@ -392,7 +413,11 @@ export class PublicKey extends AsymmetricKey {
     const { modulusSize = 0 } = this.kind;
     const most = modulusSize - 2 * of.size - 2;
     if (bytes.length > most) {
-      throw invalidArgValue('data', undefined, `can have ${Math.max(most, 0)} bytes with this key, not ${bytes.length}`);
+      throw invalidArgValue(
+        'data',
+        undefined,
+        `can have ${Math.max(most, 0)} bytes with this key, not ${bytes.length}`,
+      );
     }
     const asked = `RSA encryption with ${this.toString()}`;
     return this.reference.app.operate(
@@ -550,7 +575,11 @@ export class SecretKey extends TokenObject {
     const read = this.#cipher(algorithm, { ...options, authTagLength }, [...CIPHER_OPTIONS, 'authTag']);
     const { how, signal, padding } = read;
     if ((how.mode === 'gcm') !== (authTag !== undefined) || (authTag?.length ?? 0) !== how.tag) {
-      throw invalidArgValue('options.authTag', undefined, `must be ${how.tag > 0 ? `${how.tag} bytes` : 'undefined'}`);
+      throw invalidArgValue(
+        'options.authTag',
+        undefined,
+        `must be ${how.tag > 0 ? `${how.tag} bytes` : 'undefined'}`,
+      );
     }
     const given = readBytes(data, 'data');
     if (how.mode === 'cbc') checkBlocks(given);
@@ -595,7 +624,11 @@ export class SecretKey extends TokenObject {
     const { how, signal } = this.#cipher(algorithm, options, CIPHER_OPTIONS);
     if (how.mode === 'ctr') throw invalidArgValue('algorithm', algorithm, 'must be gcm or cbc');
     if (how.mode === 'cbc' && (!(key instanceof SecretKey) || key.symmetricKeySize % BLOCK !== 0)) {
-      throw invalidArgValue('algorithm', algorithm, 'must be gcm for a key that is no whole number of blocks');
+      throw invalidArgValue(
+        'algorithm',
+        algorithm,
+        'must be gcm for a key that is no whole number of blocks',
+      );
     }
     return wrap(this.#reference, how.mechanism, key, signal);
   }
@@ -632,11 +665,17 @@ export class SecretKey extends TokenObject {
    * A generic secret that was used with one digest makes the TA panic when it is used with another (as of OP-TEE 4.10): it
    * keeps the key as it has loaded it first, for whichever client. So each operation has a copy of its own.
    */
-  async #withHmacKey<T>(turn: Turn, hmac: number, asked: string, use: (key: number) => Promise<T>): Promise<T> {
+  async #withHmacKey<T>(
+    turn: Turn,
+    hmac: number,
+    asked: string,
+    use: (key: number) => Promise<T>,
+  ): Promise<T> {
     const handle = await this.#reference.handle(turn, asked);
     const only = hmacOf(this.#keyType);
     if (only !== undefined) {
-      if (only !== hmac) throw invalidArgValue('algorithm', undefined, `must be the one that ${this.toString()} is for`);
+      if (only !== hmac)
+        throw invalidArgValue('algorithm', undefined, `must be the one that ${this.toString()} is for`);
       return use(handle);
     }
     const control = pack(turn.handle, handle, encodeTemplate([[Attribute.TOKEN, false]]));
@@ -688,7 +727,11 @@ function hmacOf(keyType: number | undefined): number | undefined {
 
 function checkBlocks(data: Buffer): void {
   if (data.length % BLOCK !== 0) {
-    throw invalidArgValue('data', undefined, `must be a whole number of blocks of ${BLOCK} bytes, not ${data.length} bytes`);
+    throw invalidArgValue(
+      'data',
+      undefined,
+      `must be a whole number of blocks of ${BLOCK} bytes, not ${data.length} bytes`,
+    );
   }
 }
 
@@ -740,7 +783,8 @@ export function newSecretKey(
       bytes = length / 8;
     } else {
       const bits = checkInteger(length, 'options.length', 8, most * 8);
-      if (bits % 8 !== 0) throw invalidArgValue('options.length', undefined, `must be whole bytes, not ${bits} bits`);
+      if (bits % 8 !== 0)
+        throw invalidArgValue('options.length', undefined, `must be whole bytes, not ${bits} bits`);
       bytes = bits / 8;
     }
     if (bytes > most) throw invalidArgValue('options.length', undefined, `can be ${most * 8} bits at most`);

@@ -33,14 +33,35 @@ const token = (...args: string[]): Promise<{ stdout: string; stderr: string }> =
   promisify(execFile)(process.execPath, [CLI, 'token', ...args]);
 
 beforeAll(async () => {
-  const { stdout } = await token('init', '--slot', '0', '--label', 'gateway', '--so-pin-file', soPin, '--pin-file', pin);
+  const { stdout } = await token(
+    'init',
+    '--slot',
+    '0',
+    '--label',
+    'gateway',
+    '--so-pin-file',
+    soPin,
+    '--pin-file',
+    pin,
+  );
   expect(stdout).toBe('slot 0: gateway\n');
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
 test('from an empty token to a certificate', async () => {
   expect((await token('list')).stdout).toMatch(/^slot 0: gateway, serial number 0000000000000000\n/);
-  const made = await token('keygen', 'P-256', '--token', 'gateway', '--id', 'b1', '--label', 'tls', '--pin-file', pin);
+  const made = await token(
+    'keygen',
+    'P-256',
+    '--token',
+    'gateway',
+    '--id',
+    'b1',
+    '--label',
+    'tls',
+    '--pin-file',
+    pin,
+  );
   expect(made.stderr).toBe("private key with id b1 and label 'tls'\n");
   const publicKey = createPublicKey(made.stdout);
   await token('import-cert', certificate, '--slot', '0', '--id', 'b1', '--label', 'tls', '--pin-file', pin);
@@ -51,12 +72,18 @@ test('from an empty token to a certificate', async () => {
     "private key with id b1 and label 'tls' (ec prime256v1)",
     "public key with id b1 and label 'tls' (ec prime256v1)",
   ]);
-  const everybody = JSON.parse((await token('objects', '--slot', '0', '--public', '--json')).stdout) as object[];
+  const everybody = JSON.parse(
+    (await token('objects', '--slot', '0', '--public', '--json')).stdout,
+  ) as object[];
   expect(everybody).toHaveLength(2);
   // The PIN from a descriptor.
-  const removed = spawnSync(process.execPath, [CLI, 'token', 'delete', '--slot', '0', '--id', 'b1', '--pin-fd', '3'], {
-    stdio: ['ignore', 'pipe', 'pipe', openSync(pin, 'r')],
-  });
+  const removed = spawnSync(
+    process.execPath,
+    [CLI, 'token', 'delete', '--slot', '0', '--id', 'b1', '--pin-fd', '3'],
+    {
+      stdio: ['ignore', 'pipe', 'pipe', openSync(pin, 'r')],
+    },
+  );
   expect(removed.stdout.toString().match(/removed/g)).toHaveLength(3);
   expect(publicKey.asymmetricKeyType).toBe('ec');
   const pkcs11 = await Pkcs11.open();

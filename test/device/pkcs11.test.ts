@@ -55,7 +55,9 @@ describe('tokens', () => {
   test('are found by label and serial number', async () => {
     expect((await pkcs11.token({ label: 'gateway' })).slot).toBe(0);
     expect((await pkcs11.token({ serialNumber: '0000000000000000' })).slot).toBe(0);
-    expect(await rejection(pkcs11.token({ label: 'nobody' }))).toMatchObject({ code: 'ERR_PKCS11_NOT_FOUND' });
+    expect(await rejection(pkcs11.token({ label: 'nobody' }))).toMatchObject({
+      code: 'ERR_PKCS11_NOT_FOUND',
+    });
   });
   test('a wrong PIN', async () => {
     const error = await rejection(token.login({ pin: 'wrong-pin' }));
@@ -67,7 +69,10 @@ describe('tokens', () => {
   });
   test('cannot be initialized while somebody has it open', async () => {
     const error = await rejection(token.initialize({ label: 'x', soPin: SO_PIN }));
-    expect(error).toMatchObject({ code: 'CKR_SESSION_EXISTS', message: expect.stringContaining('close all logins') });
+    expect(error).toMatchObject({
+      code: 'CKR_SESSION_EXISTS',
+      message: expect.stringContaining('close all logins'),
+    });
   });
 });
 
@@ -75,7 +80,13 @@ describe.each(['P-256', 'P-384', 'P-521'])('EC %s', (namedCurve) => {
   test('signatures are right for node:crypto, in both encodings, and back', async () => {
     const label = `ec ${namedCurve}`;
     const { privateKey, publicKey } = await login.generateKeyPair('ec', { namedCurve, label });
-    expect(privateKey).toMatchObject({ label, token: true, private: true, sensitive: true, extractable: false });
+    expect(privateKey).toMatchObject({
+      label,
+      token: true,
+      private: true,
+      sensitive: true,
+      extractable: false,
+    });
     expect(privateKey.asymmetricKeyType).toBe('ec');
     const data = randomBytes(1000);
     for (const algorithm of ['sha256']) {
@@ -93,7 +104,9 @@ describe.each(['P-256', 'P-384', 'P-521'])('EC %s', (namedCurve) => {
     await login.destroy(found);
     await publicKey.destroy();
     expect(await rejection(login.privateKey({ label }))).toMatchObject({ code: 'ERR_PKCS11_NOT_FOUND' });
-    expect(await rejection(privateKey.sign('sha256', data))).toMatchObject({ code: 'CKR_KEY_HANDLE_INVALID' });
+    expect(await rejection(privateKey.sign('sha256', data))).toMatchObject({
+      code: 'CKR_KEY_HANDLE_INVALID',
+    });
   });
 });
 
@@ -197,7 +210,9 @@ describe('secret keys', () => {
       expect(await again.decrypt('aes-256-ctr', ciphertext, { iv })).toEqual(text);
     }
     const kept = await login.generateKey('aes', { length: 256, token: false });
-    expect(await rejection(by.wrapKey(kept, 'aes-256-cbc', { iv }))).toMatchObject({ code: 'CKR_KEY_UNEXTRACTABLE' });
+    expect(await rejection(by.wrapKey(kept, 'aes-256-cbc', { iv }))).toMatchObject({
+      code: 'CKR_KEY_UNEXTRACTABLE',
+    });
     expect(await rejection(kept.export())).toMatchObject({ code: 'CKR_ATTRIBUTE_SENSITIVE' });
   });
 });

@@ -64,7 +64,9 @@ describe('to the TA', () => {
     const expected = `${'1f000000'}${'03000000'}${'0100000001000000' + '01'}${'0300000002000000' + '6162'}${'2101000004000000' + '00080000'}`;
     expect(encodeTemplate(template).toString('hex')).toBe(expected);
     expect(encodeMechanism({ id: 0x1041 }).toString('hex')).toBe('4110000000000000');
-    expect(encodeMechanism({ id: 1, parameters: Uint8Array.of(7) }).toString('hex')).toBe('010000000100000007');
+    expect(encodeMechanism({ id: 1, parameters: Uint8Array.of(7) }).toString('hex')).toBe(
+      '010000000100000007',
+    );
   });
   test('a label is filled up with spaces', () => {
     expect(encodeLabel('Gerät').toString()).toBe(`Gerät${' '.repeat(26)}`);
@@ -106,37 +108,47 @@ describe('from the TA', () => {
     ];
     const answer = pack(22, 2, 1, UNAVAILABLE, Buffer.alloc(4), 2, 1, Uint8Array.of(5, 6));
     expect(decodeAttributes(answer, wanted, 'x')).toEqual(new Map([[2, Buffer.from([5])]]));
-    expect(decodeSizes(pack(16, 2, 1, UNAVAILABLE, 2, 77), wanted.map(({ id }) => ({ id, room: 0 })), 'x')).toEqual([
-      { id: 2, room: 77 },
-    ]);
+    expect(
+      decodeSizes(
+        pack(16, 2, 1, UNAVAILABLE, 2, 77),
+        wanted.map(({ id }) => ({ id, room: 0 })),
+        'x',
+      ),
+    ).toEqual([{ id: 2, room: 77 }]);
   });
   test('any answer at all is read or refused, never a crash, and never more than was asked for', () => {
     fc.assert(
-      fc.property(asked, fc.uint8Array({ maxLength: 300 }), u32, fc.nat(300), (attributes, noise, number, at) => {
-        const wanted = attributes.map(({ id, value }) => ({ id, room: value.length }));
-        const changed = encodeTemplate(attributes.map(({ id, value }) => [id, value]));
-        if (at + 4 <= changed.length) changed.writeUInt32LE(number, at);
-        for (const answer of [noise, changed, changed.subarray(0, at)]) {
-          for (const decode of [
-            () => decodeAttributes(answer, wanted, 'x'),
-            () => decodeSizes(answer, wanted, 'x'),
-            () => decodeTokenInfo(answer, 'x'),
-            () => decodeU32s(answer, 'x'),
-          ]) {
-            try {
-              const found = decode();
-              if (found instanceof Map) {
-                for (const [id, value] of found) {
-                  const rooms = wanted.filter((one) => one.id === id).map(({ room }) => room);
-                  expect(value.length).toBeLessThanOrEqual(Math.max(...rooms));
+      fc.property(
+        asked,
+        fc.uint8Array({ maxLength: 300 }),
+        u32,
+        fc.nat(300),
+        (attributes, noise, number, at) => {
+          const wanted = attributes.map(({ id, value }) => ({ id, room: value.length }));
+          const changed = encodeTemplate(attributes.map(({ id, value }) => [id, value]));
+          if (at + 4 <= changed.length) changed.writeUInt32LE(number, at);
+          for (const answer of [noise, changed, changed.subarray(0, at)]) {
+            for (const decode of [
+              () => decodeAttributes(answer, wanted, 'x'),
+              () => decodeSizes(answer, wanted, 'x'),
+              () => decodeTokenInfo(answer, 'x'),
+              () => decodeU32s(answer, 'x'),
+            ]) {
+              try {
+                const found = decode();
+                if (found instanceof Map) {
+                  for (const [id, value] of found) {
+                    const rooms = wanted.filter((one) => one.id === id).map(({ room }) => room);
+                    expect(value.length).toBeLessThanOrEqual(Math.max(...rooms));
+                  }
                 }
+              } catch (error) {
+                expect(error).toMatchObject({ code: 'ERR_PKCS11_ANSWER' });
               }
-            } catch (error) {
-              expect(error).toMatchObject({ code: 'ERR_PKCS11_ANSWER' });
             }
           }
-        }
-      }),
+        },
+      ),
       { numRuns: 500 },
     );
   });
@@ -157,7 +169,16 @@ describe('errors', () => {
 
 describe('PINs and identities', () => {
   test('no error shows a PIN', () => {
-    const secrets = ['abc', 'x'.repeat(129), 'public', 'user:nonsense', 'group:1234', 123456, null, ['123456']];
+    const secrets = [
+      'abc',
+      'x'.repeat(129),
+      'public',
+      'user:nonsense',
+      'group:1234',
+      123456,
+      null,
+      ['123456'],
+    ];
     for (const pin of secrets) {
       let thrown: unknown;
       try {
@@ -179,7 +200,12 @@ describe('PINs and identities', () => {
       'user:ef0180a3-13f3-5d1c-b7f5-888c0e21059a',
     );
     expect(String(readIdentity({ identity: 'group', gid: 3 }, 'x'))).toBe('Login.group(3)');
-    for (const bad of [{ identity: 'root' }, { identity: 'group' }, { identity: 'user', uid: -1 }, undefined]) {
+    for (const bad of [
+      { identity: 'root' },
+      { identity: 'group' },
+      { identity: 'user', uid: -1 },
+      undefined,
+    ]) {
       expect(() => identityPin(bad as never, 'options.user')).toThrow(/options\.user/);
     }
   });
@@ -196,7 +222,10 @@ describe('mechanisms', () => {
     const iv = new Uint8Array(12);
     for (const authTagLength of [0, 1, 4, 8, 11, 12.5, 17]) {
       expect(() => readCipher('aes-256-gcm', { iv, authTagLength }, 32)).toThrow(
-        expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', message: expect.stringContaining('authTagLength') }),
+        expect.objectContaining({
+          code: 'ERR_OUT_OF_RANGE',
+          message: expect.stringContaining('authTagLength'),
+        }),
       );
     }
     expect(readCipher('aes-256-gcm', { iv }, 32).tag).toBe(16);
@@ -216,7 +245,9 @@ describe('mechanisms', () => {
     const sha256 = readDigest('sha256', 'x');
     const padding = constants.RSA_PKCS1_PSS_PADDING;
     const salt = (saltLength?: number, checks = false): number | undefined =>
-      Buffer.from(rsaSignature({ padding, saltLength }, sha256, 256, checks).mechanism.parameters ?? []).readUInt32LE(8);
+      Buffer.from(
+        rsaSignature({ padding, saltLength }, sha256, 256, checks).mechanism.parameters ?? [],
+      ).readUInt32LE(8);
     expect(salt()).toBe(222);
     expect(salt(constants.RSA_PSS_SALTLEN_DIGEST)).toBe(32);
     expect(salt(5)).toBe(5);
@@ -273,8 +304,13 @@ test('ids, usages and imports name what is wrong', () => {
   for (const bad of ['0', 'device', '', 5]) expect(() => readId(bad, 'options.id')).toThrow(/^options\.id/);
   expect(() => readUsages('sign', [], ['sign'])).toThrow(/options\.usages/);
   expect(() => readUsages(['wrap'], [], ['sign'])).toThrow(/options\.usages can have sign/);
-  expect(() => importKey(createPublicKey(generateKeyPairSync('x25519').publicKey.export({ type: 'spki', format: 'pem' })), 'key')).toThrow(
-    /^key must be an EC, Ed25519 or RSA key/,
+  expect(() =>
+    importKey(
+      createPublicKey(generateKeyPairSync('x25519').publicKey.export({ type: 'spki', format: 'pem' })),
+      'key',
+    ),
+  ).toThrow(/^key must be an EC, Ed25519 or RSA key/);
+  expect(() => importKey(generateKeyPairSync('ec', { namedCurve: 'secp256k1' }).publicKey, 'key')).toThrow(
+    /curve/,
   );
-  expect(() => importKey(generateKeyPairSync('ec', { namedCurve: 'secp256k1' }).publicKey, 'key')).toThrow(/curve/);
 });

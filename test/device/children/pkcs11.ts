@@ -1,7 +1,8 @@
 /** Another process on the same token: finds a key, or makes the TA panic. */
 import { buffer, TeeContext } from 'node-optee';
 import { Pkcs11, PKCS11_TA } from 'node-optee/pkcs11';
-import { pack } from '#lib/pkcs11/serializer';
+import { Attribute, Command, KeyType, Mechanism, ObjectClass } from '#lib/pkcs11/constants';
+import { encodeMechanism, encodeTemplate, pack } from '#lib/pkcs11/serializer';
 
 const [what = '', label = ''] = process.argv.slice(2);
 
@@ -16,14 +17,27 @@ async function main(): Promise<unknown> {
     await pkcs11.close();
     return { signature: signature.toString('hex'), labels };
   }
-  // A login of the security officer on a token that was never initialized: any client can do this.
+  // GCM with a tag of 0 bits, by a client that is not even logged in: any client can do this.
   const tee = TeeContext.open();
   const session = await tee.openSession(PKCS11_TA);
-  const slot = Number(label);
-  const [, , handle] = await session.invoke(6, [buffer.inout(pack(slot, 6)), undefined, buffer.out(4)]);
-  const number = new DataView(handle.buffer, handle.byteOffset).getUint32(0, true);
+  const ask = (command: number, control: Uint8Array): Promise<number> =>
+    session
+      .invoke(command, [buffer.inout(control), undefined, buffer.out(4)])
+      .then(([, , out]) => Buffer.from(out).readUInt32LE());
+  const handle = await ask(Command.OPEN_SESSION, pack(0, 6));
+  const template = encodeTemplate([
+    [Attribute.CLASS, ObjectClass.SECRET_KEY],
+    [Attribute.KEY_TYPE, KeyType.AES],
+    [Attribute.ENCRYPT, true],
+    [Attribute.VALUE, new Uint8Array(16)],
+  ]);
+  const key = await ask(Command.CREATE_OBJECT, pack(handle, template));
+  const mechanism = encodeMechanism({
+    id: Mechanism.AES_GCM,
+    parameters: pack(12, new Uint8Array(12), 0, 0),
+  });
   const error = await session
-    .invoke(13, [buffer.inout(pack(number, 0, 4, Buffer.from('1234')))])
+    .invoke(Command.ENCRYPT_INIT, [buffer.inout(pack(handle, key, mechanism))])
     .catch((thrown: unknown) => thrown);
   await tee.close();
   return { code: (error as { code?: string }).code };
