@@ -5,6 +5,7 @@ const USAGE = `Usage: node-optee COMMAND …
 
   list                      the TEE devices of this machine, what they can do, and the dma-heaps
   invoke UUID COMMAND …     one command of a Trusted Application
+  token COMMAND …           keys and certificates in OP-TEE's PKCS#11 TA
   qemu [OPTIONS] COMMAND …  runs COMMAND in a QEMU guest with a real OP-TEE
   ta DIR                    builds and signs a Trusted Application for that guest
   ta generate FILE          writes the C of a Trusted Application that FILE describes
@@ -17,6 +18,7 @@ node-optee COMMAND --help tells more. Machines of the guest: ${MACHINES.join(', 
 const COMMANDS: Readonly<Record<string, () => Promise<{ run(args: string[]): Promise<number> }>>> = {
   list: () => import('./commands/list.js'),
   invoke: () => import('./commands/invoke.js'),
+  token: () => import('./commands/token.js'),
   qemu: () => import('./commands/qemu.js'),
   ta: async () => ({
     run: async ([word, ...rest]) => {

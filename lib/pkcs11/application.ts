@@ -12,7 +12,14 @@ import type { Login } from '../client/login.js';
 import type { Session } from '../client/session.js';
 import { CKR, Command, PKCS11_TA, SESSION_FLAGS, TokenFlag, User } from './constants.js';
 import { Pkcs11Error } from './errors.js';
-import { decodeHandles, decodeTokenInfo, pack, TOKEN_INFO_SIZE, u32s, type RawTokenInfo } from './serializer.js';
+import {
+  decodeHandles,
+  decodeTokenInfo,
+  pack,
+  TOKEN_INFO_SIZE,
+  u32s,
+  type RawTokenInfo,
+} from './serializer.js';
 import { ask, isDead, type Question } from './wire.js';
 
 /** Who uses the token. */
@@ -208,7 +215,9 @@ export class Application {
     const { own = false, home = false, signal, asked } = running;
     this.#check();
     if (signal?.aborted === true) throw new AbortError(signal.reason, asked);
-    const slot = own ? { home: false, handle: 0, generation: -1, taken: true } : await this.#take(home, running);
+    const slot = own
+      ? { home: false, handle: 0, generation: -1, taken: true }
+      : await this.#take(home, running);
     try {
       for (let again = false; ; again = true) {
         this.#check();
@@ -290,7 +299,11 @@ export class Application {
   /** Closes the PKCS#11 session of an operation that had its own. */
   async #discard({ handle, generation }: Slot): Promise<void> {
     if (generation !== this.#generation || this.#session.closed) return;
-    const question = { command: Command.CLOSE_SESSION, control: u32s(handle), asked: 'closing a session' } as const;
+    const question = {
+      command: Command.CLOSE_SESSION,
+      control: u32s(handle),
+      asked: 'closing a session',
+    } as const;
     await ask(this.#session, question).catch(() => undefined);
   }
 
@@ -356,11 +369,16 @@ async function connect(who: Who, signal?: AbortSignal, again = false): Promise<C
   const { tee, slot, login, user, pin = new Uint8Array(0) } = who;
   const session = await tee.openSession(PKCS11_TA, { login, signal });
   try {
-    const asked = user === undefined ? `opening the token in slot ${slot}` : `the login to the token in slot ${slot}`;
+    const asked =
+      user === undefined ? `opening the token in slot ${slot}` : `the login to the token in slot ${slot}`;
     if (user !== undefined) {
       const { flags } = await tokenInfo(session, slot);
       if ((flags & TokenFlag.TOKEN_INITIALIZED) === 0) throw notInitialized(asked);
-      if (again && pin.length > 0 && (flags & (TokenFlag.USER_PIN_COUNT_LOW | TokenFlag.USER_PIN_LOCKED)) !== 0) {
+      if (
+        again &&
+        pin.length > 0 &&
+        (flags & (TokenFlag.USER_PIN_COUNT_LOW | TokenFlag.USER_PIN_LOCKED)) !== 0
+      ) {
         throw new Pkcs11Error({
           value: (flags & TokenFlag.USER_PIN_LOCKED) === 0 ? CKR.CKR_PIN_INCORRECT : CKR.CKR_PIN_LOCKED,
           asked,
@@ -402,7 +420,12 @@ async function openSession(session: Session, slot: number): Promise<number> {
 /** What the token in a slot says of itself. */
 export async function tokenInfo(session: Session, slot: number): Promise<RawTokenInfo> {
   const asked = `information on the token in slot ${slot}`;
-  const question = { command: Command.TOKEN_INFO, control: u32s(slot), room: TOKEN_INFO_SIZE, asked } as const;
+  const question = {
+    command: Command.TOKEN_INFO,
+    control: u32s(slot),
+    room: TOKEN_INFO_SIZE,
+    asked,
+  } as const;
   return decodeTokenInfo(await ask(session, question), asked);
 }
 

@@ -7,8 +7,20 @@ import { Attribute, CERTIFICATE_X509, ObjectClass } from './constants.js';
 import { certificateNames } from './der.js';
 import { objectAt, type Found } from './keys.js';
 import { readBytes } from './mechanisms.js';
-import { classAttribute, NEW_OBJECT_OPTIONS, readNew, type NewObjectOptions, type ReadNew } from './new-objects.js';
-import { readAttributes, readSignal, TokenObject, type ObjectReference, type OperationOptions } from './objects.js';
+import {
+  classAttribute,
+  NEW_OBJECT_OPTIONS,
+  readNew,
+  type NewObjectOptions,
+  type ReadNew,
+} from './new-objects.js';
+import {
+  readAttributes,
+  readSignal,
+  TokenObject,
+  type ObjectReference,
+  type OperationOptions,
+} from './objects.js';
 import type { Template } from './serializer.js';
 
 /** A certificate of a token. */
@@ -49,7 +61,10 @@ export async function certificateAt(
 }
 
 /** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE */
-export function newCertificate(certificate: unknown, options: NewObjectOptions): ReadNew & { template: Template } {
+export function newCertificate(
+  certificate: unknown,
+  options: NewObjectOptions,
+): ReadNew & { template: Template } {
   checkKnown(options, 'options', NEW_OBJECT_OPTIONS);
   const der = readCertificate(certificate);
   const names = certificateNames(der);

@@ -43,6 +43,7 @@ export const Command = {
   FIND_OBJECTS: 35,
   FIND_OBJECTS_FINAL: 36,
   GET_ATTRIBUTE_VALUE: 38,
+  COPY_OBJECT: 40,
   GENERATE_RANDOM: 42,
   DERIVE_KEY: 43,
   RELEASE_ACTIVE_PROCESSING: 44,
@@ -193,6 +194,11 @@ export const KeyType = {
   EC: 0x03,
   GENERIC_SECRET: 0x10,
   AES: 0x1f,
+  SHA_1_HMAC: 0x28,
+  SHA256_HMAC: 0x2b,
+  SHA384_HMAC: 0x2c,
+  SHA512_HMAC: 0x2d,
+  SHA224_HMAC: 0x2e,
   EC_EDWARDS: 0x40,
 } as const;
 

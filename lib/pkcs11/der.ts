@@ -14,7 +14,7 @@ export const SEQUENCE = 0x30;
 /** The elements one after the other in some bytes; undefined if they are not well formed. */
 export function readElements(bytes: Buffer): Element[] | undefined {
   const elements: Element[] = [];
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const [tag, first] = [bytes[at], bytes[at + 1]];
     if (tag === undefined || first === undefined) return undefined;
     let from = at + 2;

@@ -80,7 +80,10 @@ const NAMESPACE = parseUuid('58ac9ca0-2086-4683-a1b8-ec4bc08e01b6');
 
 /** The version 5 UUID that the kernel makes of a user or a group. */
 export function clientUuid(kind: 'uid' | 'gid', id: number): string {
-  const hash = createHash('sha1').update(NAMESPACE).update(`${kind}=${id.toString(16)}`).digest();
+  const hash = createHash('sha1')
+    .update(NAMESPACE)
+    .update(`${kind}=${id.toString(16)}`)
+    .digest();
   hash.writeUInt8((hash.readUInt8(6) & 0x0f) | 0x50, 6);
   hash.writeUInt8((hash.readUInt8(8) & 0x3f) | 0x80, 8);
   return formatUuid(new Uint8Array(hash.subarray(0, 16)));

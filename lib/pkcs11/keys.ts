@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import { invalidArgType, invalidArgValue, notSupported } from '../client/errors.js';
 import { checkInteger, checkKnown, checkString } from '../client/validate.js';
 import type { Application, Turn } from './application.js';
-import { Attribute, CKR, Command, KeyType, ObjectClass } from './constants.js';
+import { Attribute, CKR, Command, KeyType, Mechanism, ObjectClass } from './constants.js';
 import { signatureFromDer, signatureToDer } from './der.js';
 import { isResult, notFound, Pkcs11Error } from './errors.js';
 import {
@@ -80,7 +80,10 @@ export async function objectAt(
   asked: string,
 ): Promise<Found> {
   const attributes = await describeObject(turn, handle, objectClass, asked);
-  return { reference: new ObjectReference(app, objectClass, handle, turn.generation, attributes), attributes };
+  return {
+    reference: new ObjectReference(app, objectClass, handle, turn.generation, attributes),
+    attributes,
+  };
 }
 
 /** A key of a pair: what its two sides have in common. */
@@ -108,20 +111,29 @@ abstract class AsymmetricKey extends TokenObject {
   }
 
   /** @internal How a signature is made or checked: what the mechanism takes, and what comes out. */
-  protected async signing(algorithm: unknown, data: Buffer, options: SignOptions, checks: boolean): Promise<Signing> {
+  protected async signing(
+    algorithm: unknown,
+    data: Buffer,
+    options: SignOptions,
+    checks: boolean,
+  ): Promise<Signing> {
     const { type, curve, modulusSize = 0 } = this.kind;
     const dsaEncoding = readDsaEncoding(options);
     switch (type) {
       case 'ed25519':
         if (algorithm !== undefined && algorithm !== null) {
-          throw invalidArgValue('algorithm', algorithm, 'must be undefined or null: Ed25519 has a digest of its own');
+          throw invalidArgValue(
+            'algorithm',
+            algorithm,
+            'must be undefined or null: Ed25519 has a digest of its own',
+          );
         }
         return { mechanism: EDDSA, input: data, size: 64, ieee: true, autoSalt: false };
       case 'ec': {
         const digest = readDigest(algorithm ?? 'sha256', 'algorithm');
         const input = await hash(digest, data);
         const size = 2 * (curve?.size ?? 0);
-        const mechanism = { id: ECDSA };
+        const mechanism = { id: Mechanism.ECDSA };
         return { mechanism, input, size, ieee: dsaEncoding === 'ieee-p1363', autoSalt: false };
       }
       case 'rsa': {
@@ -137,12 +149,10 @@ abstract class AsymmetricKey extends TokenObject {
 
   /** @internal */
   protected needs(type: KeyKind['type'], what: string): void {
-    if (this.kind.type !== type) throw notSupported(`${what} needs a key of type ${type}, not ${this.kind.type}`);
+    if (this.kind.type !== type)
+      throw notSupported(`${what} needs a key of type ${type}, not ${this.kind.type}`);
   }
 }
-
-/** CKM_ECDSA: the digest as it is. (The variants with a digest in them cannot do more.) */
-const ECDSA = 0x1041;
 
 interface Signing {
   readonly mechanism: MechanismWithParameters;
@@ -207,10 +217,16 @@ export class PrivateKey extends AsymmetricKey {
   ): Promise<Buffer> {
     checkKnown(options, 'options', SIGN_OPTIONS);
     const signal = readSignal(options);
-    const { mechanism, input, size, ieee } = await this.signing(algorithm, readBytes(data, 'data'), options, false);
+    const { mechanism, input, size, ieee } = await this.signing(
+      algorithm,
+      readBytes(data, 'data'),
+      options,
+      false,
+    );
     const asked = `a signature with ${this.toString()}`;
     const signature = await this.reference.app.operate(
-      async (turn) => sign({ turn, key: await this.reference.handle(turn, asked), mechanism, asked }, input, size),
+      async (turn) =>
+        sign({ turn, key: await this.reference.handle(turn, asked), mechanism, asked }, input, size),
       { asked, signal },
     );
     return ieee ? signature : signatureToDer(signature);
@@ -228,7 +244,11 @@ export class PrivateKey extends AsymmetricKey {
     const bytes = readBytes(data, 'data');
     const { modulusSize = 0 } = this.kind;
     if (bytes.length !== modulusSize) {
-      throw invalidArgValue('data', undefined, `must have the ${modulusSize} bytes of the key, not ${bytes.length}`);
+      throw invalidArgValue(
+        'data',
+        undefined,
+        `must have the ${modulusSize} bytes of the key, not ${bytes.length}`,
+      );
     }
     const asked = `RSA decryption with ${this.toString()}`;
     return this.reference.app.operate(
@@ -293,10 +313,7 @@ export class PrivateKey extends AsymmetricKey {
   }
 
   /** Unwraps a key that was wrapped by RSA with an AES key of its own (CKM_RSA_AES_KEY_WRAP). */
-  async unwrapKey(
-    wrapped: Uint8Array,
-    options: UnwrapKeyOptions & OaepOptions,
-  ): Promise<SecretKey> {
+  async unwrapKey(wrapped: Uint8Array, options: UnwrapKeyOptions & OaepOptions): Promise<SecretKey> {
     checkKnown(options, 'options', [...NEW_KEY_OPTIONS, ...OAEP_OPTIONS, 'type']);
     this.needs('rsa', 'unwrapKey');
     return unwrap(this.reference, rsaAesWrap(options), readBytes(wrapped, 'wrapped'), options);
@@ -346,7 +363,8 @@ export class PublicKey extends AsymmetricKey {
    * @throws ERR_PKCS11_NOT_FOUND if it is of a kind that node:crypto does not know
    */
   get publicKey(): KeyObject {
-    if (this.#publicKey === undefined) throw notFound(`value of ${this.toString()} that node:crypto knows`, 0);
+    if (this.#publicKey === undefined)
+      throw notFound(`value of ${this.toString()} that node:crypto knows`, 0);
     return this.#publicKey;
   }
 
@@ -395,7 +413,11 @@ export class PublicKey extends AsymmetricKey {
     const { modulusSize = 0 } = this.kind;
     const most = modulusSize - 2 * of.size - 2;
     if (bytes.length > most) {
-      throw invalidArgValue('data', undefined, `can have ${Math.max(most, 0)} bytes with this key, not ${bytes.length}`);
+      throw invalidArgValue(
+        'data',
+        undefined,
+        `can have ${Math.max(most, 0)} bytes with this key, not ${bytes.length}`,
+      );
     }
     const asked = `RSA encryption with ${this.toString()}`;
     return this.reference.app.operate(
@@ -433,14 +455,16 @@ export class SecretKey extends TokenObject {
   /** CKA_EXTRACTABLE: may it leave the TEE wrapped? */
   readonly extractable: boolean;
   readonly #reference: ObjectReference;
+  readonly #keyType: number | undefined;
 
   /** @internal */
   constructor({ reference, attributes }: Found) {
     super(reference);
     this.#reference = reference;
     const type = attributes.number(Attribute.KEY_TYPE);
+    this.#keyType = type;
     if (type === KeyType.AES) this.type = 'aes';
-    else this.type = type === KeyType.GENERIC_SECRET ? 'hmac' : 'unknown';
+    else this.type = type === KeyType.GENERIC_SECRET || hmacOf(type) !== undefined ? 'hmac' : 'unknown';
     this.symmetricKeySize = attributes.number(Attribute.VALUE_LEN) ?? 0;
     this.sensitive = attributes.boolean(Attribute.SENSITIVE);
     this.extractable = attributes.boolean(Attribute.EXTRACTABLE);
@@ -458,10 +482,10 @@ export class SecretKey extends TokenObject {
     const signal = readSignal(options);
     const asked = `an HMAC with ${this.toString()}`;
     return this.#reference.app.operate(
-      async (turn) => {
-        const key = await this.#reference.handle(turn, asked);
-        return sign({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, size);
-      },
+      (turn) =>
+        this.#withHmacKey(turn, hmac, asked, (key) =>
+          sign({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, size),
+        ),
       { asked, signal },
     );
   }
@@ -486,10 +510,10 @@ export class SecretKey extends TokenObject {
     if (given.length !== size) return false;
     const asked = `the check of an HMAC with ${this.toString()}`;
     return this.#reference.app.operate(
-      async (turn) => {
-        const key = await this.#reference.handle(turn, asked);
-        return verify({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, given);
-      },
+      (turn) =>
+        this.#withHmacKey(turn, hmac, asked, (key) =>
+          verify({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, given),
+        ),
       { asked, signal },
     );
   }
@@ -551,7 +575,11 @@ export class SecretKey extends TokenObject {
     const read = this.#cipher(algorithm, { ...options, authTagLength }, [...CIPHER_OPTIONS, 'authTag']);
     const { how, signal, padding } = read;
     if ((how.mode === 'gcm') !== (authTag !== undefined) || (authTag?.length ?? 0) !== how.tag) {
-      throw invalidArgValue('options.authTag', undefined, `must be ${how.tag > 0 ? `${how.tag} bytes` : 'undefined'}`);
+      throw invalidArgValue(
+        'options.authTag',
+        undefined,
+        `must be ${how.tag > 0 ? `${how.tag} bytes` : 'undefined'}`,
+      );
     }
     const given = readBytes(data, 'data');
     if (how.mode === 'cbc') checkBlocks(given);
@@ -596,7 +624,11 @@ export class SecretKey extends TokenObject {
     const { how, signal } = this.#cipher(algorithm, options, CIPHER_OPTIONS);
     if (how.mode === 'ctr') throw invalidArgValue('algorithm', algorithm, 'must be gcm or cbc');
     if (how.mode === 'cbc' && (!(key instanceof SecretKey) || key.symmetricKeySize % BLOCK !== 0)) {
-      throw invalidArgValue('algorithm', algorithm, 'must be gcm for a key that is no whole number of blocks');
+      throw invalidArgValue(
+        'algorithm',
+        algorithm,
+        'must be gcm for a key that is no whole number of blocks',
+      );
     }
     return wrap(this.#reference, how.mechanism, key, signal);
   }
@@ -629,6 +661,34 @@ export class SecretKey extends TokenObject {
     );
   }
 
+  /**
+   * A generic secret that was used with one digest makes the TA panic when it is used with another (as of OP-TEE 4.10): it
+   * keeps the key as it has loaded it first, for whichever client. So each operation has a copy of its own.
+   */
+  async #withHmacKey<T>(
+    turn: Turn,
+    hmac: number,
+    asked: string,
+    use: (key: number) => Promise<T>,
+  ): Promise<T> {
+    const handle = await this.#reference.handle(turn, asked);
+    const only = hmacOf(this.#keyType);
+    if (only !== undefined) {
+      if (only !== hmac)
+        throw invalidArgValue('algorithm', undefined, `must be the one that ${this.toString()} is for`);
+      return use(handle);
+    }
+    const control = pack(turn.handle, handle, encodeTemplate([[Attribute.TOKEN, false]]));
+    const answer = await turn.ask({ command: Command.COPY_OBJECT, control, room: 4, asked });
+    const [copy] = decodeHandles(answer, 1, asked) as [number];
+    try {
+      return await use(copy);
+    } finally {
+      const question = { command: Command.DESTROY_OBJECT, control: u32s(turn.handle, copy), asked } as const;
+      await turn.ask(question).catch(() => undefined); // it ends with its session at the latest
+    }
+  }
+
   #needs(type: SecretKey['type'], what: string): void {
     if (this.type !== type) throw notSupported(`${what} needs a key of type ${type}, not ${this.type}`);
   }
@@ -647,9 +707,31 @@ export class SecretKey extends TokenObject {
   }
 }
 
+/** The mechanism of a key that is for one digest only. */
+function hmacOf(keyType: number | undefined): number | undefined {
+  switch (keyType) {
+    case KeyType.SHA_1_HMAC:
+      return Mechanism.SHA_1_HMAC;
+    case KeyType.SHA224_HMAC:
+      return Mechanism.SHA224_HMAC;
+    case KeyType.SHA256_HMAC:
+      return Mechanism.SHA256_HMAC;
+    case KeyType.SHA384_HMAC:
+      return Mechanism.SHA384_HMAC;
+    case KeyType.SHA512_HMAC:
+      return Mechanism.SHA512_HMAC;
+    default:
+      return undefined;
+  }
+}
+
 function checkBlocks(data: Buffer): void {
   if (data.length % BLOCK !== 0) {
-    throw invalidArgValue('data', undefined, `must be a whole number of blocks of ${BLOCK} bytes, not ${data.length} bytes`);
+    throw invalidArgValue(
+      'data',
+      undefined,
+      `must be a whole number of blocks of ${BLOCK} bytes, not ${data.length} bytes`,
+    );
   }
 }
 
@@ -701,13 +783,14 @@ export function newSecretKey(
       bytes = length / 8;
     } else {
       const bits = checkInteger(length, 'options.length', 8, most * 8);
-      if (bits % 8 !== 0) throw invalidArgValue('options.length', undefined, `must be whole bytes, not ${bits} bits`);
+      if (bits % 8 !== 0)
+        throw invalidArgValue('options.length', undefined, `must be whole bytes, not ${bits} bits`);
       bytes = bits / 8;
     }
     if (bytes > most) throw invalidArgValue('options.length', undefined, `can be ${most * 8} bits at most`);
   }
   const allowed: readonly KeyUsage[] =
-    type === 'aes' ? ['encrypt', 'decrypt', 'wrap', 'unwrap', 'derive'] : ['sign', 'verify', 'derive'];
+    type === 'aes' ? ['encrypt', 'decrypt', 'wrap', 'unwrap'] : ['sign', 'verify'];
   const { attributes, token, signal } = readNew(options);
   const template: Template = [
     ...classAttribute(ObjectClass.SECRET_KEY),

@@ -19,7 +19,14 @@ export interface Digest {
   readonly prefix: Buffer;
 }
 
-function digest(name: string, size: number, mechanism: number, hmac: number, mgf: number, prefix: string): Digest {
+function digest(
+  name: string,
+  size: number,
+  mechanism: number,
+  hmac: number,
+  mgf: number,
+  prefix: string,
+): Digest {
   return { name, size, mechanism, hmac, mgf, prefix: Buffer.from(prefix, 'hex') };
 }
 
@@ -122,7 +129,10 @@ export interface OaepOptions {
 export const OAEP_OPTIONS = ['oaepHash', 'oaepLabel', 'signal'];
 
 /** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE */
-export function oaepParameters({ oaepHash = 'sha1', oaepLabel }: OaepOptions): { of: Digest; parameters: Buffer } {
+export function oaepParameters({ oaepHash = 'sha1', oaepLabel }: OaepOptions): {
+  of: Digest;
+  parameters: Buffer;
+} {
   const of = readDigest(oaepHash, 'options.oaepHash');
   const label = oaepLabel === undefined ? Buffer.alloc(0) : readBytes(oaepLabel, 'options.oaepLabel');
   return { of, parameters: pack(of.mechanism, of.mgf, LABEL_SPECIFIED, label.length, label) };
@@ -173,7 +183,8 @@ export function readCipher(algorithm: unknown, options: CipherOptions, keySize: 
   const name = checkString(algorithm, 'algorithm');
   const [, bits, found] = /^aes-?(128|192|256)-(gcm|cbc|ctr)$/.exec(name.toLowerCase()) ?? [];
   const mode = found as Cipher['mode'] | undefined;
-  if (mode === undefined) throw invalidArgValue('algorithm', name, "must be like 'aes-256-gcm': gcm, cbc or ctr");
+  if (mode === undefined)
+    throw invalidArgValue('algorithm', name, "must be like 'aes-256-gcm': gcm, cbc or ctr");
   if (Number(bits) !== keySize * 8) {
     throw invalidArgValue('algorithm', name, `must have the ${keySize * 8} bits of the key`);
   }
@@ -193,7 +204,8 @@ export function readCipher(algorithm: unknown, options: CipherOptions, keySize: 
     throw invalidArgValue('options.iv', undefined, `must have ${BLOCK} bytes, not ${iv.length}`);
   }
   if (aad !== undefined) throw invalidArgValue('options.aad', undefined, 'is for GCM only');
-  if (options.authTagLength !== undefined) throw invalidArgValue('options.authTagLength', undefined, 'is for GCM only');
+  if (options.authTagLength !== undefined)
+    throw invalidArgValue('options.authTagLength', undefined, 'is for GCM only');
   if (mode === 'cbc') return { mode, mechanism: { id: Mechanism.AES_CBC, parameters: iv }, tag: 0 };
   return { mode, mechanism: { id: Mechanism.AES_CTR, parameters: pack(1, iv) }, tag: 0 };
 }

@@ -127,7 +127,8 @@ export async function readAttributes(
     const wanted = sizes.filter(({ room }) => room > 0);
     try {
       const answer = wanted.length === 0 ? undefined : await get(wanted);
-      const values = answer === undefined ? new Map<number, Buffer>() : decodeAttributes(answer, wanted, asked);
+      const values =
+        answer === undefined ? new Map<number, Buffer>() : decodeAttributes(answer, wanted, asked);
       if (secret) answer?.fill(0);
       for (const { id, room } of sizes) if (room === 0) values.set(id, Buffer.alloc(0));
       return values;
@@ -139,13 +140,7 @@ export async function readAttributes(
 }
 
 /** What every object has. */
-const COMMON = [
-  Attribute.CLASS,
-  Attribute.TOKEN,
-  Attribute.PRIVATE,
-  Attribute.LABEL,
-  Attribute.ID,
-] as const;
+const COMMON = [Attribute.CLASS, Attribute.TOKEN, Attribute.PRIVATE, Attribute.LABEL, Attribute.ID] as const;
 
 /** What every object of a class has besides. */
 const OF_CLASS: Record<ObjectClass, readonly number[]> = {
@@ -317,7 +312,9 @@ export abstract class TokenObject {
 
   /** @internal */
   static referenceOf(object: unknown): ObjectReference | undefined {
-    return typeof object === 'object' && object !== null && #reference in object ? object.#reference : undefined;
+    return typeof object === 'object' && object !== null && #reference in object
+      ? object.#reference
+      : undefined;
   }
 
   /**

@@ -62,12 +62,14 @@ export interface Operation {
 
 function init({ init: command }: Commands, { turn, key, mechanism, asked }: Operation): Question {
   const encoded = encodeMechanism(mechanism);
-  const control = command === Command.DIGEST_INIT ? pack(turn.handle, encoded) : pack(turn.handle, key, encoded);
+  const control =
+    command === Command.DIGEST_INIT ? pack(turn.handle, encoded) : pack(turn.handle, key, encoded);
   return { command, control, asked };
 }
 
 function checkAborted({ signal, asked }: Operation): void {
-  if (signal?.aborted === true) throw new AbortError(signal.reason, asked, undefined, 'was ended between two parts');
+  if (signal?.aborted === true)
+    throw new AbortError(signal.reason, asked, undefined, 'was ended between two parts');
 }
 
 /** Sends data in parts. @returns what the last step brought back */
@@ -99,7 +101,13 @@ function whole(
 ): Promise<Uint8Array> {
   const { turn, asked } = operation;
   const control = u32s(turn.handle);
-  return turn.oneShot(init(commands, operation), { command: commands.oneShot, control, data, asked, ...last });
+  return turn.oneShot(init(commands, operation), {
+    command: commands.oneShot,
+    control,
+    data,
+    asked,
+    ...last,
+  });
 }
 
 /** Signs what the mechanism takes: a digest, or for HMAC and EdDSA the data. */
@@ -119,14 +127,20 @@ export async function verify(operation: Operation, data: Buffer, signature: Buff
     else await inParts(VERIFY, operation, [data], { signature });
     return true;
   } catch (error) {
-    if (isResult(error, CKR.CKR_SIGNATURE_INVALID) || isResult(error, CKR.CKR_SIGNATURE_LEN_RANGE)) return false;
+    if (isResult(error, CKR.CKR_SIGNATURE_INVALID) || isResult(error, CKR.CKR_SIGNATURE_LEN_RANGE))
+      return false;
     throw error;
   }
 }
 
 /** A digest that the TA computes. */
-export async function digest(operation: Operation, data: Buffer | AsyncIterable<Buffer>, room: number): Promise<Buffer> {
-  if (Buffer.isBuffer(data) && data.length <= PART) return Buffer.from(await whole(DIGEST, operation, data, { room }));
+export async function digest(
+  operation: Operation,
+  data: Buffer | AsyncIterable<Buffer>,
+  room: number,
+): Promise<Buffer> {
+  if (Buffer.isBuffer(data) && data.length <= PART)
+    return Buffer.from(await whole(DIGEST, operation, data, { room }));
   return Buffer.from(await inParts(DIGEST, operation, Buffer.isBuffer(data) ? [data] : data, { room }));
 }
 

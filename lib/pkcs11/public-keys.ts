@@ -33,9 +33,7 @@ const ED25519_ALSO = [hex('06032b6570'), hex('06092b06010401da470f01')];
 
 /** @throws TypeError ERR_INVALID_ARG_VALUE */
 export function readCurve(name: unknown, argument: string): Curve {
-  const curve = CURVES.find(
-    (one) => one !== ED25519 && (one.name === name || one.openssl === name),
-  );
+  const curve = CURVES.find((one) => one !== ED25519 && (one.name === name || one.openssl === name));
   if (curve === undefined) {
     throw invalidArgValue(argument, name, "must be 'P-256', 'P-384' or 'P-521' (or OpenSSL's name of it)");
   }

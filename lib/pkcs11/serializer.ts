@@ -93,7 +93,8 @@ function* walk(
   let at = 8;
   for (const { id, room } of wanted) {
     const found = bytes.readUInt32LE(at);
-    if (found !== id) throw badAnswer(asked, `attribute 0x${found.toString(16)} instead of 0x${id.toString(16)}`);
+    if (found !== id)
+      throw badAnswer(asked, `attribute 0x${found.toString(16)} instead of 0x${id.toString(16)}`);
     yield { id, size: bytes.readUInt32LE(at + 4), room: bytes.subarray(at + 8, at + 8 + room) };
     at += 8 + room;
   }
@@ -133,7 +134,10 @@ export function decodeAttributes(
   for (const { id, size, room } of walk(answer, wanted, asked)) {
     if (size === UNAVAILABLE) continue;
     if (size > room.length) {
-      throw badAnswer(asked, `attribute 0x${id.toString(16)} has ${size} bytes where ${room.length} were asked for`);
+      throw badAnswer(
+        asked,
+        `attribute 0x${id.toString(16)} has ${size} bytes where ${room.length} were asked for`,
+      );
     }
     values.set(id, Buffer.from(room.subarray(0, size)));
   }

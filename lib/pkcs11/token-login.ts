@@ -50,14 +50,7 @@ import {
 } from './objects.js';
 import { digest } from './operations.js';
 import { CURVES, importKey, readCurve, type ImportedKey } from './public-keys.js';
-import {
-  decodeHandles,
-  encodeMechanism,
-  encodeTemplate,
-  pack,
-  u32s,
-  type Template,
-} from './serializer.js';
+import { decodeHandles, encodeMechanism, encodeTemplate, pack, u32s, type Template } from './serializer.js';
 
 const debug = debuglog('node-optee');
 
@@ -89,11 +82,12 @@ export interface ImportSecretKeyOptions extends NewKeyOptions {
   type: 'aes' | 'hmac';
 }
 
-const PAIR_USAGES: Record<ImportedKey['type'], { usual: readonly KeyUsage[]; allowed: readonly KeyUsage[] }> = {
-  ec: { usual: ['sign', 'derive'], allowed: ['sign', 'derive'] },
-  ed25519: { usual: ['sign'], allowed: ['sign'] },
-  rsa: { usual: ['sign', 'decrypt'], allowed: ['sign', 'decrypt', 'unwrap'] },
-};
+const PAIR_USAGES: Record<ImportedKey['type'], { usual: readonly KeyUsage[]; allowed: readonly KeyUsage[] }> =
+  {
+    ec: { usual: ['sign', 'derive'], allowed: ['sign', 'derive'] },
+    ed25519: { usual: ['sign'], allowed: ['sign'] },
+    rsa: { usual: ['sign', 'decrypt'], allowed: ['sign', 'decrypt', 'unwrap'] },
+  };
 
 /** HMAC keys of more bytes than this the TA does not make. */
 const MAX_SECRET = 512;
@@ -430,7 +424,13 @@ export class TokenLogin {
         for (let at = 0; at < size; at += RANDOM_PART) {
           const room = Math.min(RANDOM_PART, size - at);
           const control = u32s(turn.handle);
-          const part = await turn.ask({ command: Command.GENERATE_RANDOM, control, room, asked, secret: true });
+          const part = await turn.ask({
+            command: Command.GENERATE_RANDOM,
+            control,
+            room,
+            asked,
+            secret: true,
+          });
           if (part.length !== room) throw notFound(`random bytes: ${part.length} of ${room} came`, 0);
           bytes.set(part, at);
         }
@@ -511,7 +511,10 @@ async function create(turn: Turn, template: Template, asked: string, secret = fa
   return decodeHandles(answer, 1, asked)[0] as number;
 }
 
-function pairParameters(type: unknown, options: KeyPairOptions): [mechanism: number, keyType: number, Template] {
+function pairParameters(
+  type: unknown,
+  options: KeyPairOptions,
+): [mechanism: number, keyType: number, Template] {
   const { namedCurve, modulusLength, publicExponent } = options;
   const only = (name: keyof KeyPairOptions, kind: string): void => {
     if (options[name] !== undefined && type !== kind) {
@@ -533,7 +536,8 @@ function pairParameters(type: unknown, options: KeyPairOptions): [mechanism: num
     case 'rsa': {
       const bits = checkInteger(modulusLength, 'options.modulusLength', 2048, 4096);
       const exponent = checkInteger(publicExponent ?? 65537, 'options.publicExponent', 65537, 0xffffffff);
-      if (bits % 8 !== 0) throw invalidArgValue('options.modulusLength', undefined, 'must be a whole number of bytes');
+      if (bits % 8 !== 0)
+        throw invalidArgValue('options.modulusLength', undefined, 'must be a whole number of bytes');
       if (exponent % 2 === 0) throw invalidArgValue('options.publicExponent', undefined, 'must be odd');
       const digits = exponent.toString(16);
       return [
@@ -541,7 +545,10 @@ function pairParameters(type: unknown, options: KeyPairOptions): [mechanism: num
         KeyType.RSA,
         [
           [Attribute.MODULUS_BITS, bits],
-          [Attribute.PUBLIC_EXPONENT, Buffer.from(digits.padStart(digits.length + (digits.length % 2), '0'), 'hex')],
+          [
+            Attribute.PUBLIC_EXPONENT,
+            Buffer.from(digits.padStart(digits.length + (digits.length % 2), '0'), 'hex'),
+          ],
         ],
       ];
     }
@@ -566,7 +573,8 @@ function readKey(key: unknown, type: 'public' | 'private'): KeyObject {
 
 function readSecret(key: unknown): Buffer {
   const secret = key instanceof KeyObject ? key : createSecretKey(readBytes(key, 'key'));
-  if (secret.type !== 'secret') throw invalidArgValue('key', undefined, `must be a secret key, not a ${secret.type} one`);
+  if (secret.type !== 'secret')
+    throw invalidArgValue('key', undefined, `must be a secret key, not a ${secret.type} one`);
   const bytes = secret.export();
   if (bytes.length < 1 || bytes.length > MAX_SECRET) {
     throw invalidArgValue('key', undefined, `must have 1 to ${MAX_SECRET} bytes, not ${bytes.length}`);
@@ -581,4 +589,3 @@ function isStream(data: unknown): data is AsyncIterable<Uint8Array> {
 async function* partsOf(data: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
   for await (const part of data) yield readBytes(part, 'a part of data');
 }
-

@@ -217,10 +217,15 @@ export class Token {
    */
   async changeSoPin(options: { soPin: Pin; newPin: Pin } & OperationOptions): Promise<void> {
     checkSecretOptions(options, 'options', ['soPin', 'newPin', 'signal']);
-    const [soPin, newPin] = [readPin(options.soPin, 'options.soPin'), readPin(options.newPin, 'options.newPin')];
+    const [soPin, newPin] = [
+      readPin(options.soPin, 'options.soPin'),
+      readPin(options.newPin, 'options.newPin'),
+    ];
     const again = Buffer.from(soPin);
     try {
-      await this.#asSecurityOfficer(Login.public, soPin, options, (handle) => this.#newPin(handle, again, newPin));
+      await this.#asSecurityOfficer(Login.public, soPin, options, (handle) =>
+        this.#newPin(handle, again, newPin),
+      );
     } finally {
       again.fill(0);
       newPin.fill(0);

@@ -35,7 +35,8 @@ export async function ask(
   { command, control, data, room, signature, asked, secret = false }: Question,
   accepted: readonly number[] = [],
 ): Promise<Uint8Array> {
-  const second = signature === undefined ? (room === undefined ? undefined : buffer.out(room)) : buffer.in(signature);
+  const second =
+    signature === undefined ? (room === undefined ? undefined : buffer.out(room)) : buffer.in(signature);
   const params = [buffer.inout(control), data && buffer.in(data), second] as const;
   let result: Uint8Array;
   let output: Uint8Array | undefined;

@@ -12,6 +12,7 @@ const SAYS: Record<string, RegExp> = {
   'errors.mjs':
     /wrote 1000 bytes[^]*TEE_0x80001234 2147488308 trusted-app[^]*panicked[^]*the new session works/,
   'identity.mjs': /^Login.user is 1 ef0180a313f35d1cb7f5888c0e21059a$/m,
+  'keys.mjs': /^-----BEGIN CERTIFICATE REQUEST-----[^]*the request is signed by its key: true$/m,
   'many-sessions.mjs': /^4 waits of 250 ms took \d+ ms$/m,
   'shared-memory.mjs': /sum of all bytes: 5898900/,
   'tour.mjs': new RegExp(
