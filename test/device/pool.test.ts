@@ -208,7 +208,7 @@ describe('opening', () => {
     const params = [value.in(0), value.inout(1, 2), buffer.in(bytes), buffer.out(10)] as const;
     await withPool({ max: 2, params }, async (pool) => {
       bytes.fill(0);
-      const held = await hold(pool as unknown as SessionPool, 2);
+      const held = await hold(pool, 2);
       for (const { session } of held) {
         expect(session?.outputs).toEqual([
           undefined,
@@ -229,7 +229,7 @@ describe('opening', () => {
     await withPool({ max: 2, params }, async (pool) => {
       await pool.invoke(TA.TEST_TA_NOTHING);
       expect(Buffer.from(shm.read(100, 6)).toString()).toBe('derahs');
-      const [held] = await hold(pool as unknown as SessionPool, 1);
+      const [held] = await hold(pool, 1);
       shm.close();
       expect(await rejection(pool.invoke(TA.TEST_TA_NOTHING))).toMatchObject({
         code: 'ERR_TEE_CLOSED',
