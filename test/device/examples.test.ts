@@ -14,6 +14,8 @@ const SAYS: Record<string, RegExp> = {
   'identity.mjs': /^Login.user is 1 ef0180a313f35d1cb7f5888c0e21059a$/m,
   'keys.mjs': /^-----BEGIN CERTIFICATE REQUEST-----[^]*the request is signed by its key: true$/m,
   'many-sessions.mjs': /^4 waits of 250 ms took \d+ ms$/m,
+  'pool.mjs':
+    /^6 requests: 2 3 4 5 6 7\nthe call before was given 41\nTEE_ERROR_TARGET_DEAD\nand on: 8\. Sessions: [12] open of 2 at most, 1 replaced$/m,
   'shared-memory.mjs': /sum of all bytes: 5898900/,
   'tour.mjs': new RegExp(
     [
