@@ -17,8 +17,8 @@ const require = createRequire(import.meta.url);
 const REPORTS = join(ROOT, 'build', 'reports');
 const JEST = 'node_modules/jest/bin/jest.js';
 
-/** Linters, and what checks the kernel patch. */
-const TEST_PACKAGES = ['clang-format', 'perl'];
+/** Linters, what checks the kernel patch, and what Node.js 20 writes archives with. */
+const TEST_PACKAGES = ['clang-format', 'perl', 'zstd'];
 
 const { values: options, positionals: only } = parseArgs({
   args: process.argv.slice(2),

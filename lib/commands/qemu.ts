@@ -19,6 +19,7 @@ import { flushOutputs } from '../qemu/outputs.js';
 import { runCommand } from '../qemu/run.js';
 import { followTerminal } from '../qemu/suspension.js';
 import { nodeModulesPart } from '../qemu/build/node-modules.js';
+import { ZSTD_PACKAGE, hasOwnZstd } from '../qemu/build/zstd.js';
 
 const USAGE = `Usage: node-optee qemu [OPTIONS] [COMMAND [ARGUMENT]...]
 
@@ -262,7 +263,7 @@ async function act(options: QemuOptions, interruption: Interruption): Promise<nu
     process.stdout.write(`${cacheFolder()}\n`);
     return 0;
   }
-  if (options.install) installHostPackages();
+  if (options.install) installHostPackages(mode === 'export' && !hasOwnZstd() ? [ZSTD_PACKAGE] : []);
   if (mode === 'clean') {
     await cleanCache({ signal });
     return 0;

@@ -200,7 +200,7 @@ export class Archive {
           throw new TarError(`it has a ${JSON.stringify(entry.name)} that its list of contents has not`);
         checkEntry(entry, part, path.join('/'));
         if (entry.type === 'file')
-          writeFile(join(into, entry.name), entry, bytes, part.files[path.join('/')] as PackedFile);
+          writeFile(join(into, entry.name), entry, bytes, part.files[path.join('/')]?.sha256);
         return entry.name;
       });
       if (name === undefined) break;
@@ -299,7 +299,7 @@ function checkEntry(entry: TarEntry, part: PackedPart, path: string): void {
   const file = Object.hasOwn(part.files, path) ? part.files[path] : undefined;
   const target = Object.hasOwn(part.links, path) ? part.links[path] : undefined;
   const isRight = file
-    ? entry.type === 'file' && entry.size === file.size
+    ? entry.type === 'file' && entry.size === file.size && entry.executable === (file.executable ?? false)
     : entry.type === 'link' && entry.target === target && entry.size === 0;
   if (!isRight) throw new TarError(`${entry.name} is not what its list of contents says`);
 }
@@ -308,7 +308,7 @@ const PAGE = 4096;
 const ZEROS = Buffer.alloc(1 << 16);
 
 /** Writes a file; pages of zeros become holes, which most of a file system's image is. */
-function writeFile(path: string, entry: TarEntry, pieces: Iterable<Buffer>, { sha256 }: PackedFile): void {
+function writeFile(path: string, entry: TarEntry, pieces: Iterable<Buffer>, sha256: string | undefined): void {
   mkdirSync(dirname(path), { recursive: true });
   const descriptor = openSync(path, 'wx', entry.executable ? 0o755 : 0o644);
   try {

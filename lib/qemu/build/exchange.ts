@@ -22,7 +22,8 @@ import { debianPatches } from './optee.js';
 import { partFolder, type Part } from './part.js';
 import { streamProgress } from './progress.js';
 import { Sources, type Resolved } from './sources.js';
-import { removeUnused } from './unused.js';
+import { maxAge, removeUnused } from './unused.js';
+import { checkCompressor } from './zstd.js';
 
 /** Which machines, with which versions of Node.js. */
 export interface MachineSet {
@@ -62,6 +63,7 @@ export async function exportParts(file: string, options: ExportOptions = {}): Pr
   const { machines, nodes } = checkSet(options);
   const { signal } = options;
   if (signal !== undefined) checkSignal(signal, 'signal');
+  await checkCompressor();
   const path = resolve(file);
   const cache = new Cache();
   const parts = new Map<string, PackedPart>();
@@ -102,6 +104,7 @@ export async function importParts(
   checkKnown(options, 'options', ['progress', 'signal']);
   const { signal, progress = streamProgress() } = options;
   if (signal !== undefined) checkSignal(signal, 'signal');
+  const age = maxAge();
   const archive = await Archive.open(file);
   checkRecipes(archive);
   const digest = archive.sha256;
@@ -109,18 +112,21 @@ export async function importParts(
   await cache.locked(
     async (held) => {
       await cache.sweep();
-      await placeParts(cache, archive, held);
-      const { writtenBy, parts } = archive.contents;
-      const known = Object.entries(parts).map(([folder, { files: _, links: __, ...part }]) => [folder, part]);
-      new Imports(cache).add({
-        archive: basename(file),
-        sha256: digest,
-        writtenBy,
-        importedAt: new Date().toISOString(),
-        parts: Object.fromEntries(known) as Record<string, KnownPart>,
-      });
-      await removeUnused(cache);
-      await cache.sweep();
+      try {
+        await placeParts(cache, archive, held);
+        const { writtenBy, parts } = archive.contents;
+        const known = Object.entries(parts).map(([folder, { files: _, links: __, ...part }]) => [folder, part]);
+        new Imports(cache).add({
+          archive: basename(file),
+          sha256: digest,
+          writtenBy,
+          importedAt: new Date().toISOString(),
+          parts: Object.fromEntries(known) as Record<string, KnownPart>,
+        });
+        await removeUnused(cache, age);
+      } finally {
+        await cache.sweep();
+      }
     },
     () => progress.note(WAITING),
     signal,

@@ -96,16 +96,21 @@ export function* readTar(
   for (;;) {
     const header = block();
     if (header.every((byte) => byte === 0)) {
-      // The compressed bytes can be cut behind it.
-      while (!pieces.next().done);
+      // To the last of them: the compressed bytes can be cut or damaged there, too.
+      mustBeZeros(rest);
+      for (let next = pieces.next(); !next.done; next = pieces.next()) mustBeZeros(next.value);
       return;
     }
     const entry = parseHeader(header);
     const body = read(entry.size);
     yield [entry, body];
     for (const _ of body);
-    for (const _ of read(tarPadding(entry.size).length));
+    for (const bytes of read(tarPadding(entry.size).length)) mustBeZeros(bytes);
   }
+}
+
+function mustBeZeros(bytes: Buffer): void {
+  if (!bytes.every((byte) => byte === 0)) throw new TarError('the archive is damaged');
 }
 
 function parseHeader(block: Buffer): TarEntry {

@@ -5,7 +5,8 @@ import { open } from 'node:fs/promises';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import zlib from 'node:zlib';
-import { BuildError } from './command.js';
+import { BuildError, isInstalled } from './command.js';
+import { requireHostPackages } from './host.js';
 
 /**
  * Half a minute for a machine, and a tenth larger than what takes ten times as long. With a window of 32 MiB the kernel
@@ -18,6 +19,26 @@ const WINDOW_LOG = 25;
 interface WithZstd {
   createZstdCompress?: (options: { params: Record<string, number> }) => Duplex;
   constants: Record<string, number>;
+}
+
+/** Debian's package with the program, which Node.js before 22.15 needs. */
+export const ZSTD_PACKAGE = 'zstd';
+
+const LACK = `To write an archive, the program zstd is needed (package ${ZSTD_PACKAGE}), or Node.js 22.15 or newer`;
+
+/** Whether Node.js compresses, without a program. */
+export function hasOwnZstd(): boolean {
+  return (zlib as Partial<WithZstd>).createZstdCompress !== undefined;
+}
+
+/**
+ * Says what is missing before anything is built.
+ * @throws BuildError where there is nothing to compress with
+ */
+export async function checkCompressor(): Promise<void> {
+  if (hasOwnZstd() || (await isInstalled('zstd'))) return;
+  requireHostPackages([ZSTD_PACKAGE]);
+  throw new BuildError(LACK);
 }
 
 /**
@@ -60,10 +81,7 @@ async function compressWithProgram(
     const written = pipeline(bytes, child.stdin, { signal }).then(undefined, (error: Error) => error);
     const [status] = await closed.catch((cause: unknown) => {
       child.stdin.destroy();
-      throw new BuildError(
-        'To write an archive, the program zstd is needed (package zstd), or Node.js 22.15 or newer',
-        { cause },
-      );
+      throw new BuildError(LACK, { cause });
     });
     const failure = await written;
     signal?.throwIfAborted();
