@@ -205,7 +205,7 @@ describe('refused by name, with the cache as it was:', () => {
     await makeArchive();
     const whole = readFileSync(archive);
     let refused = 0;
-    for (let at = 0; at < whole.length - 4; at += 1 + (whole.length >> 6)) {
+    for (let at = 0; at < whole.length - 4; at += 1 + (whole.length >> 5)) {
       const bytes = Buffer.from(whole);
       bytes[at] ^= 4;
       writeFileSync(archive, bytes);
@@ -220,7 +220,7 @@ describe('refused by name, with the cache as it was:', () => {
       await expectRefused(/./);
       refused++;
     }
-    expect(refused).toBeGreaterThan(30);
+    expect(refused).toBeGreaterThan(20);
   });
 
   interface Entry {
@@ -228,19 +228,21 @@ describe('refused by name, with the cache as it was:', () => {
     bytes?: Buffer;
     target?: string;
     type?: 'file' | 'link';
+    executable?: boolean;
   }
 
   /** Writes the archive anew with other entries. */
   async function rewrite(change: (entries: Entry[]) => Entry[]): Promise<void> {
     const entries: Entry[] = [];
-    for (const [{ name, type, target }, bytes] of readTar(decodeZstd(readFileSync(archive)))) {
+    for (const [{ name, type, target, executable }, bytes] of readTar(decodeZstd(readFileSync(archive)))) {
       const all = Buffer.concat([...bytes].map((piece) => Buffer.from(piece)));
-      entries.push({ name, bytes: all, target, type: type as 'file' });
+      entries.push({ name, bytes: all, target, type: type as 'file', executable });
     }
     rmSync(archive);
     async function* pieces(): AsyncGenerator<Buffer> {
-      for (const { name, bytes = Buffer.alloc(0), target = '', type = 'file' } of change(entries)) {
-        yield tarHeader({ name, type, size: bytes.length, target, executable: false });
+      for (const entry of change(entries)) {
+        const { name, bytes = Buffer.alloc(0), target = '', type = 'file', executable = false } = entry;
+        yield tarHeader({ name, type, size: bytes.length, target, executable });
         yield bytes;
         yield tarPadding(bytes.length);
       }
@@ -272,6 +274,11 @@ describe('refused by name, with the cache as it was:', () => {
     ],
     ['a name with ..', (all) => [...all, { name: '../../evil', bytes: Buffer.from('x') }], /"..\/..\/evil"/],
     ['an absolute name', (all) => [...all, { name: '/tmp/evil', bytes: Buffer.from('x') }], /"\/tmp\/evil"/],
+    [
+      'a program that was none',
+      (all) => all.map((entry) => (linux(entry) ? { ...entry, executable: true } : entry)),
+      /Image is not what/,
+    ],
     [
       'an altered list of contents',
       ([contents, ...all]) => [

@@ -109,28 +109,22 @@ export async function importParts(
   checkRecipes(archive);
   const digest = archive.sha256;
   const cache = new Cache();
-  await cache.locked(
-    async (held) => {
-      await cache.sweep();
-      try {
-        await placeParts(cache, archive, held);
-        const { writtenBy, parts } = archive.contents;
-        const known = Object.entries(parts).map(([folder, { files: _, links: __, ...part }]) => [folder, part]);
-        new Imports(cache).add({
-          archive: basename(file),
-          sha256: digest,
-          writtenBy,
-          importedAt: new Date().toISOString(),
-          parts: Object.fromEntries(known) as Record<string, KnownPart>,
-        });
-        await removeUnused(cache, age);
-      } finally {
+  if (!isNewest(cache, archive, digest)) {
+    await cache.locked(
+      async (held) => {
         await cache.sweep();
-      }
-    },
-    () => progress.note(WAITING),
-    signal,
-  );
+        try {
+          await placeParts(cache, archive, held);
+          noteImport(cache, archive, basename(file), digest);
+          await removeUnused(cache, age);
+        } finally {
+          await cache.sweep();
+        }
+      },
+      () => progress.note(WAITING),
+      signal,
+    );
+  }
   const { machines, nodes, writtenBy } = archive.contents;
   return {
     machines: machines as readonly MachineName[],
@@ -138,6 +132,26 @@ export async function importParts(
     writtenBy,
     sha256: digest,
   };
+}
+
+/** Whether that very file was the last that was imported, and all that it had is still there. */
+function isNewest(cache: Cache, archive: Archive, digest: string): boolean {
+  const parts = Object.values(archive.contents.parts);
+  for (const { name, key } of parts) cache.touch(name, key);
+  return (
+    new Imports(cache).sets[0]?.sha256 === digest && parts.every(({ name, key }) => cache.record(name, key))
+  );
+}
+
+function noteImport(cache: Cache, { contents }: Archive, name: string, digest: string): void {
+  const parts = Object.entries(contents.parts).map(([folder, { files: _, links: __, ...part }]) => [folder, part]);
+  new Imports(cache).add({
+    archive: name,
+    sha256: digest,
+    writtenBy: contents.writtenBy,
+    importedAt: new Date().toISOString(),
+    parts: Object.fromEntries(parts) as Record<string, KnownPart>,
+  });
 }
 
 /** Unpacks aside and looks at all of it; only then is the cache changed. Needs the lock. */
