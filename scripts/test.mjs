@@ -24,7 +24,12 @@ const { values: options, positionals: only } = parseArgs({
 });
 
 /** Linters, what checks the kernel patch, and the debugger of a long test. */
-const TEST_PACKAGES = ['clang-format', 'perl', ...(options.long || only.length > 0 ? ['gdb-multiarch'] : [])];
+const TEST_PACKAGES = [
+  'clang-format',
+  'perl',
+  'zstd',
+  ...(options.long || only.length > 0 ? ['gdb-multiarch'] : []),
+];
 
 const total = { passed: 0, failed: 0, skipped: 0 };
 const began = Date.now();

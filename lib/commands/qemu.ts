@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { cacheKey, exportParts, importParts } from '../qemu/build/exchange.js';
 import { MissingPackagesError, installHostPackages } from '../qemu/build/host.js';
 import {
   BuildError,
@@ -19,6 +20,7 @@ import { flushOutputs } from '../qemu/outputs.js';
 import { runCommand } from '../qemu/run.js';
 import { followTerminal } from '../qemu/suspension.js';
 import { nodeModulesPart } from '../qemu/build/node-modules.js';
+import { ZSTD_PACKAGE, hasOwnZstd } from '../qemu/build/zstd.js';
 
 const USAGE = `Usage: node-optee qemu [OPTIONS] [COMMAND [ARGUMENT]...]
 
@@ -42,18 +44,23 @@ is its own. A -- before it does no harm.
   --gdb-wait        --gdb, and the guest stands still until gdb lets it go
   --verbose         both worlds' logs on stderr, live
   --build           builds the machine (without --machine: all of them), prints the cache's folder, runs nothing
+  --export FILE     writes what the machine needs into an archive, for hosts that have QEMU only; builds it before
+  --import FILE     puts what is in such an archive into the cache
+  --cache-key       prints one word for all that the machine is built from, to name a cache by; builds nothing
   --rebuild         downloads the newest packages, empties the cache and builds anew
   --clean           empties the cache
   --install         installs the Debian packages that this host lacks
   --help            this text
+
+With --build, --export and --cache-key, --machine and --node can be repeated, or be lists with commas.
 
 Exit status: COMMAND's own; 128+n if signal n ended it; 124 for a time-out; 125 if the guest failed or COMMAND's output
 could not be written; 126 and 127 if COMMAND cannot be run or is not found; 2 for wrong options; 1 if the build failed.
 `;
 
 const OPTIONS = {
-  machine: { type: 'string' },
-  node: { type: 'string' },
+  machine: { type: 'string', multiple: true },
+  node: { type: 'string', multiple: true },
   share: { type: 'string' },
   ta: { type: 'string', multiple: true },
   storage: { type: 'string' },
@@ -67,16 +74,31 @@ const OPTIONS = {
   'gdb-wait': { type: 'boolean' },
   verbose: { type: 'boolean' },
   build: { type: 'boolean' },
+  export: { type: 'string' },
+  import: { type: 'string' },
+  'cache-key': { type: 'boolean' },
   rebuild: { type: 'boolean' },
   clean: { type: 'boolean' },
   install: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const;
 
+/** What is done in place of running a command. */
+const MODES = ['build', 'export', 'import', 'cache-key', 'clean'] as const;
+type Mode = (typeof MODES)[number];
+
+/** These are for several machines at once. */
+const FOR_SEVERAL: readonly string[] = ['build', 'export', 'cache-key', 'help'];
+
 /** Options of `node-optee qemu`, checked. */
 export interface QemuOptions {
+  /** The first of `machines`. */
   readonly machine: MachineName | undefined;
+  /** Empty where none was named. */
+  readonly machines: readonly MachineName[];
+  /** The first of `nodes`. */
   readonly node: NodeVersion;
+  readonly nodes: readonly NodeVersion[];
   readonly share: string;
   readonly tas: readonly string[];
   readonly storage: string | undefined;
@@ -89,7 +111,9 @@ export interface QemuOptions {
   readonly timeout: number | undefined;
   readonly gdb: { readonly port: number; readonly wait: boolean } | undefined;
   readonly verbose: boolean;
-  readonly mode: 'run' | 'build' | 'clean' | 'help';
+  readonly mode: Mode | 'run' | 'help';
+  /** The archive of `export` and `import`. */
+  readonly file: string | undefined;
   readonly rebuild: boolean;
   readonly install: boolean;
   readonly command: readonly string[];
@@ -104,8 +128,14 @@ export function parseQemuArguments(words: readonly string[]): QemuOptions {
   const end = endOfOptions(args);
   const command = args.slice(args[end] === '--' ? end + 1 : end);
   const { values } = parseArgs({ args: args.slice(0, end), options: OPTIONS });
-  const machine = oneOf('--machine', values.machine, MACHINES);
-  const mode = values.help ? 'help' : values.clean ? 'clean' : values.build ? 'build' : 'run';
+  const machines = listOf('--machine', values.machine, MACHINES);
+  const nodes = listOf('--node', values.node, NODE_VERSIONS);
+  const modes = MODES.filter((name) => values[name] !== undefined);
+  if (modes.length > 1) throw new TypeError(`--${modes.join(' and --')} do not go together`);
+  const mode = values.help ? 'help' : (modes[0] ?? 'run');
+  for (const [option, list] of Object.entries({ machine: machines, node: nodes }))
+    if (list.length > 1 && !FOR_SEVERAL.includes(mode))
+      throw new TypeError(`--${option} must be one here, but is ${list.join(', ')}`);
   if (mode !== 'run' && mode !== 'help' && command.length > 0) {
     throw new TypeError(`--${mode} runs no command`);
   }
@@ -115,8 +145,10 @@ export function parseQemuArguments(words: readonly string[]): QemuOptions {
   if (seconds !== undefined && seconds > 2_147_483)
     throw new TypeError('--timeout must be at most 2147483 seconds');
   return {
-    machine,
-    node: nodeVersion(values.node),
+    machine: machines[0],
+    machines,
+    node: nodes[0] ?? DEFAULT_NODE,
+    nodes: nodes.length > 0 ? nodes : [DEFAULT_NODE],
     share: values.share ?? process.cwd(),
     tas: values.ta ?? [],
     storage: values.storage,
@@ -129,6 +161,7 @@ export function parseQemuArguments(words: readonly string[]): QemuOptions {
     gdb: gdbOptions(values.gdb, values['gdb-wait'] ?? false),
     verbose: values.verbose ?? false,
     mode,
+    file: values.export ?? values.import,
     rebuild: values.rebuild ?? false,
     install: values.install ?? false,
     command,
@@ -162,20 +195,20 @@ function endOfOptions(args: readonly string[]): number {
   return Math.min(at, args.length);
 }
 
-function oneOf<T extends string>(
+/** Repeated options and lists with commas, each value once. */
+function listOf<T extends string | number>(
   option: string,
-  value: string | undefined,
+  values: readonly string[] = [],
   allowed: readonly T[],
-): T | undefined {
-  if (value !== undefined && !allowed.includes(value as T)) {
-    throw new TypeError(`${option} must be one of ${allowed.join(', ')}, but is '${value}'`);
-  }
-  return value as T | undefined;
-}
-
-function nodeVersion(value: string | undefined): NodeVersion {
-  const version = oneOf('--node', value, NODE_VERSIONS.map(String));
-  return NODE_VERSIONS.find((known) => String(known) === version) ?? DEFAULT_NODE;
+): readonly T[] {
+  const words = values.flatMap((value) => value.split(','));
+  const list = words.map((word) => {
+    const value = allowed.find((known) => String(known) === word);
+    if (value === undefined)
+      throw new TypeError(`${option} must be one of ${allowed.join(', ')}, but is '${word}'`);
+    return value;
+  });
+  return [...new Set(list)];
 }
 
 function number(option: string, value: string | undefined, form: RegExp): number | undefined {
@@ -230,26 +263,45 @@ async function statusOf(args: string[]): Promise<number> {
 
 async function act(options: QemuOptions, interruption: Interruption): Promise<number> {
   const { signal } = interruption;
-  const { node, memory, cpus } = options;
+  const { mode, node, nodes, memory, cpus, file = '' } = options;
   // What cannot work is said before ten minutes of building, and before a cache is emptied.
-  const machines = options.machine ? [options.machine] : options.mode === 'build' ? MACHINES : [undefined];
-  if (options.mode !== 'clean') {
+  const isBuild = mode === 'build';
+  const machines = options.machines.length > 0 ? options.machines : isBuild ? MACHINES : [undefined];
+  if (mode !== 'clean') {
     for (const machine of machines) checkOptions({ machine, node, memory, cpus });
     if (options.nodeModules) nodeModulesPart(options.share);
   }
-  if (options.mode === 'run') {
+  if (mode === 'run') {
     const { share, tas, user, env } = options;
     checkBootOptions({ share, tas, user, env });
   }
-  if (options.install) installHostPackages();
-  if (options.mode === 'clean') {
+  const chosen = { machines: options.machines.length > 0 ? options.machines : undefined, nodes };
+  if (mode === 'cache-key') {
+    process.stdout.write(`${cacheKey(chosen)}\n`);
+    return 0;
+  }
+  if (mode === 'import') {
+    const info = await importParts(file, { signal });
+    const { machines, nodes, writtenBy } = info;
+    const what = `${machines.join(', ')} with Node.js ${nodes.join(', ')}`;
+    process.stderr.write(`Imported ${what}, written by node-optee ${writtenBy}\n`);
+    process.stdout.write(`${cacheFolder()}\n`);
+    return 0;
+  }
+  if (options.install) installHostPackages(mode === 'export' && !hasOwnZstd() ? [ZSTD_PACKAGE] : []);
+  if (mode === 'clean') {
     await cleanCache({ signal });
     return 0;
   }
   if (options.rebuild) await renewCache({ node, signal });
-  if (options.mode === 'build') {
+  if (mode === 'export') {
+    const { sha256 } = await exportParts(file, { ...chosen, signal });
+    process.stdout.write(`${sha256}  ${file}\n`);
+    return 0;
+  }
+  if (isBuild) {
     for (const machine of machines) {
-      await prepareMachine({ machine, node, memory, cpus, signal });
+      for (const node of nodes) await prepareMachine({ machine, node, memory, cpus, signal });
     }
     if (options.nodeModules) await prepareNodeModules(options.share, { signal });
     process.stdout.write(`${cacheFolder()}\n`);

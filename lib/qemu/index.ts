@@ -21,6 +21,8 @@ export {
   prepareMachine,
   prepareNodeModules,
 } from './build/index.js';
+export { cacheKey, exportParts, importParts } from './build/exchange.js';
+export type { ArchiveInfo, ExportOptions, MachineSet } from './build/exchange.js';
 export { buildTa } from './build/ta.js';
 export type { TaBuildOptions } from './build/ta.js';
 export { silentProgress, streamProgress } from './build/progress.js';

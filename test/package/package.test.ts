@@ -36,7 +36,10 @@ describe('the tarball', () => {
       'prebuilds/linux-arm64/node-optee.node',
       'prebuilds/linux-x64/node-optee.node',
     ]);
-    expect(paths.filter((path) => path.startsWith('scripts/'))).toEqual(['scripts/host-packages.cjs']);
+    expect(paths.filter((path) => path.startsWith('scripts/')).sort()).toEqual([
+      'scripts/ci-guest.sh',
+      'scripts/host-packages.cjs',
+    ]);
     expect(
       paths.filter((path) => /\.(js|mjs|d\.ts|d\.mts)$/.test(path) || !path.startsWith('dist/')),
     ).toEqual(paths);

@@ -34,7 +34,10 @@ test('all options', () => {
     '--machine dmabuf --node 26 --share /srv --ta a --ta b --storage s --env A=1 --env B=x=y --user app --node-modules --memory 2048 --cpus 4 --timeout 1.5 --verbose';
   expect(parseQemuArguments(words.split(' '))).toEqual({
     machine: 'dmabuf',
+    machines: ['dmabuf'],
     node: 26,
+    nodes: [26],
+    file: undefined,
     share: '/srv',
     tas: ['a', 'b'],
     storage: 's',
@@ -54,6 +57,15 @@ test('all options', () => {
 });
 
 test.each([
+  [['--export', 'f'], { mode: 'export', file: 'f', machines: [], nodes: [24] }],
+  [['--import=f'], { mode: 'import', file: 'f' }],
+  [['--cache-key', '--machine', 'static,dynamic', '--machine', 'static'], { machines: ['static', 'dynamic'] }],
+  [['--build', '--node', '22,26', '--node=24'], { nodes: [22, 26, 24], mode: 'build' }],
+])('%j: machines and versions can be several', (words, expected) => {
+  expect(parseQemuArguments(words)).toMatchObject(expected);
+});
+
+test.each([
   [['--machine', 'fast'], '--machine must be one of dynamic, static, dmabuf'],
   [['--node', '18'], '--node must be one of 20, 22, 24, 26'],
   [['--timeout', 'soon'], '--timeout must be a number'],
@@ -69,6 +81,14 @@ test.each([
   [['--build', 'ls'], '--build runs no command'],
   [['--build', '--', 'ls'], '--build runs no command'],
   [['--nonsense'], '--nonsense'],
+  [['--machine', 'dynamic,fast', '--build'], "--machine must be one of dynamic, static, dmabuf, but is 'fast'"],
+  [['--machine', 'dynamic,', '--build'], "but is ''"],
+  [['--machine', 'dynamic,static', 'ls'], '--machine must be one here, but is dynamic, static'],
+  [['--node', '22', '--node', '24', '--import', 'f'], '--node must be one here, but is 22, 24'],
+  [['--export', 'f', 'ls'], '--export runs no command'],
+  [['--cache-key', 'ls'], '--cache-key runs no command'],
+  [['--export', 'f', '--import', 'g'], '--export and --import do not go together'],
+  [['--clean', '--build'], '--build and --clean do not go together'],
 ])('%j is refused', (words, message) => {
   expect(() => parseQemuArguments(words)).toThrow(message);
 });

@@ -13,6 +13,8 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { readdir, rename, rm, writeFile } from 'node:fs/promises';
@@ -118,6 +120,36 @@ export class Cache {
     }
   }
 
+  /** Notes that a part is used now; `lastUses` tells. A cache that cannot be written to keeps all that it has. */
+  touch(name: string, key: string): void {
+    const now = new Date();
+    try {
+      utimesSync(join(this.partFolder(name, key), RECORD), now, now);
+    } catch {
+      // It is not there, or not ours.
+    }
+  }
+
+  /** Every finished part's folder, with the time of its last use in milliseconds. */
+  lastUses(): Map<string, number> {
+    const folder = join(this.path, 'parts');
+    const uses = new Map<string, number>();
+    for (const name of existsSync(folder) ? readdirSync(folder) : []) {
+      const path = join(folder, name);
+      const found = statSync(join(path, RECORD), { throwIfNoEntry: false });
+      if (found) uses.set(path, found.mtimeMs);
+    }
+    return uses;
+  }
+
+  /** Puts a folder that is filled, with its record in it, in the place of a part. Needs the lock. */
+  async place(folder: string, name: string, key: string): Promise<void> {
+    const target = this.partFolder(name, key);
+    this.#folder('parts');
+    if (existsSync(target)) await this.setAside([target]);
+    await rename(folder, target);
+  }
+
   /** A folder for unfinished work. What lies there is never taken for good. */
   workFolder(name: string): string {
     const path = join(this.#folder(WORK), `${name}-${process.pid}-${randomBytes(4).toString('hex')}`);
@@ -155,10 +187,7 @@ export class Cache {
       chmodSync(folder, 0o755);
       flush(folder);
       publish(record, folder);
-      const target = this.partFolder(name, key);
-      this.#folder('parts');
-      if (existsSync(target)) await this.#setAside([target]);
-      await rename(folder, target);
+      await this.place(folder, name, key);
       return record;
     } finally {
       await rm(folder, { recursive: true, force: true });
@@ -199,7 +228,7 @@ export class Cache {
     if (!existsSync(this.path)) return;
     const kept = [LOCK, WORK];
     const old = (await readdir(this.path)).filter((name) => !kept.includes(name));
-    await this.#setAside(old.map((name) => join(this.path, name)));
+    await this.setAside(old.map((name) => join(this.path, name)));
     for (const name of successor ? await readdir(successor.path) : []) {
       if (!kept.includes(name)) await rename(join(successor?.path ?? '', name), join(this.path, name));
     }
@@ -207,7 +236,7 @@ export class Cache {
   }
 
   /** Moves what is to be removed to where half of it is never taken for the whole; a sweep does the rest. */
-  async #setAside(paths: readonly string[]): Promise<void> {
+  async setAside(paths: readonly string[]): Promise<void> {
     const folder = this.workFolder('old');
     for (const path of paths) await rename(path, join(folder, basename(path)));
   }

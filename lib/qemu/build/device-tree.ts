@@ -1,16 +1,39 @@
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { partKey } from './cache.js';
+import { addNode, type FdtNode } from './fdt.js';
 import { FIRMWARE } from './firmware.js';
-import { type Part, dataFile, partFolder } from './part.js';
-import { Snapshot } from './snapshot.js';
+import { STATIC_POOL } from './optee.js';
+import { type Part, partFolder } from './part.js';
 import type { Toolchain } from './toolchain.js';
 
 export const DEVICE_TREE = 'machine.dtb';
 
+const MODES = {
+  /** The protected pool is OP-TEE's alone, the kernel must not map it. */
+  static: { 'no-map': true },
+  /** The same range as a CMA heap, so that the CPU can see what the TEE wrote. */
+  dmabuf: { compatible: 'shared-dma-pool', reusable: true },
+} as const;
+
+/** The node of the protected range, for a root of two cells for an address and two for a size. */
+export function reservedMemory(machine: 'static' | 'dmabuf'): FdtNode {
+  const { base, size } = STATIC_POOL;
+  return {
+    properties: { '#address-cells': [2], '#size-cells': [2], ranges: true },
+    children: {
+      [`sdp@${base.toString(16)}`]: { properties: { reg: [0, base, 0, size], ...MODES[machine] } },
+    },
+  };
+}
+
 /**
- * QEMU's own device tree with the node of the protected range laid over it. QEMU writes the tree for the same
+ * QEMU's own device tree with the node of the protected range added. QEMU writes the tree for the same
  * flags as those of the run, `-bios` and `-kernel` included: without them it adds a GPIO that a secure machine
  * does not have.
+ *
+ * It needs nothing but QEMU, and is made on each host for the QEMU that is there: one of another version can have
+ * hardware that this one lacks.
  */
 export function deviceTreePart(
   machine: 'static' | 'dmabuf',
@@ -19,24 +42,23 @@ export function deviceTreePart(
   linux: Part,
   firmware: Part,
 ): Part {
-  const overlay = `${machine}.dtso`;
-  const data = new Snapshot(dataFile('device-tree'), [overlay]);
+  const node = reservedMemory(machine);
   return {
     name: `device-tree-${machine}`,
     title: `Device tree (${machine})`,
     needs: [],
+    // Whoever asks for a machine has QEMU.
+    hostPackages: [],
     inputs: {
-      recipe: 1,
+      recipe: 2,
       hardware,
       qemu: toolchain.qemu,
       linux: partKey(linux.inputs),
       firmware: partKey(firmware.inputs),
-      overlay: data.text(overlay),
+      node,
     },
     async build(folder, shop) {
       const base = join(shop.scratch, 'qemu.dtb');
-      data.write(shop.scratch);
-      const compiled = join(shop.scratch, 'overlay.dtbo');
       await shop.run('qemu-system-aarch64', [
         ...['-machine', `virt,secure=on,gic-version=3,dumpdtb=${base.replaceAll(',', ',,')}`],
         ...['-cpu', 'cortex-a57', '-smp', String(hardware.cpus), '-m', String(hardware.memory)],
@@ -44,18 +66,7 @@ export function deviceTreePart(
         ...['-kernel', join(partFolder(shop.cache, linux), 'Image')],
         ...['-nic', 'none', '-display', 'none'],
       ]);
-      await shop.run('dtc', [
-        '-q',
-        '-@',
-        '-I',
-        'dts',
-        '-O',
-        'dtb',
-        '-o',
-        compiled,
-        join(shop.scratch, overlay),
-      ]);
-      await shop.run('fdtoverlay', ['-i', base, '-o', join(folder, DEVICE_TREE), compiled]);
+      writeFileSync(join(folder, DEVICE_TREE), addNode(readFileSync(base), 'reserved-memory', node));
     },
   };
 }

@@ -21,7 +21,8 @@ export const isDebian = host.isDebian;
 
 /** Throws a MissingPackagesError with the line to run where a Debian package is not installed. */
 export function requireHostPackages(packages?: readonly string[]): void {
-  const missing = host.missingPackages(packages);
+  // Without a name, dpkg would tell of all packages.
+  const missing = packages?.length === 0 ? [] : host.missingPackages(packages);
   if (missing.length === 0) return;
   throw new MissingPackagesError(
     `These Debian packages are needed on this host: ${missing.join(', ')}\n` +
@@ -29,9 +30,9 @@ export function requireHostPackages(packages?: readonly string[]): void {
   );
 }
 
-/** Installs what is missing, as root or with sudo. The cache keeps what apt says. */
-export function installHostPackages(): void {
-  const missing = host.missingPackages();
+/** Installs what is missing, as root or with sudo, and `others` with it. The cache keeps what apt says. */
+export function installHostPackages(others: readonly string[] = []): void {
+  const missing = [...host.missingPackages(), ...(others.length > 0 ? host.missingPackages(others) : [])];
   if (missing.length === 0) return;
   try {
     host.installPackages(missing, join(new Cache().logs, 'debian-packages.log'));

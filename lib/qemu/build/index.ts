@@ -3,12 +3,13 @@ import { join } from 'node:path';
 import { invalidArgValue } from '../../client/errors.js';
 import { checkInteger, checkKnown, checkString } from '../../client/validate.js';
 import { MACHINES, NODE_VERSIONS, type Machine, type MachineName, type NodeVersion } from '../machine.js';
-import { Cache } from './cache.js';
+import { Cache, partKey } from './cache.js';
 import { BuildError, type BuildLog, command } from './command.js';
 import { findMirror } from './debian.js';
 import { DEVICE_TREE, deviceTreePart } from './device-tree.js';
 import { FIRMWARE, firmwarePart } from './firmware.js';
 import { requireHostPackages } from './host.js';
+import { Imports } from './imports.js';
 import { LINUX_SYMBOLS, linuxPart } from './linux.js';
 import { addToManifest } from './manifest.js';
 import { NODE_IMAGE, nodePart } from './node.js';
@@ -19,7 +20,8 @@ import { type Progress, streamProgress } from './progress.js';
 import { ROOTFS, rootfsPart } from './rootfs.js';
 import { Steps } from './steps.js';
 import { GUEST, LINUX, NODE, OPTEE_OS, type Requirement, Sources, TRUSTED_FIRMWARE } from './sources.js';
-import { hasQemu, readToolchain, writeToolchain } from './toolchain.js';
+import { NO_TOOLCHAIN, hasQemu, readToolchain, writeToolchain, type Toolchain } from './toolchain.js';
+import { hasUnused, maxAge, removeUnused } from './unused.js';
 
 export { BuildError } from './command.js';
 export { type Progress, silentProgress, streamProgress } from './progress.js';
@@ -63,9 +65,17 @@ export async function prepareMachine(options: PrepareOptions = {}): Promise<Mach
   const { machine, node, memory, cpus } = checkOptions(options);
   if (!hasQemu()) requireHostPackages(['qemu-system-arm']);
   const cache = new Cache();
-  const plan = (sources: Sources): MachineParts => machineParts(cache, sources, machine, node, memory, cpus);
-  const parts = await prepare(cache, plan, requirementsOf(node), options);
+  const parts = await prepareParts(cache, { machine, node, memory, cpus }, options);
   return describe(cache, parts, machine, memory, cpus);
+}
+
+/** Builds what of a machine's parts is not in the cache yet. */
+export function prepareParts(
+  cache: Cache,
+  configuration: Configuration,
+  options: Pick<PrepareOptions, 'progress' | 'signal'>,
+): Promise<MachineParts> {
+  return prepare(cache, (sources) => machineParts(cache, sources, configuration), options);
 }
 
 /** The TA development kit of OP-TEE, built where it is not in the cache yet; returns its folder. */
@@ -74,10 +84,11 @@ export async function prepareDevKit(
 ): Promise<string> {
   checkKnown(options, 'options', BUILD_OPTIONS);
   const cache = new Cache();
-  const plan = (sources: Sources): { optee: Part } => ({
-    optee: opteePart('dynamic', sources, readToolchain(cache)),
-  });
-  const { optee } = await prepare(cache, plan, [OPTEE_OS], options);
+  const plan = (sources: Sources): { optee: Part } =>
+    new Imports(cache).find({ optee: opteePart('dynamic', DECLARED, NO_TOOLCHAIN) }) ?? {
+      optee: opteePart('dynamic', sources, readToolchain(cache)),
+    };
+  const { optee } = await prepare(cache, plan, options);
   return join(partFolder(cache, optee), TA_DEV_KIT);
 }
 
@@ -93,7 +104,7 @@ export async function prepareNodeModules(
   checkKnown(options, 'options', BUILD_OPTIONS);
   const cache = new Cache();
   const plan = (): { modules: Part } => ({ modules: nodeModulesPart(share) });
-  const { modules } = await prepare(cache, plan, [], options);
+  const { modules } = await prepare(cache, plan, options);
   return join(partFolder(cache, modules), NODE_MODULES_IMAGE);
 }
 
@@ -118,7 +129,7 @@ export async function renewCache(
 ): Promise<void> {
   const { node = DEFAULT_NODE, progress = streamProgress(), signal } = options;
   const cache = new Cache();
-  await checkHost(cache, true);
+  await checkHost(cache, requirementsOf(node), [{}]);
   await cache.locked(
     async (held) => {
       await cache.sweep();
@@ -132,41 +143,64 @@ export async function renewCache(
   );
 }
 
-const WAITING = 'Waiting for another build to end';
+export const WAITING = 'Waiting for another build to end';
 
 function requirementsOf(node: NodeVersion): readonly Requirement[] {
   return [LINUX, OPTEE_OS, TRUSTED_FIRMWARE, ...GUEST, NODE[node]];
 }
 
-interface MachineParts {
+/** What a machine is made for. */
+export interface Configuration {
+  readonly machine: MachineName;
+  readonly node: NodeVersion;
+  readonly memory: number;
+  readonly cpus: number;
+}
+
+/** Parts that run on any host. */
+interface SystemParts {
   linux: Part;
   optee: Part;
   firmware: Part;
   rootfs: Part;
+}
+
+export interface MachineParts extends SystemParts {
   node: Part;
+  /** Made on each host for its QEMU. */
   deviceTree?: Part;
 }
 
-function machineParts(
-  cache: Cache,
-  sources: Sources,
-  machine: MachineName,
-  node: NodeVersion,
-  memory: number,
-  cpus: number,
-): MachineParts {
-  const toolchain = readToolchain(cache);
+/** Sources as the package alone declares them, whatever was resolved. */
+const DECLARED = { get: () => undefined } as unknown as Sources;
+
+function systemParts(sources: Sources, toolchain: Toolchain, machine: MachineName): SystemParts {
   const linux = linuxPart(sources, toolchain);
   const optee = opteePart(opteeVariant(machine), sources, toolchain);
   const firmware = firmwarePart(sources, toolchain, linux, optee);
-  const parts: MachineParts = {
-    rootfs: rootfsPart(sources, toolchain),
-    node: nodePart(node, sources),
-    optee,
-    linux,
-    firmware,
-  };
+  return { rootfs: rootfsPart(sources, toolchain), optee, linux, firmware };
+}
+
+/** The parts that an archive has for a machine, as the package declares them: their keys are recipes. */
+export function declaredParts(machine: MachineName, node: NodeVersion): Omit<MachineParts, 'deviceTree'> {
+  return { ...systemParts(DECLARED, NO_TOOLCHAIN, machine), node: nodePart(node, DECLARED) };
+}
+
+/** Those of an import where there is one, else those that are built here. */
+function machineParts(
+  cache: Cache,
+  sources: Sources,
+  { machine, node, memory, cpus }: Configuration,
+): MachineParts {
+  const toolchain = readToolchain(cache);
+  const imports = new Imports(cache);
+  const { node: declaredNode, ...declared } = declaredParts(machine, node);
+  const system = imports.find({ ...declared }) ?? systemParts(sources, toolchain, machine);
+  const { node: image } = imports.find({ node: declaredNode }) ?? { node: nodePart(node, sources) };
+  const { rootfs, ...others } = system;
+  const parts: MachineParts = { rootfs, node: image, ...others };
   if (machine !== 'dynamic') {
+    const { linux, firmware } = system;
     parts.deviceTree = deviceTreePart(machine, { memory, cpus }, toolchain, linux, firmware);
   }
   return parts;
@@ -176,22 +210,33 @@ function machineParts(
 async function prepare<T extends object>(
   cache: Cache,
   plan: (sources: Sources) => T,
-  requirements: readonly Requirement[],
   options: Pick<PrepareOptions, 'progress' | 'signal'>,
 ): Promise<T> {
+  const { signal } = options;
+  const age = maxAge();
+  const partsOf = (parts: T): readonly Part[] => Object.values(parts) as Part[];
+  const unresolvedOf = (sources: Sources): readonly Requirement[] => [
+    ...new Set(partsOf(plan(sources)).flatMap(({ needs }) => needs.filter((need) => !sources.get(need)))),
+  ];
   const complete = (): T | undefined => {
     const sources = new Sources(cache);
-    if (requirements.some((requirement) => !sources.get(requirement))) return undefined;
     const parts = plan(sources);
-    return (Object.values(parts) as Part[]).every((part) => isBuilt(cache, part)) ? parts : undefined;
+    // First, so that none goes that is there now.
+    for (const part of partsOf(parts)) cache.touch(part.name, partKey(part.inputs));
+    const isComplete = partsOf(parts).every(
+      (part) => part.needs.every((need) => sources.get(need)) && isBuilt(cache, part),
+    );
+    return isComplete ? parts : undefined;
   };
   const ready = complete();
-  if (ready) return ready;
+  if (ready) {
+    if (hasUnused(cache, age)) await removeUnusedSoon(cache, age);
+    return ready;
+  }
 
-  const { signal } = options;
   const progress = options.progress ?? streamProgress();
-  const isUnresolved = requirements.some((requirement) => !new Sources(cache).get(requirement));
-  await checkHost(cache, isUnresolved);
+  const missing = partsOf(plan(new Sources(cache))).filter((part) => !isBuilt(cache, part));
+  await checkHost(cache, unresolvedOf(new Sources(cache)), missing);
   return cache.locked(
     async (held) => {
       // Another process may have built it while we waited.
@@ -199,8 +244,8 @@ async function prepare<T extends object>(
       if (now) return now;
       await cache.sweep();
       const sources = new Sources(cache);
-      const unresolved = requirements.filter((requirement) => !sources.get(requirement));
-      const planned = (Object.values(plan(sources)) as Part[]).filter(
+      const unresolved = unresolvedOf(sources);
+      const planned = partsOf(plan(sources)).filter(
         (part) => !isBuilt(cache, part) || part.needs.some((need) => unresolved.includes(need)),
       );
       const count = planned.length + (unresolved.length > 0 ? 1 : 0);
@@ -208,10 +253,11 @@ async function prepare<T extends object>(
       if (unresolved.length > 0) await resolveAll(steps, sources, unresolved, progress, held);
       const parts = plan(sources);
       writeToolchain(cache, readToolchain(cache));
-      for (const part of Object.values(parts) as Part[]) {
+      for (const part of partsOf(parts)) {
         if (isBuilt(cache, part)) continue;
         await steps.run(part.title, (log) => build(cache, sources, part, log, held));
       }
+      await removeUnused(cache, age);
       await cache.sweep();
       return parts;
     },
@@ -221,10 +267,34 @@ async function prepare<T extends object>(
 }
 
 /** Whoever cannot build at all is told so first. */
-async function checkHost(cache: Cache, needsMirror: boolean): Promise<void> {
+async function checkHost(
+  cache: Cache,
+  unresolved: readonly Requirement[],
+  parts: readonly Pick<Part, 'hostPackages'>[],
+): Promise<void> {
   checkCachePath(cache.path);
-  if (needsMirror) await findMirror();
-  requireHostPackages();
+  if (unresolved.some(({ kind }) => kind !== 'npm')) await findMirror();
+  const isAll = parts.some(({ hostPackages }) => hostPackages === undefined);
+  requireHostPackages(isAll ? undefined : parts.flatMap(({ hostPackages = [] }) => hostPackages));
+}
+
+/** How long a run waits for the lock for that. Whoever has it removes them, too. */
+const SOON = 1_000;
+
+async function removeUnusedSoon(cache: Cache, age: number): Promise<void> {
+  const over = AbortSignal.timeout(SOON);
+  await cache
+    .locked(
+      async () => {
+        await removeUnused(cache, age);
+        await cache.sweep();
+      },
+      undefined,
+      over,
+    )
+    .catch((error: unknown) => {
+      if (!over.aborted) throw error;
+    });
 }
 
 async function resolveAll(

@@ -45,6 +45,7 @@ export function nodeModulesPart(share: string): Part {
     name: 'node-modules',
     title: 'npm ci for arm64',
     needs: [],
+    hostPackages: ['e2fsprogs', 'fakeroot'],
     inputs: {
       recipe: 2,
       options: [...target, ...kinds],

@@ -21,6 +21,8 @@ export interface Part {
   /** For people: what the step does. */
   readonly title: string;
   readonly needs: readonly Requirement[];
+  /** Debian packages of the host's that its build takes; without them all that `scripts/host-packages.cjs` lists. */
+  readonly hostPackages?: readonly string[];
   readonly inputs: unknown;
   build(folder: string, shop: Workshop): Promise<void>;
 }

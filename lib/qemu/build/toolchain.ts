@@ -9,6 +9,9 @@ export interface Toolchain {
   readonly qemu: string;
 }
 
+/** That of no host: for what the package alone says of a part. */
+export const NO_TOOLCHAIN: Toolchain = { compiler: '', qemu: '' };
+
 const FILE = 'toolchain.json';
 
 /**
