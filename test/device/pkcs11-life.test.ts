@@ -234,7 +234,7 @@ describe('PINs', () => {
       [() => pair.privateKey.sign('sha256', 'text' as never), 'data'],
       [() => pair.privateKey.sign('sha256', Buffer.alloc(1), { dsaEncoding: 'x' as never }), 'dsaEncoding'],
     ] as const) {
-      const error = await rejection<Error & { code: string }>(call() as Promise<unknown>);
+      const error = await rejection<Error & { code: string }>(call());
       expect(error.code).toMatch(/^ERR_(INVALID_ARG|OUT_OF_RANGE)/);
       expect(error.message).toContain(name);
       expect(error.message).not.toContain('1234');
