@@ -17,7 +17,7 @@ import { Interruption } from '../qemu/interruption.js';
 import { flushOutputs } from '../qemu/outputs.js';
 import { runCommand } from '../qemu/run.js';
 import { followTerminal } from '../qemu/suspension.js';
-import { nodeModulesPart } from '../qemu/build/node-modules.js';
+import { lockedFiles } from '../qemu/build/node-modules.js';
 
 const USAGE = `Usage: node-optee qemu [OPTIONS] [COMMAND [ARGUMENT]...]
 
@@ -210,7 +210,7 @@ async function act(options: QemuOptions, interruption: Interruption): Promise<nu
   const machines = options.machine ? [options.machine] : options.mode === 'build' ? MACHINES : [undefined];
   if (options.mode !== 'clean') {
     for (const machine of machines) checkOptions({ machine, node, memory, cpus });
-    if (options.nodeModules) nodeModulesPart(options.share);
+    if (options.nodeModules) lockedFiles(options.share);
   }
   if (options.mode === 'run') {
     const { share, tas, user, env } = options;

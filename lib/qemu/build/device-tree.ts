@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { partKey } from './cache.js';
 import { FIRMWARE } from './firmware.js';
-import { type Part, dataFile, partFolder } from './part.js';
+import { type Part, dataFile, partFolder, recipeOf } from './part.js';
 import { Snapshot } from './snapshot.js';
 import type { Toolchain } from './toolchain.js';
 
@@ -25,10 +25,11 @@ export function deviceTreePart(
     name: `device-tree-${machine}`,
     title: `Device tree (${machine})`,
     needs: [],
+    after: [linux, firmware],
     inputs: {
-      recipe: 1,
+      recipe: recipeOf(__filename),
       hardware,
-      qemu: toolchain.qemu,
+      tools: [toolchain.qemu, toolchain.dtc],
       linux: partKey(linux.inputs),
       firmware: partKey(firmware.inputs),
       overlay: data.text(overlay),
