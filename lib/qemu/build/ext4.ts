@@ -4,7 +4,7 @@ import { type Workshop, recipeOf } from './part.js';
 const OPTIONS = ['-q', '-F', '-t', 'ext4', '-O', '^has_journal', '-E', 'root_owner=0:0,lazy_itable_init=1', '-m', '0'];
 
 /** How images are made, for the keys of parts that are one. */
-export const EXT4 = recipeOf(__filename);
+export const ext4Recipe = (): string => recipeOf(__filename);
 
 /** Makes an ext4 image of a folder, all files root's. `free` is in MiB. */
 export async function makeExt4(

@@ -3,7 +3,7 @@ import { isAbsolute, join } from 'node:path';
 import { partKey } from './cache.js';
 import { BuildError } from './command.js';
 import { npm } from './npm.js';
-import { EXT4, makeExt4 } from './ext4.js';
+import { ext4Recipe, makeExt4 } from './ext4.js';
 import { type Part, recipeOf } from './part.js';
 import { Snapshot } from './snapshot.js';
 import type { Toolchain } from './toolchain.js';
@@ -35,7 +35,7 @@ const FIELDS = [
  * Install scripts do not run: they would build for the host. Throws a BuildError where there is no lock file.
  */
 export function nodeModulesPart(share: string, toolchain: Toolchain): Part {
-  const data = lockedFiles(share);
+  const { data, files } = lockedFiles(share);
   const target = ['--cpu=arm64', '--os=linux', '--libc=glibc'];
   // All kinds, whatever the user's settings leave out: the image serves every later run.
   const kinds = ['--include=dev', '--include=optional', '--include=peer'];
@@ -47,9 +47,9 @@ export function nodeModulesPart(share: string, toolchain: Toolchain): Part {
     inputs: {
       recipe: recipeOf(__filename),
       tools: [toolchain.mke2fs],
-      image: EXT4,
+      image: ext4Recipe(),
       options: [...target, ...kinds],
-      files: Object.fromEntries(data.names.map((name) => [name, fileKey(data, name, share)])),
+      files,
     },
     async build(folder, shop) {
       data.write(shop.scratch);
@@ -63,13 +63,14 @@ export function nodeModulesPart(share: string, toolchain: Toolchain): Part {
   };
 }
 
-/** What is installed from. Throws as {@link nodeModulesPart} does. */
-export function lockedFiles(share: string): Snapshot {
+/** What is installed from, and what of it counts for the key. Throws as {@link nodeModulesPart} does. */
+export function lockedFiles(share: string): { data: Snapshot; files: Record<string, string> } {
   const present = FILES.filter((name) => existsSync(join(share, name)));
   const lock = ['npm-shrinkwrap.json', 'package-lock.json'].find((name) => present.includes(name));
   if (lock === undefined) throw new BuildError(`--node-modules: there is no package-lock.json in ${share}`);
   const local = localFiles(parse(new Snapshot(share, [lock]).text(lock), join(share, lock)), share);
-  return new Snapshot(share, [...present, ...local]);
+  const data = new Snapshot(share, [...present, ...local]);
+  return { data, files: Object.fromEntries(data.names.map((name) => [name, fileKey(data, name, share)])) };
 }
 
 function fileKey(data: Snapshot, name: string, share: string): string {

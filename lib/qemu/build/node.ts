@@ -2,7 +2,7 @@ import { chmodSync, copyFileSync, mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { NodeVersion } from '../machine.js';
-import { EXT4, makeExt4 } from './ext4.js';
+import { ext4Recipe, makeExt4 } from './ext4.js';
 import { type Part, recipeOf, sourceInputs } from './part.js';
 import { NODE, type Sources } from './sources.js';
 import type { Toolchain } from './toolchain.js';
@@ -21,7 +21,7 @@ export function nodePart(version: NodeVersion, sources: Sources, toolchain: Tool
       recipe: recipeOf(__filename),
       sources: sourceInputs(sources, requirement),
       tools: [toolchain.mke2fs],
-      image: EXT4,
+      image: ext4Recipe(),
     },
     async build(folder, shop) {
       const [archive] = await shop.sources.files(requirement, shop.log, shop.signal);

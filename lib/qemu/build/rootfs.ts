@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { BuildError, command } from './command.js';
 import { partKey } from './cache.js';
 import { inTreeTas } from './dev-kit.js';
-import { EXT4, makeExt4 } from './ext4.js';
+import { ext4Recipe, makeExt4 } from './ext4.js';
 import { type Part, type Workshop, dataFile, recipeOf, sourceInputs } from './part.js';
 import { Snapshot } from './snapshot.js';
 import { GUEST, type Sources } from './sources.js';
@@ -39,7 +39,7 @@ export function rootfsPart(sources: Sources, toolchain: Toolchain, devKit: Part)
       sources: sourceInputs(sources, ...GUEST),
       tools: [toolchain.compiler, toolchain.mke2fs],
       options: AGENT_FLAGS,
-      image: EXT4,
+      image: ext4Recipe(),
       devKit: partKey(devKit.inputs),
       overlay: overlay.digest,
       agent: agent.digest,
