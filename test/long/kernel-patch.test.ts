@@ -2,8 +2,9 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { Guest, prepareMachine } from 'node-optee/qemu';
 import { Cache, partKey } from '#lib/qemu/build/cache';
 import { BuildError, BuildLog, command } from '#lib/qemu/build/command';
 import { type Candidate, DebianArchive } from '#lib/qemu/build/debian';
@@ -155,4 +156,51 @@ describe('the kernel patches', () => {
     expect(text).toMatch(/^# SPDX-License-Identifier: GPL-2\.0-only$/m);
     expect(text).toMatch(/^Signed-off-by: /m);
   });
+});
+
+describe('the switch, in a guest', () => {
+  const ROOT = dirname(require.resolve('node-optee/package.json'));
+
+  /** How many dma-bufs of the system heap can be registered, by their sizes. */
+  async function registered(kernelArgument?: string): Promise<Record<string, number>> {
+    const machine = await prepareMachine({ machine: 'dmabuf' });
+    const kernelArguments = [...machine.kernelArguments, ...(kernelArgument ? [kernelArgument] : [])];
+    await using guest = await Guest.boot({ machine: { ...machine, kernelArguments }, share: ROOT });
+    const script = `
+      const { DmaHeap, TeeContext } = require(${JSON.stringify(ROOT)});
+      const tee = TeeContext.open();
+      const heap = DmaHeap.open('system');
+      const registered = {};
+      for (const [size, count] of [[65536, 8], [2 << 20, 24]]) {
+        registered[size] = 0;
+        const all = Array.from({ length: count }, () => heap.allocSync(size));
+        for (const dma of all) {
+          try {
+            const shm = tee.registerDmaBufSync(dma);
+            if (shm.size === size) registered[size]++;
+            shm.close();
+          } catch (error) {
+            if (error.code !== 'EINVAL') throw error;
+          }
+          dma.close();
+        }
+      }
+      heap.close();
+      console.log(JSON.stringify(registered));
+      tee.close();`;
+    const { status, stdout, stderr } = await guest.run(['node', '-e', script], { timeout: 120_000 });
+    expect({ status, stderr: stderr.toString() }).toEqual({ status: 0, stderr: '' });
+    return JSON.parse(stdout.toString()) as Record<string, number>;
+  }
+
+  test('takes contiguous memory, also where its exporter describes it by several entries', async () => {
+    const found = await registered();
+    expect(found['65536']).toBe(8);
+    // Two pieces of 1 MiB each. That they lie side by side is likely for some, and for all only by chance.
+    expect(found[String(2 << 20)]).toBeGreaterThan(0);
+  }, 900_000);
+
+  test('takes nothing where a DMA address can be that of a bounce buffer', async () => {
+    expect(await registered('swiotlb=force')).toEqual({ 65536: 0, [2 << 20]: 0 });
+  }, 900_000);
 });
