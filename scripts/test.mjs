@@ -251,10 +251,10 @@ const runtimeTests = (name, ...options) => ({
 });
 
 /** OP-TEE's own suite in a guest: proof that the machine is a good one. */
-const xtest = (machine, pattern) => ({
-  name: `xtest ${pattern} on ${machine}`,
+const xtest = (machine, suite, ...patterns) => ({
+  name: `xtest ${[suite, ...patterns].join(' ')} on ${machine}`,
   run: async () => {
-    const command = ['xtest', '-t', 'regression', pattern];
+    const command = ['xtest', '-t', suite, ...patterns];
     const { status, stdout, stderr } = await inGuest(machine, 24, 1, command);
     const totals = /^(\d+) test cases? of which (\d+) failed$/m.exec(stdout.toString()) ?? [];
     const [cases, failed] = totals.slice(1).map(Number);
@@ -327,7 +327,8 @@ const tasks = () => [
 ];
 
 const longTasks = () => [
-  xtest('dynamic', '_10'),
+  xtest('dynamic', 'regression', '_10'),
+  xtest('static', 'pkcs11'),
   // Each file for itself: beside each other, and each with its own limit.
   ...readdirSync(join(ROOT, 'test/long'))
     .map((name) => name.replace('.test.ts', ''))

@@ -19,7 +19,7 @@ import { Interruption } from '../qemu/interruption.js';
 import { flushOutputs } from '../qemu/outputs.js';
 import { runCommand } from '../qemu/run.js';
 import { followTerminal } from '../qemu/suspension.js';
-import { nodeModulesPart } from '../qemu/build/node-modules.js';
+import { lockedFiles } from '../qemu/build/node-modules.js';
 import { ZSTD_PACKAGE, hasOwnZstd } from '../qemu/build/zstd.js';
 
 const USAGE = `Usage: node-optee qemu [OPTIONS] [COMMAND [ARGUMENT]...]
@@ -269,7 +269,7 @@ async function act(options: QemuOptions, interruption: Interruption): Promise<nu
   const machines = options.machines.length > 0 ? options.machines : isBuild ? MACHINES : [undefined];
   if (mode !== 'clean') {
     for (const machine of machines) checkOptions({ machine, node, memory, cpus });
-    if (options.nodeModules) nodeModulesPart(options.share);
+    if (options.nodeModules) lockedFiles(options.share);
   }
   if (mode === 'run') {
     const { share, tas, user, env } = options;

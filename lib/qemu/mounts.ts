@@ -70,8 +70,8 @@ export interface TaMounts {
   readonly links: readonly { readonly name: string; readonly mount: number; readonly file: string }[];
 }
 
-/** QEMU's PCI bus has 32 places, and a guest has other devices, too. */
-const MAX_TA_FOLDERS = 24;
+/** QEMU's machine has room for 32 virtio devices; seven of them a guest can have for other things. */
+const MAX_TA_FOLDERS = 25;
 
 /**
  * The mounts of folders of TAs. A `*.ta` that is a link is followed here, as it leads to nothing in the guest: the

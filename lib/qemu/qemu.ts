@@ -180,6 +180,17 @@ export const KERNEL_ARGUMENTS: readonly string[] = [
   'mitigations=off',
 ];
 
+/** The virtio devices of one guest, each in a place of its own: disks get their names in that order. */
+class VirtioBus {
+  #next = 0;
+
+  /** @param device without its ending, and its properties */
+  add(device: string, properties = ''): string[] {
+    const place = `bus=virtio-mmio-bus.${this.#next++}`;
+    return ['-device', [`${device}-device`, place, ...(properties ? [properties] : [])].join(',')];
+  }
+}
+
 /** What comes after the name of the program. */
 export function qemuArguments(options: Omit<QemuOptions, 'onLine' | 'onDiskError'>): string[] {
   const { machine, name, mounts, modules, verbose, monitor, gdb, instructions = false } = options;
@@ -188,6 +199,7 @@ export function qemuArguments(options: Omit<QemuOptions, 'onLine' | 'onDiskError
     verbose ? 'ignore_loglevel' : 'loglevel=5',
     ...machine.kernelArguments,
   ];
+  const bus = new VirtioBus();
   return [
     ...['-name', `guest=${escape(name)}`],
     ...['-machine', 'virt,secure=on,gic-version=3', '-cpu', 'cortex-a57'],
@@ -198,6 +210,8 @@ export function qemuArguments(options: Omit<QemuOptions, 'onLine' | 'onDiskError
     ...['-smp', String(machine.cpus), '-m', String(machine.memory)],
     ...['-bios', machine.firmware, '-kernel', machine.kernel, '-append', kernelArguments.join(' ')],
     ...(machine.deviceTree === undefined ? [] : ['-dtb', machine.deviceTree]),
+    // Virtio as it is since 2016.
+    ...['-global', 'virtio-mmio.force-legacy=false'],
     ...['-nic', 'none', '-display', 'none', '-monitor', 'none'],
     ...(monitor === undefined ? [] : ['-qmp', `unix:${escape(monitor)},server=on,wait=off`]),
     // The port alone would be open to the network.
@@ -211,13 +225,14 @@ export function qemuArguments(options: Omit<QemuOptions, 'onLine' | 'onDiskError
     ...['-serial', 'chardev:kernel'],
     ...socket('secure', SECURE),
     ...['-serial', 'chardev:secure'],
-    ...disk('root', machine.rootfs, 'snapshot=on'),
-    ...disk('node', machine.node, 'readonly=on'),
-    ...(modules === undefined ? [] : disk('modules', modules, 'readonly=on')),
-    ...['-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci'],
+    ...disk(bus, 'root', machine.rootfs, 'snapshot=on'),
+    ...disk(bus, 'node', machine.node, 'readonly=on'),
+    ...(modules === undefined ? [] : disk(bus, 'modules', modules, 'readonly=on')),
+    ...bus.add('virtio-rng'),
+    ...bus.add('virtio-serial'),
     ...socket('agent', AGENT),
     ...['-device', 'virtserialport,chardev=agent,name=node-optee.agent'],
-    ...mounts.flatMap(share),
+    ...mounts.flatMap((mount) => share(bus, mount)),
   ];
 }
 
@@ -226,18 +241,18 @@ function socket(id: string, descriptor: number): string[] {
 }
 
 /** Disks are /dev/vda, vdb, vdc in this order. */
-function disk(id: string, path: string, mode: string): string[] {
+function disk(bus: VirtioBus, id: string, path: string, mode: string): string[] {
   return [
     ...['-drive', `if=none,id=${id},format=raw,${mode},file=${escape(path)}`],
-    ...['-device', `virtio-blk-pci,drive=${id}`],
+    ...bus.add('virtio-blk', `drive=${id}`),
   ];
 }
 
-function share(mount: Mount): string[] {
+function share(bus: VirtioBus, mount: Mount): string[] {
   const mode = mount.readOnly ? ',readonly=on' : '';
   // Files belong to whom they belong on the host; a share may span several file systems.
   const backend = `local,id=${mount.tag},path=${escape(mount.path)},security_model=none,multidevs=remap${mode}`;
-  return ['-fsdev', backend, '-device', `virtio-9p-pci,fsdev=${mount.tag},mount_tag=${mount.tag}`];
+  return ['-fsdev', backend, ...bus.add('virtio-9p', `fsdev=${mount.tag},mount_tag=${mount.tag}`)];
 }
 
 /** A comma ends a value, and two are one. */

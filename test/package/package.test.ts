@@ -119,8 +119,10 @@ describe('the installed package', () => {
     const script = `
       const { rootfsPart } = require('./node_modules/node-optee/dist/qemu/build/rootfs.js');
       const { linuxPart } = require('./node_modules/node-optee/dist/qemu/build/linux.js');
+      const { readTested } = require('./node_modules/node-optee/dist/qemu/build/sources.js');
       const sources = { get: () => undefined };
-      console.log(rootfsPart(sources, { compiler: '', qemu: '' }).name, linuxPart(sources, { compiler: '', qemu: '' }).name);`;
-    expect(run(process.execPath, '-e', script)).toMatchObject({ stdout: 'rootfs linux\n', status: 0 });
+      const linux = linuxPart(sources, {});
+      console.log(rootfsPart(sources, {}, linux).name, linux.name, Object.keys(readTested())[0]);`;
+    expect(run(process.execPath, '-e', script)).toMatchObject({ stdout: 'rootfs linux linux\n', status: 0 });
   });
 });

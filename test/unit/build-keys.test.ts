@@ -16,7 +16,7 @@ import { Snapshot } from '#lib/qemu/build/snapshot';
 import type { Sources } from '#lib/qemu/build/sources';
 
 const ROOT = dirname(require.resolve('node-optee/package.json'));
-const TOOLS = { compiler: 'gcc 12', qemu: 'QEMU 7.2' };
+const TOOLS = { compiler: 'gcc 12', qemu: 'QEMU 7.2', dtc: 'DTC 1.6', mke2fs: 'mke2fs 1.47' };
 const NO_SOURCES = { get: () => undefined } as unknown as Sources;
 
 let folder: string;
@@ -25,7 +25,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-type Keys = Record<'linux' | 'optee' | 'firmware' | 'rootfs' | 'deviceTree' | 'node', string>;
+type Keys = Record<'linux' | 'devKit' | 'optee' | 'firmware' | 'rootfs' | 'deviceTree' | 'node', string>;
 
 /** Keys of the parts that a copy of the package makes. */
 function keys(
@@ -38,18 +38,20 @@ function keys(
   const load = createRequire(join(root, 'package.json'));
   const from = <T>(name: string): T => load(`./dist/qemu/build/${name}.js`) as T;
   const { linuxPart } = from<typeof import('#lib/qemu/build/linux')>('linux');
+  const { devKitPart } = from<typeof import('#lib/qemu/build/dev-kit')>('dev-kit');
   const { opteePart } = from<typeof import('#lib/qemu/build/optee')>('optee');
   const { firmwarePart } = from<typeof import('#lib/qemu/build/firmware')>('firmware');
   const { rootfsPart } = from<typeof import('#lib/qemu/build/rootfs')>('rootfs');
   const { deviceTreePart } = from<typeof import('#lib/qemu/build/device-tree')>('device-tree');
   const { nodePart } = from<typeof import('#lib/qemu/build/node')>('node');
   const linux = linuxPart(sources, tools);
+  const devKit = devKitPart(sources, tools);
   const optee = opteePart(variant, sources, tools);
   const firmware = firmwarePart(sources, tools, linux, optee);
-  const rootfs = rootfsPart(sources, tools);
+  const rootfs = rootfsPart(sources, tools, devKit);
   const deviceTree = deviceTreePart('static', { memory: 1024, cpus: 2 }, tools, linux, firmware);
-  const node = nodePart(24, sources);
-  const parts = { linux, optee, firmware, rootfs, deviceTree, node };
+  const node = nodePart(24, sources, tools);
+  const parts = { linux, devKit, optee, firmware, rootfs, deviceTree, node };
   return Object.fromEntries(
     Object.entries(parts).map(([name, { inputs }]) => [name, partKey(inputs)]),
   ) as Keys;
@@ -65,30 +67,50 @@ describe('a change of', () => {
     ['a file of the root file system', 'qemu/rootfs/etc/passwd', ['rootfs']],
     ["the kernel's options", 'qemu/kernel/guest.config', ['linux', 'firmware', 'deviceTree']],
     [
-      'the patch',
-      'qemu/kernel/tee-register-any-contiguous-dma-buf.patch',
+      'a patch',
+      'qemu/kernel/0001-tee-register-any-contiguous-dma-buf.patch',
       ['linux', 'firmware', 'deviceTree'],
     ],
+    [
+      'another patch',
+      'qemu/kernel/0002-tee-pin-shared-pages-outside-of-cma.patch',
+      ['linux', 'firmware', 'deviceTree'],
+    ],
+    ['the tested versions', 'qemu/tested.json', []],
+    ['the way in which the kernel is built', 'dist/qemu/build/linux.js', ['linux', 'firmware', 'deviceTree']],
+    ['the way in which the kit is built', 'dist/qemu/build/dev-kit.js', ['devKit', 'rootfs']],
+    ["the options of OP-TEE's images", 'dist/qemu/build/optee.js', ['optee', 'firmware', 'deviceTree']],
+    ['the way in which TF-A is built', 'dist/qemu/build/firmware.js', ['firmware', 'deviceTree']],
+    ['the way in which the root file system is made', 'dist/qemu/build/rootfs.js', ['rootfs']],
+    ['the way in which device trees are made', 'dist/qemu/build/device-tree.js', ['deviceTree']],
+    ['the way in which images are made', 'dist/qemu/build/ext4.js', ['rootfs', 'node']],
+    ['the way in which Node.js is unpacked', 'dist/qemu/build/node.js', ['node']],
   ])('%s builds nothing anew but what contains it', (_, file, parts) => {
     for (const name of ['package.json', 'dist', 'qemu', 'scripts']) {
       cpSync(join(ROOT, name), join(folder, name), { recursive: true });
     }
     const before = keys(folder);
     expect(before).toEqual(keys(ROOT));
-    appendFileSync(join(folder, file), '\n');
+    const isCode = file.endsWith('.js');
+    appendFileSync(join(folder, file), isCode ? '// a comment\n' : '\n');
+    if (isCode) {
+      expect(changed(before, keys(folder))).toEqual([]);
+      appendFileSync(join(folder, file), 'void 0;\n');
+    }
     expect(changed(before, keys(folder))).toEqual(parts);
   });
 
-  test('the compiler builds anew what it compiles, one of QEMU the device trees', () => {
-    const before = keys(ROOT);
-    expect(changed(before, keys(ROOT, { ...TOOLS, compiler: 'gcc 14' }))).toEqual([
-      'linux',
-      'optee',
-      'firmware',
-      'rootfs',
-      'deviceTree',
-    ]);
-    expect(changed(before, keys(ROOT, { ...TOOLS, qemu: 'QEMU 10' }))).toEqual(['deviceTree']);
+  test.each([
+    [
+      'the compiler',
+      { compiler: 'gcc 14' },
+      ['linux', 'devKit', 'optee', 'firmware', 'rootfs', 'deviceTree'],
+    ],
+    ['QEMU', { qemu: 'QEMU 10' }, ['deviceTree']],
+    ['dtc', { dtc: 'DTC 1.7' }, ['deviceTree']],
+    ['mke2fs', { mke2fs: 'mke2fs 1.48' }, ['rootfs', 'node']],
+  ])("%s's version builds anew what it makes", (_, tool, parts) => {
+    expect(changed(keys(ROOT), keys(ROOT, { ...TOOLS, ...tool }))).toEqual(parts);
   });
 
   test("OP-TEE's options builds the firmware anew, not the kernel", () => {
@@ -107,8 +129,10 @@ describe('a change of', () => {
       }) as unknown as Sources;
     const before = keys(ROOT, TOOLS, 'dynamic', sources('a'));
     expect(changed(before, keys(ROOT, TOOLS, 'dynamic', sources('b')))).toEqual([
+      'devKit',
       'optee',
       'firmware',
+      'rootfs',
       'deviceTree',
     ]);
   });

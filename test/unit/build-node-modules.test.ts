@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { partKey } from '#lib/qemu/build/cache';
-import { localFiles, nodeModulesPart } from '#lib/qemu/build/node-modules';
+import { localFiles, lockedFiles, nodeModulesPart } from '#lib/qemu/build/node-modules';
 import { npm } from '#lib/qemu/build/npm';
 
 let share: string;
@@ -17,7 +17,8 @@ function write(name: string, content: unknown): void {
   writeFileSync(join(share, name), typeof content === 'string' ? content : JSON.stringify(content));
 }
 
-const key = (): string => partKey(nodeModulesPart(share).inputs);
+const TOOLS = { compiler: '', qemu: '', dtc: '', mke2fs: '' };
+const key = (): string => partKey(nodeModulesPart(share, TOOLS).inputs);
 
 describe('local files of a lock file', () => {
   test('are the tarballs, and package.json of what it links to', () => {
@@ -85,12 +86,12 @@ test.each(['package.json', 'package-lock.json', 'npm-shrinkwrap.json'])('%s must
   write('package.json', {});
   write('package-lock.json', {});
   write(name, '<<<<<<< HEAD\n');
-  expect(() => nodeModulesPart(share)).toThrow(`--node-modules: ${join(share, name)} is not JSON`);
-  expect(() => nodeModulesPart(share)).toThrow(expect.objectContaining({ code: 'ERR_QEMU_BUILD' }));
+  expect(() => lockedFiles(share)).toThrow(`--node-modules: ${join(share, name)} is not JSON`);
+  expect(() => lockedFiles(share)).toThrow(expect.objectContaining({ code: 'ERR_QEMU_BUILD' }));
 });
 
 test('a share without a lock file is told so', () => {
-  expect(() => nodeModulesPart(share)).toThrow(`there is no package-lock.json in ${share}`);
+  expect(() => lockedFiles(share)).toThrow(`there is no package-lock.json in ${share}`);
 });
 
 test("npm has the user's tokens, and not the command line of an npm that runs us", async () => {

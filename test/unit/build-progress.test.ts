@@ -20,10 +20,30 @@ test('progress is a line at the start and the end of each step where there is no
   const to = stream(false);
   const progress = streamProgress(to);
   progress.start(1, 2, 'Linux');
-  progress.end(425);
+  progress.end(425, 1);
   progress.note('a note');
   expect(to.text).toBe('[1/2] Linux ...\n[1/2] Linux: 7:05\na note\n');
   expect(elapsed(59.4)).toBe('59 s');
+});
+
+test('steps beside each other are told apart', () => {
+  const [lines, terminal] = [stream(false), stream(true)];
+  for (const to of [lines, terminal]) {
+    const progress = streamProgress(to);
+    progress.start(1, 2, 'Linux');
+    progress.start(2, 2, 'OP-TEE OS');
+    progress.fail(7, 1);
+    progress.end(62, 2);
+  }
+  expect(lines.text).toBe(
+    '[1/2] Linux ...\n[2/2] OP-TEE OS ...\n[1/2] Linux: failed after 7 s\n[2/2] OP-TEE OS: 1:02\n',
+  );
+  expect(terminal.text.split('\r\x1b[K').slice(-4)).toEqual([
+    '[1/2] Linux 0 s, [2/2] OP-TEE OS 0 s',
+    '[1/2] Linux: failed after 7 s\n',
+    '[2/2] OP-TEE OS 0 s',
+    '[2/2] OP-TEE OS: 1:02\n',
+  ]);
 });
 
 test('on a terminal it is one line, whose time goes on', async () => {
@@ -32,9 +52,9 @@ test('on a terminal it is one line, whose time goes on', async () => {
   progress.start(1, 2, 'Linux');
   // On a busy machine a second may be left out.
   for (let i = 0; i < 1000 && !/ [1-9]\d* s/.test(to.text); i++) await sleep(50);
-  progress.end(2);
+  progress.end(2, 1);
   progress.start(2, 2, 'OP-TEE OS');
-  progress.fail(62);
+  progress.fail(62, 2);
   const [begin, ...drawn] = to.text.split('\r\x1b[K');
   expect(begin).toBe('');
   const seconds = drawn.slice(0, -3).map((line) => Number(/^\[1\/2\] Linux (\d+) s$/.exec(line)?.[1]));

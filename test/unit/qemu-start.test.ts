@@ -119,8 +119,8 @@ describe('folders of TAs', () => {
       mkdirSync(join(folder, name));
       writeFileSync(join(folder, name, `${name}.ta`), '');
     }
-    expect(tas(...many.slice(0, 24)).mounts).toHaveLength(24);
-    expect(() => tas(...many)).toThrow(/^tas are 27 folders: a guest has room for 24/);
+    expect(tas(...many.slice(0, 25)).mounts).toHaveLength(25);
+    expect(() => tas(...many)).toThrow(/^tas are 27 folders: a guest has room for 25/);
   });
 });
 
@@ -142,6 +142,20 @@ describe("QEMU's arguments", () => {
     expect(start().join(' ')).toContain('-accel tcg,thread=multi');
     expect(start({ instructions: true }).join(' ')).toContain(
       '-accel tcg,thread=single -icount shift=0,sleep=off',
+    );
+  });
+
+  test('each virtio device has a place of its own, of 32, with all that a guest can have', () => {
+    const tag = (name: string) => ({ tag: name, path: `/${name}`, readOnly: true });
+    const mounts = ['share', 'storage', ...Array.from({ length: 25 }, (_, i) => `ta${i}`)].map(tag);
+    const words = start({ mounts, modules: '/modules.ext4' });
+    const devices = words.filter((word) => word.includes('bus=virtio-mmio-bus.'));
+    const places = devices.map((word) => Number(/virtio-mmio-bus\.(\d+)/.exec(word)?.[1]));
+    expect(places).toEqual(Array.from({ length: 32 }, (_, i) => i));
+    expect(devices.slice(0, 3)).toEqual(
+      ['root', 'node', 'modules'].map(
+        (disk, i) => `virtio-blk-device,bus=virtio-mmio-bus.${i},drive=${disk}`,
+      ),
     );
   });
 

@@ -78,20 +78,21 @@ function codename(): string {
 export interface Candidate {
   readonly package: string;
   readonly version: string;
+  /** Debian's suites that have it. */
+  readonly suites: readonly string[];
 }
 
 /** Lines of `apt-cache madison` as candidates; `kind` picks binary packages or sources. */
 export function parseMadison(text: string, kind: 'Packages' | 'Sources'): Candidate[] {
-  const seen = new Set<string>();
-  const found: Candidate[] = [];
+  const found = new Map<string, Candidate>();
   for (const line of text.split('\n')) {
     const [name, version, origin] = line.split('|').map((field) => field.trim());
     if (!name || !version || !origin?.endsWith(` ${kind}`)) continue;
-    const id = `${name} ${version}`;
-    if (!seen.has(id)) found.push({ package: name, version });
-    seen.add(id);
+    const suite = /^\S+ ([^/\s]+)/.exec(origin)?.[1] ?? '';
+    const suites = [...(found.get(`${name} ${version}`)?.suites ?? []), suite];
+    found.set(`${name} ${version}`, { package: name, version, suites });
   }
-  return found;
+  return [...found.values()];
 }
 
 /** Sorts by Debian's order of versions, the newest first. */
@@ -128,12 +129,22 @@ export function absentSuites(message: string): string[] {
   return [...new Set([...found].map(([, suite = '']) => suite))];
 }
 
+/**
+ * The suites whose lists are past their Valid-Until, in the message of a failed `apt-get update`: a mirror that lags,
+ * or somebody on the way who hands out old lists.
+ */
+export function expiredSuites(message: string): string[] {
+  const found = message.matchAll(/^E: Release file for \S+\/dists\/(\S+?)\/\S+ is expired /gm);
+  return [...new Set([...found].map(([, suite = '']) => suite))];
+}
+
 /** apt with a configuration, lists and cache of its own: nothing of the host's apt is changed. */
 export class DebianArchive {
   readonly #environment: Record<string, string>;
   readonly #log: BuildLog;
   readonly #signal: AbortSignal | undefined;
   #leftOut: readonly string[] = [];
+  #expired: readonly string[] = [];
 
   private constructor(configuration: string, log: BuildLog, signal: AbortSignal | undefined) {
     this.#environment = { APT_CONFIG: configuration };
@@ -166,8 +177,6 @@ export class DebianArchive {
       'Dir::Etc::parts': '/dev/null',
       'APT::Architecture': offer.architecture,
       'APT::Sandbox::User': '',
-      // sid's Release can be past its Valid-Until on a mirror that lags.
-      'Acquire::Check-Valid-Until': 'false',
       'Acquire::Languages': 'none',
       'Acquire::Retries': '2',
     };
@@ -179,16 +188,23 @@ export class DebianArchive {
     const configuration = join(folder, 'apt.conf');
     await writeFile(configuration, [...access, ...lines].join('\n') + '\n');
     const archive = new DebianArchive(configuration, log, signal);
-    try {
-      await archive.#update(offer, mirror, folder);
-    } catch (error) {
-      const absent = error instanceof CommandError ? absentSuites(error.message) : [];
-      const suites = offer.suites.filter((suite) => !absent.includes(suite));
-      if (absent.length === 0 || suites.length === 0) throw error;
-      archive.#leftOut = absent;
-      await archive.#update({ ...offer, suites }, mirror, folder);
-    }
+    await archive.#open(offer, mirror, folder);
     return archive;
+  }
+
+  async #open(offer: Offer, mirror: string, folder: string): Promise<void> {
+    try {
+      await this.#update(offer, mirror, folder);
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error;
+      const absent = absentSuites(error.message);
+      const expired = expiredSuites(error.message).filter((suite) => !this.#expired.includes(suite));
+      const suites = offer.suites.filter((suite) => !absent.includes(suite));
+      if (absent.length + expired.length === 0 || suites.length === 0) throw error;
+      this.#leftOut = [...this.#leftOut, ...absent];
+      this.#expired = [...this.#expired, ...expired];
+      await this.#open({ ...offer, suites }, mirror, folder);
+    }
   }
 
   /** Suites that the mirror does not carry. */
@@ -196,10 +212,16 @@ export class DebianArchive {
     return this.#leftOut;
   }
 
+  /** Suites whose lists are too old to tell what is new. */
+  get expired(): readonly string[] {
+    return this.#expired;
+  }
+
   async #update({ suites, types }: Offer, mirror: string, folder: string): Promise<void> {
-    const sources = suites.flatMap((suite) =>
-      types.map((type) => `${type} [signed-by=${KEYRING}] ${mirror} ${suite} main`),
-    );
+    const sources = suites.flatMap((suite) => {
+      const options = `signed-by=${KEYRING}${this.#expired.includes(suite) ? ' check-valid-until=no' : ''}`;
+      return types.map((type) => `${type} [${options}] ${mirror} ${suite} main`);
+    });
     await writeFile(join(folder, 'sources.list'), sources.join('\n') + '\n');
     await this.#run('apt-get', ['update', '-q', '--error-on=any'], folder);
   }

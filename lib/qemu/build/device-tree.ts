@@ -4,7 +4,7 @@ import { partKey } from './cache.js';
 import { addNode, type FdtNode } from './fdt.js';
 import { FIRMWARE } from './firmware.js';
 import { STATIC_POOL } from './optee.js';
-import { type Part, partFolder } from './part.js';
+import { type Part, partFolder, recipeOf } from './part.js';
 import type { Toolchain } from './toolchain.js';
 
 export const DEVICE_TREE = 'machine.dtb';
@@ -47,12 +47,13 @@ export function deviceTreePart(
     name: `device-tree-${machine}`,
     title: `Device tree (${machine})`,
     needs: [],
+    after: [linux, firmware],
     // Whoever asks for a machine has QEMU.
     hostPackages: [],
     inputs: {
-      recipe: 2,
+      recipe: recipeOf(__filename),
       hardware,
-      qemu: toolchain.qemu,
+      tools: [toolchain.qemu],
       linux: partKey(linux.inputs),
       firmware: partKey(firmware.inputs),
       node,

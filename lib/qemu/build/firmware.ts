@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { partKey } from './cache.js';
 import { OPTEE_IMAGES, unpackSource } from './optee.js';
-import { type Part, partFolder, sourceInputs } from './part.js';
+import { type Part, partFolder, recipeOf, sourceInputs } from './part.js';
 import { type Sources, TRUSTED_FIRMWARE } from './sources.js';
 import type { Toolchain } from './toolchain.js';
 
@@ -29,11 +29,12 @@ export function firmwarePart(sources: Sources, toolchain: Toolchain, linux: Part
     name: optee.name.replace('optee', 'firmware'),
     title: `TF-A ${sources.get(TRUSTED_FIRMWARE)?.version ?? ''} with ${optee.title}`,
     needs: [TRUSTED_FIRMWARE],
+    after: [linux, optee],
     inputs: {
-      recipe: 1,
+      recipe: recipeOf(__filename),
       sources: sourceInputs(sources, TRUSTED_FIRMWARE),
-      toolchain: toolchain.compiler,
-      flags: FLAGS,
+      tools: [toolchain.compiler],
+      options: FLAGS,
       linux: partKey(linux.inputs),
       optee: partKey(optee.inputs),
     },

@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 
 /**
  * Makes a folder and those above it.
@@ -15,4 +15,9 @@ export function makeFolders(path: string): void {
     // Somebody else was faster.
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
+}
+
+/** Data of the guest in the package: `qemu/`. */
+export function dataFile(...names: string[]): string {
+  return join(__dirname, '..', '..', '..', 'qemu', ...names);
 }

@@ -7,6 +7,7 @@ import { Cache, partKey } from './cache.js';
 import { BuildError, type BuildLog, command } from './command.js';
 import { findMirror } from './debian.js';
 import { DEVICE_TREE, deviceTreePart } from './device-tree.js';
+import { devKitPart, kitFolder } from './dev-kit.js';
 import { FIRMWARE, firmwarePart } from './firmware.js';
 import { requireHostPackages } from './host.js';
 import { Imports } from './imports.js';
@@ -14,12 +15,22 @@ import { LINUX_SYMBOLS, linuxPart } from './linux.js';
 import { addToManifest } from './manifest.js';
 import { NODE_IMAGE, nodePart } from './node.js';
 import { NODE_MODULES_IMAGE, nodeModulesPart } from './node-modules.js';
-import { OPTEE_SYMBOLS, STATIC_POOL, TA_DEV_KIT, opteePart, opteeVariant } from './optee.js';
+import { OPTEE_SYMBOLS, STATIC_POOL, opteePart, opteeVariant } from './optee.js';
 import { type Part, isBuilt, partFolder } from './part.js';
 import { type Progress, streamProgress } from './progress.js';
 import { ROOTFS, rootfsPart } from './rootfs.js';
+import { buildInOrder, unsuitable } from './schedule.js';
 import { Steps } from './steps.js';
-import { GUEST, LINUX, NODE, OPTEE_OS, type Requirement, Sources, TRUSTED_FIRMWARE } from './sources.js';
+import {
+  GUEST,
+  LINUX,
+  NODE,
+  OPTEE_OS,
+  type Requirement,
+  Sources,
+  TRUSTED_FIRMWARE,
+  readTested,
+} from './sources.js';
 import { NO_TOOLCHAIN, hasQemu, readToolchain, writeToolchain, type Toolchain } from './toolchain.js';
 import { hasUnused, maxAge, removeUnused } from './unused.js';
 
@@ -84,12 +95,12 @@ export async function prepareDevKit(
 ): Promise<string> {
   checkKnown(options, 'options', BUILD_OPTIONS);
   const cache = new Cache();
-  const plan = (sources: Sources): { optee: Part } =>
-    new Imports(cache).find({ optee: opteePart('dynamic', DECLARED, NO_TOOLCHAIN) }) ?? {
-      optee: opteePart('dynamic', sources, readToolchain(cache)),
+  const plan = (sources: Sources): { devKit: Part } =>
+    new Imports(cache).find({ devKit: devKitPart(DECLARED, NO_TOOLCHAIN) }) ?? {
+      devKit: devKitPart(sources, readToolchain(cache)),
     };
-  const { optee } = await prepare(cache, plan, options);
-  return join(partFolder(cache, optee), TA_DEV_KIT);
+  const { devKit } = await prepare(cache, plan, options);
+  return kitFolder(cache, devKit);
 }
 
 /**
@@ -103,7 +114,7 @@ export async function prepareNodeModules(
   checkString(share, 'share');
   checkKnown(options, 'options', BUILD_OPTIONS);
   const cache = new Cache();
-  const plan = (): { modules: Part } => ({ modules: nodeModulesPart(share) });
+  const plan = (): { modules: Part } => ({ modules: nodeModulesPart(share, readToolchain(cache)) });
   const { modules } = await prepare(cache, plan, options);
   return join(partFolder(cache, modules), NODE_MODULES_IMAGE);
 }
@@ -135,7 +146,7 @@ export async function renewCache(
       await cache.sweep();
       const successor = new Cache(cache.workFolder('successor'));
       const steps = new Steps(cache, progress, 1, held);
-      await resolveAll(steps, new Sources(successor), requirementsOf(node), progress, held);
+      await resolveAll(steps, new Sources(successor), requirementsOf(node), progress, held, true);
       await cache.clean(successor);
     },
     () => progress.note(WAITING),
@@ -161,6 +172,7 @@ export interface Configuration {
 interface SystemParts {
   linux: Part;
   optee: Part;
+  devKit: Part;
   firmware: Part;
   rootfs: Part;
 }
@@ -178,12 +190,17 @@ function systemParts(sources: Sources, toolchain: Toolchain, machine: MachineNam
   const linux = linuxPart(sources, toolchain);
   const optee = opteePart(opteeVariant(machine), sources, toolchain);
   const firmware = firmwarePart(sources, toolchain, linux, optee);
-  return { rootfs: rootfsPart(sources, toolchain), optee, linux, firmware };
+  const devKit = devKitPart(sources, toolchain);
+  // What takes longest first.
+  return { linux, devKit, optee, rootfs: rootfsPart(sources, toolchain, devKit), firmware };
 }
 
 /** The parts that an archive has for a machine, as the package declares them: their keys are recipes. */
 export function declaredParts(machine: MachineName, node: NodeVersion): Omit<MachineParts, 'deviceTree'> {
-  return { ...systemParts(DECLARED, NO_TOOLCHAIN, machine), node: nodePart(node, DECLARED) };
+  return {
+    ...systemParts(DECLARED, NO_TOOLCHAIN, machine),
+    node: nodePart(node, DECLARED, NO_TOOLCHAIN),
+  };
 }
 
 /** Those of an import where there is one, else those that are built here. */
@@ -196,9 +213,11 @@ function machineParts(
   const imports = new Imports(cache);
   const { node: declaredNode, ...declared } = declaredParts(machine, node);
   const system = imports.find({ ...declared }) ?? systemParts(sources, toolchain, machine);
-  const { node: image } = imports.find({ node: declaredNode }) ?? { node: nodePart(node, sources) };
-  const { rootfs, ...others } = system;
-  const parts: MachineParts = { rootfs, node: image, ...others };
+  const { node: image } = imports.find({ node: declaredNode }) ?? {
+    node: nodePart(node, sources, toolchain),
+  };
+  const { linux: first, ...others } = system;
+  const parts: MachineParts = { linux: first, node: image, ...others };
   if (machine !== 'dynamic') {
     const { linux, firmware } = system;
     parts.deviceTree = deviceTreePart(machine, { memory, cpus }, toolchain, linux, firmware);
@@ -249,22 +268,36 @@ async function prepare<T extends object>(
         (part) => !isBuilt(cache, part) || part.needs.some((need) => unresolved.includes(need)),
       );
       const count = planned.length + (unresolved.length > 0 ? 1 : 0);
-      const steps = new Steps(cache, progress, count, held);
+      let steps = new Steps(cache, progress, count, held);
       if (unresolved.length > 0) await resolveAll(steps, sources, unresolved, progress, held);
-      const parts = plan(sources);
-      writeToolchain(cache, readToolchain(cache));
-      for (const part of partsOf(parts)) {
-        if (isBuilt(cache, part)) continue;
-        await steps.run(part.title, (log) => build(cache, sources, part, log, held));
+      writeToolchain(cache);
+      for (;;) {
+        const parts = plan(sources);
+        const missing = partsOf(parts).filter((part) => !isBuilt(cache, part));
+        const make = (part: Part, ended: AbortSignal): Promise<void> =>
+          steps.run(part.title, (log) => build(cache, sources, part, log, ended));
+        try {
+          await buildInOrder(missing, AT_ONCE, make, held);
+          await removeUnused(cache, age);
+          await cache.sweep();
+          return parts;
+        } catch (error) {
+          const problem = unsuitable(error);
+          if (!problem) throw error;
+          const left = partsOf(parts).filter((part) => !isBuilt(cache, part));
+          steps = new Steps(cache, progress, left.length + 1, held);
+          await steps.run('Packages', (log) => sources.passOver(problem, log, held));
+          tellOfSources(sources, [problem.requirement], progress);
+        }
       }
-      await removeUnused(cache, age);
-      await cache.sweep();
-      return parts;
     },
     () => progress.note(WAITING),
     signal,
   );
 }
+
+/** Parts that are built beside each other. More would gain nothing: the compilers of one use all processors. */
+const AT_ONCE = 2;
 
 /** Whoever cannot build at all is told so first. */
 async function checkHost(
@@ -303,15 +336,29 @@ async function resolveAll(
   requirements: readonly Requirement[],
   progress: Progress,
   signal: AbortSignal | undefined,
+  newest = false,
 ): Promise<void> {
-  await steps.run('Packages', (log) => sources.resolve(requirements, log, signal));
-  const leftOut = new Set(requirements.flatMap((requirement) => sources.get(requirement)?.leftOut ?? []));
-  if (leftOut.size > 0)
-    progress.note(`The mirror has no ${[...leftOut].join(', ')}: taken from other suites`);
-  for (const requirement of requirements) {
-    for (const { version, reason } of sources.get(requirement)?.passedOver ?? []) {
-      progress.note(`${requirement.name} ${version} could not be had, took an older one: ${reason}`);
-    }
+  await steps.run('Packages', (log) => sources.resolve(requirements, log, signal, newest));
+  tellOfSources(sources, requirements, progress);
+}
+
+/** What a user should know of the packages that were taken. */
+function tellOfSources(sources: Sources, requirements: readonly Requirement[], progress: Progress): void {
+  const resolved = requirements.map((requirement) => sources.get(requirement));
+  const all = (name: 'leftOut' | 'expired'): string =>
+    [...new Set(resolved.flatMap((one) => one?.[name] ?? []))].join(', ');
+  if (all('leftOut')) progress.note(`The mirror has no ${all('leftOut')}: taken from other suites`);
+  if (all('expired'))
+    progress.note(
+      `The mirror's lists of ${all('expired')} are out of date: only tested versions taken from there`,
+    );
+  const tested = readTested();
+  for (const [index, { name }] of requirements.entries()) {
+    const { version, passedOver = [] } = resolved[index] ?? {};
+    for (const other of passedOver)
+      progress.note(`${name} ${other.version} was passed over: ${other.reason}`);
+    if (version !== undefined && version !== tested[name]?.version)
+      progress.note(`${name} ${version} was not tested with this version of node-optee`);
   }
 }
 
@@ -342,7 +389,9 @@ async function build(
 /** What the builds' tools get of this process's environment: nothing that changes what they make. */
 function buildEnvironment(): NodeJS.ProcessEnv {
   const kept = /^(PATH|HOME|TMPDIR|USER|LOGNAME)$/;
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => kept.test(name)));
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => kept.test(name)));
+  // For mke2fs: an ordinary user's PATH need not lead there.
+  return { ...env, PATH: `${env['PATH'] ?? ''}:/usr/sbin:/sbin` };
 }
 
 /** make cannot work below such a folder, and says so in riddles. */
@@ -373,7 +422,7 @@ function describe(
     node: file(parts.node, NODE_IMAGE),
     memory,
     cpus,
-    taDevKit: file(parts.optee, TA_DEV_KIT),
+    taDevKit: kitFolder(cache, parts.devKit),
     symbols: { linux: file(parts.linux, LINUX_SYMBOLS), optee: file(parts.optee, OPTEE_SYMBOLS) },
   };
 }

@@ -2,14 +2,18 @@ import { copyFileSync, readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { BuildError } from './command.js';
-import { type Part, type Workshop, dataFile, keepSymbols, sourceInputs } from './part.js';
+import { BuildError, CommandError } from './command.js';
+import { type Part, type Workshop, dataFile, keepSymbols, recipeOf, sourceInputs } from './part.js';
 import { Snapshot } from './snapshot.js';
-import { LINUX, type Sources } from './sources.js';
+import { LINUX, type Sources, UnsuitableError } from './sources.js';
 import type { Toolchain } from './toolchain.js';
 
 const CONFIGURATION = 'guest.config';
-export const KERNEL_PATCH = 'tee-register-any-contiguous-dma-buf.patch';
+/** In the order in which they are applied. */
+export const KERNEL_PATCHES = [
+  '0001-tee-register-any-contiguous-dma-buf.patch',
+  '0002-tee-pin-shared-pages-outside-of-cma.patch',
+];
 
 /** Names and addresses of the kernel's functions, for a debugger. */
 export const LINUX_SYMBOLS = 'vmlinux.debug';
@@ -25,27 +29,28 @@ const ENVIRONMENT = {
   KBUILD_BUILD_HOST: 'node-optee',
 };
 
-/** The kernel's Image, with our patch in it (off unless a machine's command line turns it on). */
+/** The kernel's Image, with our patches in it (off unless a machine's command line turns them on). */
 export function linuxPart(sources: Sources, toolchain: Toolchain): Part {
-  const data = new Snapshot(dataFile('kernel'), [CONFIGURATION, KERNEL_PATCH]);
+  const data = new Snapshot(dataFile('kernel'), [CONFIGURATION, ...KERNEL_PATCHES]);
   const configuration = data.text(CONFIGURATION);
   return {
     name: 'linux',
     title: `Linux ${sources.get(LINUX)?.version ?? ''}`.trim(),
     needs: [LINUX],
+    after: [],
     inputs: {
-      recipe: 2,
+      recipe: recipeOf(__filename),
       sources: sourceInputs(sources, LINUX),
-      toolchain: toolchain.compiler,
+      tools: [toolchain.compiler],
+      options: ENVIRONMENT,
       configuration,
-      patch: data.text(KERNEL_PATCH),
+      patches: KERNEL_PATCHES.map((name) => data.text(name)),
     },
     async build(folder, shop) {
       const tree = await unpackLinux(shop);
       data.write(shop.scratch);
-      const [patch, options] = [join(shop.scratch, KERNEL_PATCH), join(shop.scratch, CONFIGURATION)];
-      await shop.run('patch', ['-p1', '--forward', '--batch', '-i', patch], tree);
-      await make(shop, tree, `KCONFIG_ALLCONFIG=${options}`, 'allnoconfig');
+      for (const name of KERNEL_PATCHES) await applyPatch(shop, tree, name);
+      await make(shop, tree, `KCONFIG_ALLCONFIG=${join(shop.scratch, CONFIGURATION)}`, 'allnoconfig');
       checkConfiguration(configuration, readFileSync(join(tree, '.config'), 'utf8'));
       await make(shop, tree, `-j${availableParallelism()}`, 'Image');
       copyFileSync(join(tree, 'arch/arm64/boot/Image'), join(folder, 'Image'));
@@ -56,6 +61,15 @@ export function linuxPart(sources: Sources, toolchain: Toolchain): Part {
       }
     },
   };
+}
+
+async function applyPatch(shop: Workshop, tree: string, name: string): Promise<void> {
+  try {
+    await shop.run('patch', ['-p1', '--forward', '--batch', '-i', join(shop.scratch, name)], tree);
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    throw new UnsuitableError(LINUX, `${name} does not apply to it`, { cause: error });
+  }
 }
 
 function make(shop: Workshop, tree: string, ...args: string[]): Promise<void> {
@@ -77,6 +91,6 @@ export function checkConfiguration(wanted: string, made: string): void {
   const lines = new Set(made.split('\n'));
   const missing = wanted.split('\n').filter((line) => line.startsWith('CONFIG_') && !lines.has(line));
   if (missing.length > 0) {
-    throw new BuildError(`the kernel's configuration lost ${missing.join(', ')}`);
+    throw new UnsuitableError(LINUX, `its configuration lost ${missing.join(', ')}`);
   }
 }

@@ -3,8 +3,10 @@ import { isAbsolute, join } from 'node:path';
 import { partKey } from './cache.js';
 import { BuildError } from './command.js';
 import { npm } from './npm.js';
-import { type Part, makeExt4 } from './part.js';
+import { ext4Recipe, makeExt4 } from './ext4.js';
+import { type Part, recipeOf } from './part.js';
 import { Snapshot } from './snapshot.js';
+import type { Toolchain } from './toolchain.js';
 
 export const NODE_MODULES_IMAGE = 'node_modules.ext4';
 
@@ -32,12 +34,8 @@ const FIELDS = [
  * A share's locked dependencies installed for arm64, as an image that is mounted over its `node_modules`.
  * Install scripts do not run: they would build for the host. Throws a BuildError where there is no lock file.
  */
-export function nodeModulesPart(share: string): Part {
-  const present = FILES.filter((name) => existsSync(join(share, name)));
-  const lock = ['npm-shrinkwrap.json', 'package-lock.json'].find((name) => present.includes(name));
-  if (lock === undefined) throw new BuildError(`--node-modules: there is no package-lock.json in ${share}`);
-  const local = localFiles(parse(new Snapshot(share, [lock]).text(lock), join(share, lock)), share);
-  const data = new Snapshot(share, [...present, ...local]);
+export function nodeModulesPart(share: string, toolchain: Toolchain): Part {
+  const { data, files } = lockedFiles(share);
   const target = ['--cpu=arm64', '--os=linux', '--libc=glibc'];
   // All kinds, whatever the user's settings leave out: the image serves every later run.
   const kinds = ['--include=dev', '--include=optional', '--include=peer'];
@@ -45,11 +43,14 @@ export function nodeModulesPart(share: string): Part {
     name: 'node-modules',
     title: 'npm ci for arm64',
     needs: [],
+    after: [],
     hostPackages: ['e2fsprogs', 'fakeroot'],
     inputs: {
-      recipe: 2,
+      recipe: recipeOf(__filename),
+      tools: [toolchain.mke2fs],
+      image: ext4Recipe(),
       options: [...target, ...kinds],
-      files: Object.fromEntries(data.names.map((name) => [name, fileKey(data, name, share)])),
+      files,
     },
     async build(folder, shop) {
       data.write(shop.scratch);
@@ -61,6 +62,16 @@ export function nodeModulesPart(share: string): Part {
       await makeExt4(modules, join(folder, NODE_MODULES_IMAGE), 0, shop);
     },
   };
+}
+
+/** What is installed from, and what of it counts for the key. Throws as {@link nodeModulesPart} does. */
+export function lockedFiles(share: string): { data: Snapshot; files: Record<string, string> } {
+  const present = FILES.filter((name) => existsSync(join(share, name)));
+  const lock = ['npm-shrinkwrap.json', 'package-lock.json'].find((name) => present.includes(name));
+  if (lock === undefined) throw new BuildError(`--node-modules: there is no package-lock.json in ${share}`);
+  const local = localFiles(parse(new Snapshot(share, [lock]).text(lock), join(share, lock)), share);
+  const data = new Snapshot(share, [...present, ...local]);
+  return { data, files: Object.fromEntries(data.names.map((name) => [name, fileKey(data, name, share)])) };
 }
 
 function fileKey(data: Snapshot, name: string, share: string): string {

@@ -2,19 +2,27 @@ import { chmodSync, copyFileSync, mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { NodeVersion } from '../machine.js';
-import { type Part, makeExt4, sourceInputs } from './part.js';
+import { ext4Recipe, makeExt4 } from './ext4.js';
+import { type Part, recipeOf, sourceInputs } from './part.js';
 import { NODE, type Sources } from './sources.js';
+import type { Toolchain } from './toolchain.js';
 
 export const NODE_IMAGE = 'node.ext4';
 
 /** An image with `bin/node` of one major version, for arm64, from its npm package. */
-export function nodePart(version: NodeVersion, sources: Sources): Part {
+export function nodePart(version: NodeVersion, sources: Sources, toolchain: Toolchain): Part {
   const requirement = NODE[version];
   return {
     name: requirement.name,
     title: `Node.js ${sources.get(requirement)?.version ?? version}`,
     needs: [requirement],
-    inputs: { recipe: 2, sources: sourceInputs(sources, requirement) },
+    after: [],
+    inputs: {
+      recipe: recipeOf(__filename),
+      sources: sourceInputs(sources, requirement),
+      tools: [toolchain.mke2fs],
+      image: ext4Recipe(),
+    },
     async build(folder, shop) {
       const [archive] = await shop.sources.files(requirement, shop.log, shop.signal);
       await shop.run('tar', ['-xzf', archive ?? '', '-C', shop.scratch, 'package/bin/node']);

@@ -1,9 +1,9 @@
-import { cpSync, copyFileSync, existsSync, readFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { BuildError } from './command.js';
-import { type Part, type Workshop, keepSymbols, sourceInputs } from './part.js';
-import { OPTEE_OS, type Requirement, type Sources } from './sources.js';
+import { BuildError, CommandError } from './command.js';
+import { type Part, type Workshop, keepSymbols, recipeOf, sourceInputs } from './part.js';
+import { OPTEE_OS, type Requirement, type Sources, UnsuitableError } from './sources.js';
 import type { Toolchain } from './toolchain.js';
 import type { MachineName } from '../machine.js';
 
@@ -17,14 +17,18 @@ export function opteeVariant(machine: MachineName): OpteeVariant {
   return machine === 'dynamic' ? 'dynamic' : 'static';
 }
 
-const COMMON_FLAGS = [
+/** Of all machines, and of what TAs are built with. */
+export const COMMON_FLAGS: readonly string[] = [
   'PLATFORM=vexpress-qemu_armv8a',
   'CFG_ARM64_core=y',
   'CFG_USER_TA_TARGETS=ta_arm64',
   'CFG_ARM_GICV3=y',
   'CFG_SECURE_DATA_PATH=y',
   'CFG_TEE_BENCHMARK=n',
-  // Its own TAs would not be used.
+  // Attestation, and figures of TAs.
+  'CFG_ATTESTATION_PTA=y',
+  'CFG_TA_STATS=y',
+  // With the kit instead, those that are used.
   'CFG_BUILD_IN_TREE_TA=n',
   // Against side channels of real processors, at each exception from Linux and from TAs.
   'CFG_CORE_WORKAROUND_NSITR_CACHE_PRIME=n',
@@ -46,7 +50,7 @@ const VARIANT_FLAGS: Record<OpteeVariant, readonly string[]> = {
   ],
 };
 
-const TOOLS = [
+export const TOOLS: readonly string[] = [
   'CROSS_COMPILE=aarch64-linux-gnu-',
   'CROSS_COMPILE_core=aarch64-linux-gnu-',
   'CROSS_COMPILE_ta_arm64=aarch64-linux-gnu-',
@@ -57,9 +61,6 @@ const TOOLS = [
 /** The images that TF-A packs, and in which order. */
 export const OPTEE_IMAGES = ['tee-header_v2.bin', 'tee-pager_v2.bin', 'tee-pageable_v2.bin'];
 
-/** The TA development kit, in the part's folder. */
-export const TA_DEV_KIT = 'export-ta_arm64';
-
 /** OP-TEE's symbols, for a debugger. */
 export const OPTEE_SYMBOLS = 'tee.elf.debug';
 
@@ -67,22 +68,31 @@ export const OPTEE_SYMBOLS = 'tee.elf.debug';
 export const APPLIED = '.pc/applied-patches';
 const PATCHES = 'debian-patches';
 
-/** OP-TEE OS with Debian's patches, and the development kit for its TAs. */
+/** OP-TEE OS with Debian's patches. */
 export function opteePart(variant: OpteeVariant, sources: Sources, toolchain: Toolchain): Part {
   const flags = [...COMMON_FLAGS, ...VARIANT_FLAGS[variant]];
   return {
     name: `optee-${variant}`,
     title: `OP-TEE OS ${sources.get(OPTEE_OS)?.version ?? ''} (${variant})`,
     needs: [OPTEE_OS],
-    inputs: { recipe: 2, sources: sourceInputs(sources, OPTEE_OS), toolchain: toolchain.compiler, flags },
+    after: [],
+    inputs: {
+      recipe: recipeOf(__filename),
+      sources: sourceInputs(sources, OPTEE_OS),
+      tools: [toolchain.compiler],
+      options: [...TOOLS, ...flags],
+    },
     async build(folder, shop) {
       const tree = await unpackSource(OPTEE_OS, shop);
       const out = join(shop.scratch, 'out');
-      await shop.run('make', ['-s', `-j${availableParallelism()}`, `O=${out}`, ...TOOLS, ...flags], tree);
+      // Not the development kit, which is a part of its own.
+      const images = OPTEE_IMAGES.map((image) => join(out, 'core', image));
+      const make = ['-s', `-j${availableParallelism()}`, `O=${out}`, ...TOOLS, ...flags, ...images];
+      await shop.run('make', make, tree);
+      checkFlags(flags, readFileSync(join(out, 'conf.mk'), 'utf8'));
       for (const image of OPTEE_IMAGES) copyFileSync(join(out, 'core', image), join(folder, image));
       await keepSymbols(join(out, 'core', 'tee.elf'), join(folder, OPTEE_SYMBOLS), shop);
       copyFileSync(join(out, 'conf.mk'), join(folder, 'conf.mk'));
-      cpSync(join(out, TA_DEV_KIT), join(folder, TA_DEV_KIT), { recursive: true, verbatimSymlinks: true });
       if (existsSync(join(tree, APPLIED))) copyFileSync(join(tree, APPLIED), join(folder, PATCHES));
     },
   };
@@ -95,8 +105,21 @@ export async function unpackSource(requirement: Requirement, shop: Workshop): Pr
   if (description === undefined) throw new BuildError(`${requirement.name} came without a .dsc file`);
   const tree = join(shop.scratch, requirement.name);
   // apt has checked the files against the signed lists; the maintainers' keys need not be on this host.
-  await shop.run('dpkg-source', ['--no-check', '-x', description, tree]);
+  try {
+    await shop.run('dpkg-source', ['--no-check', '-x', description, tree]);
+  } catch (error) {
+    if (error instanceof CommandError)
+      throw new UnsuitableError(requirement, error.message, { cause: error });
+    throw error;
+  }
   return tree;
+}
+
+/** OP-TEE's make takes whatever it is told, and an option that it does not know changes nothing. */
+export function checkFlags(wanted: readonly string[], made: string): void {
+  const lines = new Set(made.split('\n'));
+  const lost = wanted.filter((flag) => /^CFG_\w+=[yn]$/.test(flag) && !lines.has(flag));
+  if (lost.length > 0) throw new UnsuitableError(OPTEE_OS, `its configuration lost ${lost.join(', ')}`);
 }
 
 /** The patches that Debian applied, as the part's record keeps them. */

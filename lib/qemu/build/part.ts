@@ -1,6 +1,8 @@
-import { join } from 'node:path';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { type Cache, partKey } from './cache.js';
-import { command, type BuildLog } from './command.js';
+import type { BuildLog } from './command.js';
+export { dataFile } from './folder.js';
 import type { Requirement, Sources } from './sources.js';
 
 /** What a part has at hand while it is built. */
@@ -21,8 +23,11 @@ export interface Part {
   /** For people: what the step does. */
   readonly title: string;
   readonly needs: readonly Requirement[];
+  /** The parts that it is made from. */
+  readonly after: readonly Part[];
   /** Debian packages of the host's that its build takes; without them all that `scripts/host-packages.cjs` lists. */
   readonly hostPackages?: readonly string[];
+  /** All that it is built from: packages, our files, options, versions of tools, the recipe itself. */
   readonly inputs: unknown;
   build(folder: string, shop: Workshop): Promise<void>;
 }
@@ -34,11 +39,6 @@ export function partFolder(cache: Cache, part: Part): string {
 
 export function isBuilt(cache: Cache, part: Part): boolean {
   return cache.record(part.name, partKey(part.inputs)) !== undefined;
-}
-
-/** Data of the guest in the package: `qemu/`. */
-export function dataFile(...names: string[]): string {
-  return join(__dirname, '..', '..', '..', 'qemu', ...names);
 }
 
 /** What stands for a requirement in a key: its version and its files' checksums. */
@@ -54,43 +54,15 @@ export async function keepSymbols(elf: string, target: string, shop: Pick<Worksh
   await shop.run('aarch64-linux-gnu-objcopy', ['--only-keep-debug', elf, target]);
 }
 
-/** Makes an ext4 image of a folder, all files root's. `free` is in MiB. */
-export async function makeExt4(
-  folder: string,
-  image: string,
-  free: number,
-  shop: Pick<Workshop, 'run' | 'signal'>,
-): Promise<void> {
-  const used = Number((await command('du', ['-sm', '--apparent-size', folder])).split('\t')[0]);
-  const inodes = Number((await command('sh', ['-c', 'find "$1" | wc -l', 'sh', folder])).trim());
-  // A block of 4 KiB for the tail of each file, and room for ext4's own tables.
-  const size = Math.ceil(used * 1.05 + inodes / 200) + 16 + free;
-  const options = [
-    '-q',
-    '-F',
-    '-t',
-    'ext4',
-    '-O',
-    '^has_journal',
-    '-E',
-    'root_owner=0:0,lazy_itable_init=1',
-    '-m',
-    '0',
-  ];
-  const count = ['-N', String(inodes + 1024 + free * 16)];
-  // fakeroot: files of an ordinary user's build are root's in the guest. Who builds with a umask of 077 gets the same.
-  await shop.run('fakeroot', [
-    '--',
-    'sh',
-    '-c',
-    'chown -R 0:0 "$1" && chmod -R go+rX,go-w "$1" && shift && exec mke2fs "$@"',
-    'sh',
-    folder,
-    ...options,
-    ...count,
-    '-d',
-    folder,
-    image,
-    `${size}M`,
-  ]);
+/**
+ * What stands for the way in which a part is built: a digest of the compiled file that builds it, without comments and
+ * white space.
+ * @param file `__filename` of that file
+ */
+export function recipeOf(file: string): string {
+  const lines = readFileSync(file, 'utf8')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !/^(\/\/|\/?\*)/.test(line));
+  return createHash('sha256').update(lines.join('\n')).digest('hex').slice(0, 20);
 }

