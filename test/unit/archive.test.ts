@@ -59,7 +59,7 @@ async function makeArchive(
     const inputs = { madeUp: part.name };
     const { key } = await from.make(part.name, inputs, async (into) => {
       writeFileSync(join(into, 'Image'), `the ${part.name}`);
-      if (part.name !== 'optee-dynamic') return;
+      if (part.name !== 'ta-dev-kit') return;
       const kit = join(into, 'export-ta_arm64');
       mkdirSync(join(kit, 'a'.repeat(80), 'b'.repeat(60)), { recursive: true });
       writeFileSync(join(kit, 'a'.repeat(80), 'b'.repeat(60), 'long'), 'name');
@@ -334,7 +334,7 @@ describe('refused by name, with the cache as it was:', () => {
     parts: Object.fromEntries(
       Object.entries(contents.parts).map(([name, part]) => [
         name,
-        part.name === 'optee-dynamic' ? { ...part, ...change(part) } : part,
+        part.name === 'ta-dev-kit' ? { ...part, ...change(part) } : part,
       ]),
     ),
   });
@@ -344,7 +344,7 @@ describe('refused by name, with the cache as it was:', () => {
     [
       'another recipe',
       listed(() => ({ recipe: '0'.repeat(20) })),
-      /0\.0\.1 wrote it, .* builds optee-dynamic otherwise/,
+      /0\.0\.1 wrote it, .* builds ta-dev-kit otherwise/,
     ],
     ['a part that nobody knows', listed(() => ({ name: 'evil' })), /wrong part/],
     ['a key with ..', listed(() => ({ key: '../../../evil' })), /wrong part/],

@@ -17,7 +17,7 @@ function write(name: string, content: unknown): void {
   writeFileSync(join(share, name), typeof content === 'string' ? content : JSON.stringify(content));
 }
 
-const TOOLS = { compiler: '', qemu: '', dtc: '', mke2fs: '' };
+const TOOLS = { compiler: '', qemu: '', mke2fs: '' };
 const key = (): string => partKey(nodeModulesPart(share, TOOLS).inputs);
 
 describe('local files of a lock file', () => {

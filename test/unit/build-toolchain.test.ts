@@ -22,7 +22,10 @@ afterEach(() => {
 /** A tool that counts how often it is asked. */
 function tool(name: string, version: string): void {
   const path = join(folder, 'bin', name);
-  writeFileSync(path, `#!/bin/sh\necho asked >>${folder}/${name}.asked\necho "${name} ${version}"\necho more\n`);
+  writeFileSync(
+    path,
+    `#!/bin/sh\necho asked >>${folder}/${name}.asked\necho "${name} ${version}"\necho more\n`,
+  );
   chmodSync(path, 0o755);
 }
 
@@ -33,33 +36,33 @@ const CROSS = ['gcc', 'as', 'ld'].map((name) => `aarch64-linux-gnu-${name}`);
 
 test("the compiler is the assembler and the linker, too, each with its version's line", () => {
   for (const name of CROSS) tool(name, '12');
-  tool('dtc', '1.6');
+  tool('mke2fs', '1.6');
   expect(readToolchain(cache)).toMatchObject({
     compiler: 'aarch64-linux-gnu-gcc 12; aarch64-linux-gnu-as 12; aarch64-linux-gnu-ld 12',
-    dtc: 'dtc 1.6',
+    mke2fs: 'mke2fs 1.6',
     qemu: '',
   });
   expect(hasQemu()).toBe(false);
 });
 
 test('a tool is asked again when its file is another one, and only then', () => {
-  tool('dtc', '1.6');
-  expect(readToolchain(cache).dtc).toBe('dtc 1.6');
+  tool('qemu-system-aarch64', '1.6');
+  expect(readToolchain(cache).qemu).toBe('qemu-system-aarch64 1.6');
   writeToolchain(cache);
-  const before = asked('dtc');
-  expect(readToolchain(cache).dtc).toBe('dtc 1.6');
+  const before = asked('qemu-system-aarch64');
+  expect(readToolchain(cache).qemu).toBe('qemu-system-aarch64 1.6');
   writeToolchain(cache);
-  expect(asked('dtc')).toBe(before);
-  tool('dtc', '1.6.1');
-  expect(readToolchain(cache).dtc).toBe('dtc 1.6.1');
-  expect(asked('dtc')).toBe(before + 1);
+  expect(asked('qemu-system-aarch64')).toBe(before);
+  tool('qemu-system-aarch64', '1.6.1');
+  expect(readToolchain(cache).qemu).toBe('qemu-system-aarch64 1.6.1');
+  expect(asked('qemu-system-aarch64')).toBe(before + 1);
 });
 
 test('a host without a tool takes what the cache was built with', () => {
-  tool('dtc', '1.6');
+  tool('qemu-system-aarch64', '1.6');
   writeToolchain(cache);
-  rmSync(join(folder, 'bin', 'dtc'));
-  expect(readToolchain(cache).dtc).toBe('dtc 1.6');
+  rmSync(join(folder, 'bin', 'qemu-system-aarch64'));
+  expect(readToolchain(cache).qemu).toBe('qemu-system-aarch64 1.6');
   writeToolchain(cache);
-  expect(readToolchain(cache).dtc).toBe('dtc 1.6');
+  expect(readToolchain(cache).qemu).toBe('qemu-system-aarch64 1.6');
 });
