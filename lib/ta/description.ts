@@ -3,8 +3,9 @@
  * from. It has no functions and no cycles.
  *
  * Names are what JavaScript uses (camelCase or snake_case, `[a-z][A-Za-z0-9_]*`), cNames the same in snake_case. Both are
- * unique where they stand, and no cName is a keyword or a type of C. Generated C puts the TA's cName before all that is
- * global (`notary_hash`, `NOTARY_CMD_HASH`, `struct notary_config`), but for results, which are named in full.
+ * unique where they stand. No cName of an argument or a field is a keyword or a type of C; that of a command or a struct may
+ * be. Generated C puts the TA's name before all that is global (`notary_hash`, `NOTARY_CMD_HASH`, `struct notary_config`),
+ * but for results, which are named in full.
  */
 import type { Direction } from '../client/parameters.js';
 import type { ScalarType, StructLayout } from './layout.js';
@@ -75,7 +76,7 @@ export interface BytesSlot {
   readonly cName: string;
   /**
    * The fewest bytes that can be passed, going in (in and inout). Of an output 0, unless it has a fixed size: there
-   * min and max are both that size, the client always gives room for all of it, and the TA always fills it.
+   * min and max are both that size, the client always gives room for all of it, and as much comes back (of an inout, too).
    */
   readonly min: number;
   /** The most bytes, in and out. An inout has as much room as went in. */
