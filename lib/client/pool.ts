@@ -59,7 +59,7 @@ const DEFAULT_IDLE = 30_000;
 /** Node's timers take no more. */
 const MAX_IDLE = 2 ** 31 - 1;
 
-/** @internal The options of a pool, read once. */
+/** The options of a pool, read once. */
 export interface ReadPoolOptions {
   readonly max: number;
   readonly idle: number;
@@ -71,7 +71,7 @@ export interface ReadPoolOptions {
 }
 
 /**
- * @internal
+ * Reads the options of a pool, which can run code of the caller's.
  * @param nullMemref does the TEE take NULL buffers
  */
 export function readPoolOptions(options: SessionPoolOptions, nullMemref: boolean): ReadPoolOptions {

@@ -13,6 +13,8 @@ const SAYS: Record<string, RegExp> = {
     /wrote 1000 bytes[^]*TEE_0x80001234 2147488308 trusted-app[^]*panicked[^]*the new session works/,
   'identity.mjs': /^Login.user is 1 ef0180a313f35d1cb7f5888c0e21059a$/m,
   'many-sessions.mjs': /^4 waits of 250 ms took \d+ ms$/m,
+  'pool.mjs':
+    /^6 requests: 2 3 4 5 6 7\nthe call before was given 41\nTEE_ERROR_TARGET_DEAD\nand on: 8\. Sessions: [12] open of 2 at most, 1 replaced$/m,
   'shared-memory.mjs': /sum of all bytes: 5898900/,
   'tour.mjs': new RegExp(
     [

@@ -13,6 +13,8 @@ import {
   type Params,
   type Parameter,
   type Session,
+  type SessionPool,
+  type SessionPoolStatistics,
   type SharedMemory,
   type TeeDevice,
   type TeeOrigin,
@@ -97,6 +99,36 @@ async function results(): Promise<void> {
   expectAssignable<Disposable & AsyncDisposable>(session);
 }
 void results();
+
+// A pool of sessions
+async function pools(): Promise<void> {
+  const uuid = '8aaaf200-2450-11e4-abe2-0002a5d5c51b';
+  const pool = tee.pool(uuid);
+  expectType<SessionPool<[]>>().of(pool);
+  expectType<[Value, undefined]>().of(await pool.invoke(0, [value.inout(1), undefined]));
+  expectType<[]>().of(await pool.invoke(0, [], { signal: AbortSignal.timeout(10), wipe: true }));
+  expectType<number>().of(await pool.use(() => 1));
+  expectType<string>().of(await pool.use(async ({ uuid: of }) => Promise.resolve(of)));
+  expectType<[Value]>().of(await pool.use((session) => session.invoke(0, [value.out()])));
+  await pool.use(() => undefined, { signal: AbortSignal.timeout(10) });
+  expectType<SessionPoolStatistics>().of(pool.statistics());
+  expectType<number>().of(pool.statistics().waiting);
+  expectType<Promise<void>>().of(pool.close());
+  expectAssignable<Disposable & AsyncDisposable>(pool);
+  expectAssignable<SessionPool>(pool);
+  const options = { max: 4, idle: Infinity, login: Login.user, wipe: true, replaceAfterCancel: true };
+  const opened = tee.pool(new Uint8Array(16), { ...options, params: [buffer.out(16), value.in(1)] });
+  expectType<[Uint8Array, undefined]>().of(await opened.use((session) => session.outputs));
+  // @ts-expect-error
+  void tee.pool(uuid, { maximum: 4 });
+  // @ts-expect-error
+  void tee.pool(uuid, { signal: AbortSignal.timeout(10) });
+  // @ts-expect-error
+  void pool.use(() => 1, { wipe: true });
+  // @ts-expect-error
+  void pool.invoke(0, [1]);
+}
+void pools();
 
 // Memory
 expectType<ArrayBuffer | undefined>().of(shm.buffer);

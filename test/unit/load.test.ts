@@ -20,7 +20,7 @@ test.each([
 ])('%s gives the same names and does not load the addon', async (_, code, flags) => {
   const { stdout } = await run(process.execPath, [...flags, '-e', code]);
   expect(stdout.trim()).toBe(
-    'AbortError,DmaBuf,DmaHeap,Login,Parameter,Session,SharedMemory,TEE_RESULTS,TeeContext,TeeError,TeeSystemError,buffer,reportedSize,value false',
+    'AbortError,DmaBuf,DmaHeap,Login,Parameter,Session,SessionPool,SharedMemory,TEE_RESULTS,TeeContext,TeeError,TeeSystemError,buffer,reportedSize,value false',
   );
 });
 
