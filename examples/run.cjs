@@ -17,7 +17,7 @@ const ta = join(folder, 'ta');
 const command = (...args) =>
   execFileSync(process.execPath, [join(root, 'dist/cli.js'), ...args], {
     cwd: root,
-    stdio: ['inherit', args[0] === 'ta' ? 2 : 1, 2], // what is built goes to stderr
+    stdio: ['ignore', args[0] === 'ta' ? 2 : 1, 2], // what is built goes to stderr
   });
 try {
   command('ta', 'generate', description, '--out', join(ta, 'generated'));
