@@ -8,6 +8,9 @@ export const HashAndSign = defineTrustedApplication({
     // The point of a P-256 key.
     publicKey: { id: 0, slots: [slot.bytes.out('x', { size: 32 }), slot.bytes.out('y', { size: 32 })] },
     // ECDSA with SHA-256; r and s one after the other.
-    sign: { id: 1, slots: [slot.bytes.in('data', { max: 65536 }), slot.bytes.out('signature', { size: 64 })] },
+    sign: {
+      id: 1,
+      slots: [slot.bytes.in('data', { max: 65536 }), slot.bytes.out('signature', { size: 64 })],
+    },
   },
 });
