@@ -63,7 +63,7 @@ async function bothWays(ta: Methods, runs: number): Promise<void> {
     }
     await fc.assert(
       fc.asyncProperty(fc.record(inputs), async (args) => {
-        const back = await (ta[name] as Methods[string])(args);
+        const back = await ta[name](args);
         if (name.startsWith('value')) same(back, { back: args['given'], both: args['both'] });
         else if (name.startsWith('pair')) {
           const { first, second, c, d } = args;
@@ -81,7 +81,7 @@ async function bothWays(ta: Methods, runs: number): Promise<void> {
 
 /** Bytes, texts and shared memory. */
 async function memories(ta: Methods, tee: TeeContext): Promise<void> {
-  const call = (name: string, args?: Any): Promise<Any> => (ta[name] as Methods[string])(args);
+  const call = (name: string, args?: Any): Promise<Any> => ta[name](args);
   const bytes = (size: number): Uint8Array => Uint8Array.from({ length: size }, (_, i) => i + 1);
   for (const size of [0, 1, 99, 100]) same(await call('bytes', { data: bytes(size) }), { back: bytes(size) });
   await assert.rejects(call('bytes', { data: bytes(5), back: 4 }), { code: 'TEE_ERROR_SHORT_BUFFER' });
