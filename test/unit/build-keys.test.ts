@@ -103,7 +103,11 @@ describe('a change of', () => {
   });
 
   test.each([
-    ['the compiler', { compiler: 'gcc 14' }, ['linux', 'devKit', 'optee', 'firmware', 'rootfs', 'deviceTree']],
+    [
+      'the compiler',
+      { compiler: 'gcc 14' },
+      ['linux', 'devKit', 'optee', 'firmware', 'rootfs', 'deviceTree'],
+    ],
     ['QEMU', { qemu: 'QEMU 10' }, ['deviceTree']],
     ['dtc', { dtc: 'DTC 1.7' }, ['deviceTree']],
     ['mke2fs', { mke2fs: 'mke2fs 1.48' }, ['rootfs', 'node']],

@@ -90,15 +90,24 @@ describe('candidates', () => {
   });
 
   test('are tried from the tested one on: the newer ones from the nearest, then the older ones', async () => {
-    const candidates = ['7.10-1', '7.3.5-1', '7.3.4-1', '7.3.4-1~bpo13+1', '7.2-1', '6.18-1'].map((version) => ({
-      package: `linux-source-${/^\d+\.\d+/.exec(version)?.[0]}`,
-      version,
-      suites: ['sid'],
-    }));
+    const candidates = ['7.10-1', '7.3.5-1', '7.3.4-1', '7.3.4-1~bpo13+1', '7.2-1', '6.18-1'].map(
+      (version) => ({
+        package: `linux-source-${/^\d+\.\d+/.exec(version)?.[0]}`,
+        version,
+        suites: ['sid'],
+      }),
+    );
     const order = async (name: string, version: string): Promise<string[]> =>
       (await testedFirst(candidates, { package: name, version, files: {} })).map((one) => one.version);
-    const [newer, older] = [['7.3.4-1', '7.3.5-1', '7.10-1'], ['7.2-1', '6.18-1']];
-    expect(await order('linux-source-7.3', '7.3.4-1~bpo13+1')).toEqual(['7.3.4-1~bpo13+1', ...newer, ...older]);
+    const [newer, older] = [
+      ['7.3.4-1', '7.3.5-1', '7.10-1'],
+      ['7.2-1', '6.18-1'],
+    ];
+    expect(await order('linux-source-7.3', '7.3.4-1~bpo13+1')).toEqual([
+      '7.3.4-1~bpo13+1',
+      ...newer,
+      ...older,
+    ]);
     // It is gone.
     expect(await order('linux-source-7.3', '7.3.3-1')).toEqual(['7.3.4-1~bpo13+1', ...newer, ...older]);
     expect(await testedFirst(candidates, undefined)).toEqual(candidates);

@@ -22,7 +22,10 @@ afterEach(() => {
 /** A tool that counts how often it is asked. */
 function tool(name: string, version: string): void {
   const path = join(folder, 'bin', name);
-  writeFileSync(path, `#!/bin/sh\necho asked >>${folder}/${name}.asked\necho "${name} ${version}"\necho more\n`);
+  writeFileSync(
+    path,
+    `#!/bin/sh\necho asked >>${folder}/${name}.asked\necho "${name} ${version}"\necho more\n`,
+  );
   chmodSync(path, 0o755);
 }
 

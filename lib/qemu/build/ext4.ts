@@ -1,7 +1,18 @@
 import { command } from './command.js';
 import { type Workshop, recipeOf } from './part.js';
 
-const OPTIONS = ['-q', '-F', '-t', 'ext4', '-O', '^has_journal', '-E', 'root_owner=0:0,lazy_itable_init=1', '-m', '0'];
+const OPTIONS = [
+  '-q',
+  '-F',
+  '-t',
+  'ext4',
+  '-O',
+  '^has_journal',
+  '-E',
+  'root_owner=0:0,lazy_itable_init=1',
+  '-m',
+  '0',
+];
 
 /** How images are made, for the keys of parts that are one. */
 export const ext4Recipe = (): string => recipeOf(__filename);

@@ -85,7 +85,9 @@ export async function prepareDevKit(
 ): Promise<string> {
   checkKnown(options, 'options', BUILD_OPTIONS);
   const cache = new Cache();
-  const plan = (sources: Sources): { devKit: Part } => ({ devKit: devKitPart(sources, readToolchain(cache)) });
+  const plan = (sources: Sources): { devKit: Part } => ({
+    devKit: devKitPart(sources, readToolchain(cache)),
+  });
   const { devKit } = await prepare(cache, plan, [OPTEE_OS], options);
   return kitFolder(cache, devKit);
 }
@@ -273,11 +275,14 @@ function tellOfSources(sources: Sources, requirements: readonly Requirement[], p
     [...new Set(resolved.flatMap((one) => one?.[name] ?? []))].join(', ');
   if (all('leftOut')) progress.note(`The mirror has no ${all('leftOut')}: taken from other suites`);
   if (all('expired'))
-    progress.note(`The mirror's lists of ${all('expired')} are out of date: only tested versions taken from there`);
+    progress.note(
+      `The mirror's lists of ${all('expired')} are out of date: only tested versions taken from there`,
+    );
   const tested = readTested();
   for (const [index, { name }] of requirements.entries()) {
     const { version, passedOver = [] } = resolved[index] ?? {};
-    for (const other of passedOver) progress.note(`${name} ${other.version} was passed over: ${other.reason}`);
+    for (const other of passedOver)
+      progress.note(`${name} ${other.version} was passed over: ${other.reason}`);
     if (version !== undefined && version !== tested[name]?.version)
       progress.note(`${name} ${version} was not tested with this version of node-optee`);
   }

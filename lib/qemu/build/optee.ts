@@ -101,7 +101,8 @@ export async function unpackSource(requirement: Requirement, shop: Workshop): Pr
   try {
     await shop.run('dpkg-source', ['--no-check', '-x', description, tree]);
   } catch (error) {
-    if (error instanceof CommandError) throw new UnsuitableError(requirement, error.message, { cause: error });
+    if (error instanceof CommandError)
+      throw new UnsuitableError(requirement, error.message, { cause: error });
     throw error;
   }
   return tree;

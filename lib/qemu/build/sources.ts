@@ -131,7 +131,10 @@ export async function takeFirst(
   throw new BuildError(unavailable(requirement, passedOver));
 }
 
-function isSame(candidate: Pick<Candidate, 'package' | 'version'>, tested: Tested[string] | undefined): boolean {
+function isSame(
+  candidate: Pick<Candidate, 'package' | 'version'>,
+  tested: Tested[string] | undefined,
+): boolean {
   return candidate.package === tested?.package && candidate.version === tested.version;
 }
 
@@ -211,7 +214,11 @@ export class Sources {
   }
 
   /** Takes another version than one that will not do. Needs the cache's lock. */
-  async passOver({ requirement, message }: UnsuitableError, log: BuildLog, signal?: AbortSignal): Promise<void> {
+  async passOver(
+    { requirement, message }: UnsuitableError,
+    log: BuildLog,
+    signal?: AbortSignal,
+  ): Promise<void> {
     const before = this.get(requirement);
     if (!before) throw new Error(`${requirement.name} is not resolved`);
     const reason = firstCause(message);
@@ -220,7 +227,9 @@ export class Sources {
       await this.#resolveOne(requirement, { passedOver }, log, signal);
     } catch (cause) {
       if (!(cause instanceof BuildError)) throw cause;
-      throw new BuildError(`${before.package} ${before.version} will not do: ${reason}\n${cause.message}`, { cause });
+      throw new BuildError(`${before.package} ${before.version} will not do: ${reason}\n${cause.message}`, {
+        cause,
+      });
     }
   }
 
@@ -273,7 +282,8 @@ export class Sources {
             '--rebuild takes the newest packages.',
         );
       }
-      const { leftOut = [], expired = [] } = requirement.kind === 'npm' ? {} : await this.#debian(log, signal);
+      const { leftOut = [], expired = [] } =
+        requirement.kind === 'npm' ? {} : await this.#debian(log, signal);
       const resolved = {
         ...taken,
         passedOver: [...passedOver, ...taken.passedOver],

@@ -39,7 +39,8 @@ const TOOLS = {
  */
 export function readToolchain(cache: Cache): Toolchain {
   const known = readKnown(cache);
-  const version = (name: keyof typeof TOOLS): string => look(name, known[name])?.version ?? known[name]?.version ?? '';
+  const version = (name: keyof typeof TOOLS): string =>
+    look(name, known[name])?.version ?? known[name]?.version ?? '';
   const compiler = ['aarch64-linux-gnu-gcc', 'aarch64-linux-gnu-as', 'aarch64-linux-gnu-ld'] as const;
   return {
     compiler: compiler.map(version).join('; '),
