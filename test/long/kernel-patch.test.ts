@@ -129,11 +129,19 @@ describe('the kernel patches', () => {
       const copy = mkdtempSync(join(folder, 'apply-'));
       cpSync(tree, copy, { recursive: true });
       for (const path of PATCHES) {
-        const patch = spawnSync('patch', ['-p1', '--forward', '--batch', '--fuzz=0', '-d', copy, '-i', path], {
-          encoding: 'utf8',
-        });
+        const patch = spawnSync(
+          'patch',
+          ['-p1', '--forward', '--batch', '--fuzz=0', '-d', copy, '-i', path],
+          {
+            encoding: 'utf8',
+          },
+        );
         const output = patch.status === 0 ? '' : patch.stdout;
-        expect({ ...candidate, status: patch.status, output }).toEqual({ ...candidate, status: 0, output: '' });
+        expect({ ...candidate, status: patch.status, output }).toEqual({
+          ...candidate,
+          status: 0,
+          output: '',
+        });
       }
       rmSync(copy, { recursive: true });
       applied.push(candidate.version);
