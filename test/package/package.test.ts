@@ -90,6 +90,9 @@ describe('the installed package', () => {
       const { TeeContext } = tee;
       const common = createRequire(process.cwd() + '/')('node-optee');
       const names = Object.keys(common).filter((name) => common[name] !== tee[name]);
+      const keys = await import('node-optee/pkcs11');
+      const commonKeys = createRequire(process.cwd() + '/')('node-optee/pkcs11');
+      names.push(...Object.keys(commonKeys).filter((name) => commonKeys[name] !== keys[name]));
       console.log('other classes:', names.join());
       ${USE}`;
     const { status, stdout } = run(process.execPath, '--input-type=module', '-e', script);
