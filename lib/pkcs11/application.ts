@@ -220,7 +220,8 @@ export class Application {
       : await this.#take(home, running);
     try {
       for (let again = false; ; again = true) {
-        this.#check();
+        // Closed since it has got its turn: it runs to its end.
+        if (again) this.#check();
         const generation = this.#generation;
         const session = this.#session;
         let turn: Turn | undefined;

@@ -111,12 +111,7 @@ abstract class AsymmetricKey extends TokenObject {
   }
 
   /** @internal How a signature is made or checked: what the mechanism takes, and what comes out. */
-  protected async signing(
-    algorithm: unknown,
-    data: Buffer,
-    options: SignOptions,
-    checks: boolean,
-  ): Promise<Signing> {
+  protected signing(algorithm: unknown, data: Buffer, options: SignOptions, checks: boolean): Signing {
     const { type, curve, modulusSize = 0 } = this.kind;
     const dsaEncoding = readDsaEncoding(options);
     switch (type) {
@@ -128,10 +123,10 @@ abstract class AsymmetricKey extends TokenObject {
             'must be undefined or null: Ed25519 has a digest of its own',
           );
         }
-        return { mechanism: EDDSA, input: data, size: 64, ieee: true, autoSalt: false };
+        return { mechanism: EDDSA, input: Promise.resolve(data), size: 64, ieee: true, autoSalt: false };
       case 'ec': {
         const digest = readDigest(algorithm ?? 'sha256', 'algorithm');
-        const input = await hash(digest, data);
+        const input = hash(digest, data);
         const size = 2 * (curve?.size ?? 0);
         const mechanism = { id: Mechanism.ECDSA };
         return { mechanism, input, size, ieee: dsaEncoding === 'ieee-p1363', autoSalt: false };
@@ -139,7 +134,7 @@ abstract class AsymmetricKey extends TokenObject {
       case 'rsa': {
         const digest: Digest = readDigest(algorithm ?? 'sha256', 'algorithm');
         const how: RsaSignature = rsaSignature(options, digest, modulusSize, checks);
-        const input = Buffer.concat([how.prefix, await hash(digest, data)]);
+        const input = hash(digest, data).then((found) => Buffer.concat([how.prefix, found]));
         return { mechanism: how.mechanism, input, size: modulusSize, ieee: true, autoSalt: how.autoSalt };
       }
       default:
@@ -156,7 +151,8 @@ abstract class AsymmetricKey extends TokenObject {
 
 interface Signing {
   readonly mechanism: MechanismWithParameters;
-  readonly input: Buffer;
+  /** Computed while the operation waits for its turn. */
+  readonly input: Promise<Buffer>;
   /** Bytes of the signature as the TA has it. */
   readonly size: number;
   /** Is the caller's signature the TA's? Else it is DER. */
@@ -217,16 +213,11 @@ export class PrivateKey extends AsymmetricKey {
   ): Promise<Buffer> {
     checkKnown(options, 'options', SIGN_OPTIONS);
     const signal = readSignal(options);
-    const { mechanism, input, size, ieee } = await this.signing(
-      algorithm,
-      readBytes(data, 'data'),
-      options,
-      false,
-    );
+    const { mechanism, input, size, ieee } = this.signing(algorithm, readBytes(data, 'data'), options, false);
     const asked = `a signature with ${this.toString()}`;
     const signature = await this.reference.app.operate(
       async (turn) =>
-        sign({ turn, key: await this.reference.handle(turn, asked), mechanism, asked }, input, size),
+        sign({ turn, key: await this.reference.handle(turn, asked), mechanism, asked }, await input, size),
       { asked, signal },
     );
     return ieee ? signature : signatureToDer(signature);
@@ -384,7 +375,7 @@ export class PublicKey extends AsymmetricKey {
     const signal = readSignal(options);
     const bytes = readBytes(data, 'data');
     const given = readBytes(signature, 'signature');
-    const { mechanism, input, size, ieee, autoSalt } = await this.signing(algorithm, bytes, options, true);
+    const { mechanism, input, size, ieee, autoSalt } = this.signing(algorithm, bytes, options, true);
     if (autoSalt) {
       const { padding, saltLength } = options;
       const key = { key: this.publicKey, padding: padding as number, saltLength: saltLength as number };
@@ -395,7 +386,11 @@ export class PublicKey extends AsymmetricKey {
     const asked = `the check of a signature with ${this.toString()}`;
     return this.reference.app.operate(
       async (turn) =>
-        verify({ turn, key: await this.reference.handle(turn, asked), mechanism, asked }, input, inTheForm),
+        verify(
+          { turn, key: await this.reference.handle(turn, asked), mechanism, asked },
+          await input,
+          inTheForm,
+        ),
       { asked, signal },
     );
   }

@@ -98,8 +98,10 @@ describe('the installed package', () => {
       const { TeeContext } = tee;
       const common = createRequire(process.cwd() + '/')('node-optee');
       const commonTa = createRequire(process.cwd() + '/')('node-optee/ta');
+      const keys = await import('node-optee/pkcs11');
+      const commonKeys = createRequire(process.cwd() + '/')('node-optee/pkcs11');
       const others = (one, two) => Object.keys(one).filter((name) => one[name] !== two[name]);
-      console.log('other classes:', [...others(common, tee), ...others(commonTa, ta)].join());
+      console.log('other classes:', [...others(common, tee), ...others(commonTa, ta), ...others(commonKeys, keys)].join());
       ${USE}`;
     const { status, stdout } = run(process.execPath, '--input-type=module', '-e', script);
     const [others, ...used] = stdout.split('\n');

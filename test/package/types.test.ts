@@ -66,6 +66,25 @@ const DESCRIBED = `
   defineTrustedApplication({ ...described, commands: { go: { id: 0, slots: [s('a'), s('a')] } } });
   // @ts-expect-error
   defineTrustedApplication({ ...described, commands: { close: { id: 0 } } });`;
+const KEYS = `
+  import { Pkcs11, Pkcs11Error } from 'node-optee/pkcs11';
+  export async function use(signal: AbortSignal): Promise<string> {
+    const pkcs11: AsyncDisposable & Pkcs11 = await Pkcs11.open({ signal });
+    const token = await pkcs11.token({ label: 'gateway' });
+    const login: AsyncDisposable = await token.login({ pin: '1234' });
+    const byGroup = await token.login({ identity: 'group', gid: 1000, signal });
+    // @ts-expect-error
+    await token.login({ identity: 'group' });
+    // @ts-expect-error
+    await token.login({});
+    const { privateKey, publicKey } = await byGroup.generateKeyPair('ec', { namedCurve: 'P-256' });
+    const signature = await privateKey.sign('sha256', new Uint8Array(1), { dsaEncoding: 'ieee-p1363' });
+    const key = await byGroup.generateKey('aes', { length: 256 });
+    const { authTag } = await key.encrypt('aes-256-gcm', signature, { iv: new Uint8Array(12) });
+    await login[Symbol.asyncDispose]();
+    return publicKey.publicKey.asymmetricKeyType + authTag.toString('hex') + signature.toString('base64');
+  }
+  export const codeOf = (error: unknown): string | undefined => (error instanceof Pkcs11Error ? error.code : undefined);`;
 const GUEST = `
   import { Guest } from 'node-optee/qemu';
   export async function use(signal: AbortSignal): Promise<string> {
@@ -127,6 +146,7 @@ beforeAll(() => {
     writeFileSync(join(packed.app, `client.${extension}`), CLIENT);
     writeFileSync(join(packed.app, `described.${extension}`), DESCRIBED);
     writeFileSync(join(packed.app, `guest.${extension}`), GUEST);
+    writeFileSync(join(packed.app, `keys.${extension}`), KEYS);
   }
   withNodeTypes = join(packed.app, '..', 'with-node-types');
   cpSync(packed.app, withNodeTypes, { recursive: true });
@@ -171,8 +191,8 @@ describe.each(VERSIONS)('TypeScript %s', (version) => {
     expect(compile(packed.app, ['client', 'described'], settings)).toBe('');
   });
 
-  test('client and guest, with the types of Node, taken or not', () => {
+  test('client, keys and guest, with the types of Node, taken or not', () => {
     const settings = [{ types: [] }, { lib: ES, types: ['node'] }];
-    expect(compile(withNodeTypes, ['client', 'described', 'guest'], settings)).toBe('');
+    expect(compile(withNodeTypes, ['client', 'described', 'keys', 'guest'], settings)).toBe('');
   });
 });
