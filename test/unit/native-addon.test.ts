@@ -84,7 +84,7 @@ test.each(['__linux__', '__LP64__'])('without %s it loads and says that there is
         first: error(() => TeeContext.open()),
         named: error(() => TeeContext.open('/dev/tee0')),
         heap: error(() => DmaHeap.open('system')),
-        buf: error(() => DmaBuf.fromFd(1000000)),
+        buf: error(() => DmaBuf.fromFd(999999)),
       }));`;
     const found = JSON.parse(execFileSync(process.execPath, ['-e', code], { encoding: 'utf8' })) as {
       versions: unknown[];
