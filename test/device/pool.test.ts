@@ -446,7 +446,7 @@ describe('no room for one session more', () => {
         all.forEach(({ release }) => release());
         for (const { ended } of all) expect(await ended).toBeUndefined();
       }),
-    120_000,
+    300_000,
   );
 });
 
