@@ -53,10 +53,8 @@ test('more memory than there is: an error that says who has not so much, and no 
 }, 120_000);
 
 test('a worker that ends does not wait for memory whose registration has not begun', async () => {
-  const result = lastLine(await child('queued-memory', [], { timeout: 120_000 }));
-  expect(result).toEqual({ makers: 4, took: expect.any(Number) });
-  // The TEE is at work for much longer.
-  expect((result as { took: number }).took).toBeLessThan(5000);
+  const result = await child('queued-memory', [], { timeout: 120_000 });
+  expect(lastLine(result)).toEqual({ makers: 4, back: 0 });
 }, 150_000);
 
 test('when a close is told, nothing of what was being made is left', async () => {

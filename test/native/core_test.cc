@@ -1087,8 +1087,8 @@ void closingWaitsForWhatIsMade() {
   });
   executor::waitFor("register");
   const auto close = user.closeContext();
-  user.answer(job);
   usleep(20000);
+  user.answer(job);
   CHECK(!user.ended(close) && !kept.expired());
   CHECK(std::get<Failure>(job->take()).error == EBADF);
   user.forget();
