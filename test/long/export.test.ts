@@ -87,7 +87,10 @@ function bare(home: string, ...words: string[]): Run {
   // The second line is the children's: 0m1.50s 0m0.25s
   const [, children = ''] = readFileSync(times, 'utf8').split('\n');
   const spent = [...children.matchAll(/(\d+)m([\d.]+)s/g)];
-  return { ...run, seconds: spent.reduce((sum, [, minutes, rest]) => sum + 60 * Number(minutes) + Number(rest), 0) };
+  return {
+    ...run,
+    seconds: spent.reduce((sum, [, minutes, rest]) => sum + 60 * Number(minutes) + Number(rest), 0),
+  };
 }
 
 describe('an archive of one machine with Node.js 24', () => {
@@ -95,7 +98,10 @@ describe('an archive of one machine with Node.js 24', () => {
     const file = join(folder, 'guest.tar.zst');
     const cli = join(packed.app, 'node_modules/node-optee/dist/cli.js');
     const exported = spawnSync(process.execPath, [cli, 'qemu', '--export', file], { encoding: 'utf8' });
-    expect(exported).toMatchObject({ status: 0, stdout: expect.stringMatching(/^[0-9a-f]{64} {2}/) as unknown });
+    expect(exported).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/^[0-9a-f]{64} {2}/) as unknown,
+    });
     const megabytes = statSync(file).size / 1e6;
     expect(megabytes).toBeLessThan(80);
 
@@ -136,26 +142,37 @@ describe('docs/ci.md', () => {
   const docs = readFileSync(join(ROOT, 'docs/ci.md'), 'utf8');
   const key = `${cacheKey()}\n`;
 
-  function shell(text: string, env: NodeJS.ProcessEnv): { status: number | null; stdout: string; stderr: string } {
-    return spawnSync('sh', ['-e', '-c', text], { cwd: packed.app, encoding: 'utf8', env: { ...process.env, ...env } });
+  function shell(
+    text: string,
+    env: NodeJS.ProcessEnv,
+  ): { status: number | null; stdout: string; stderr: string } {
+    return spawnSync('sh', ['-e', '-c', text], {
+      cwd: packed.app,
+      encoding: 'utf8',
+      env: { ...process.env, ...env },
+    });
   }
 
-  test('the lines for any CI: the first run keeps an archive, the next needs nothing else', () => {
-    const [, block = ''] = /^```sh\n([^]*?)^```/m.exec(docs) ?? [];
-    expect(block).toContain('ci-guest.sh');
-    const first = shell(block, {});
-    expect(first).toMatchObject({ status: 0 });
-    expect(first.stdout.startsWith(key)).toBe(true);
-    expect(first.stdout).toContain('a TA answered');
-    expect(readdirSync(join(packed.app, '.node-optee'))).toEqual([`${cacheKey()}.tar.zst`]);
+  test(
+    'the lines for any CI: the first run keeps an archive, the next needs nothing else',
+    () => {
+      const [, block = ''] = /^```sh\n([^]*?)^```/m.exec(docs) ?? [];
+      expect(block).toContain('ci-guest.sh');
+      const first = shell(block, {});
+      expect(first).toMatchObject({ status: 0 });
+      expect(first.stdout.startsWith(key)).toBe(true);
+      expect(first.stdout).toContain('a TA answered');
+      expect(readdirSync(join(packed.app, '.node-optee'))).toEqual([`${cacheKey()}.tar.zst`]);
 
-    const PATH = only(...BARE, 'npx', 'mkdir', 'rm', 'env');
-    const second = shell(block, { PATH, XDG_CACHE_HOME: join(folder, 'second') });
-    expect(second.stderr).toContain('Imported dynamic with Node.js 24');
-    expect(second.stdout).toContain('a TA answered');
-    expect(second.status).toBe(0);
-    rmSync(join(packed.app, '.node-optee'), { recursive: true });
-  }, LIMIT);
+      const PATH = only(...BARE, 'npx', 'mkdir', 'rm', 'env');
+      const second = shell(block, { PATH, XDG_CACHE_HOME: join(folder, 'second') });
+      expect(second.stderr).toContain('Imported dynamic with Node.js 24');
+      expect(second.stdout).toContain('a TA answered');
+      expect(second.status).toBe(0);
+      rmSync(join(packed.app, '.node-optee'), { recursive: true });
+    },
+    LIMIT,
+  );
 
   test("the action's steps, as a runner runs them", () => {
     const text = readFileSync(join(ROOT, 'action.yml'), 'utf8');

@@ -42,10 +42,17 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
-const SOURCE = { package: 'made-up', version: '1.2-3', files: { 'made-up.dsc': 'a'.repeat(64) }, passedOver: [] };
+const SOURCE = {
+  package: 'made-up',
+  version: '1.2-3',
+  files: { 'made-up.dsc': 'a'.repeat(64) },
+  passedOver: [],
+};
 
 /** Every part of `dynamic` with Node.js 24, of a few bytes each: an archive of them in `archive`. */
-async function makeArchive(change: (contents: Contents) => Contents = (contents) => contents): Promise<Contents> {
+async function makeArchive(
+  change: (contents: Contents) => Contents = (contents) => contents,
+): Promise<Contents> {
   const from = new Cache(join(folder, 'from'));
   const parts: Record<string, PackedPart> = {};
   for (const part of Object.values(declaredParts('dynamic', 24))) {
@@ -123,7 +130,9 @@ describe('an archive', () => {
   test('is read by tar and zstd, and is the same each time', async () => {
     await makeArchive();
     const first = readFileSync(archive);
-    const { stdout } = spawnSync('sh', ['-c', 'zstd -dc "$1" | tar tf -', 'sh', archive], { encoding: 'utf8' });
+    const { stdout } = spawnSync('sh', ['-c', 'zstd -dc "$1" | tar tf -', 'sh', archive], {
+      encoding: 'utf8',
+    });
     expect(stdout.split('\n')[0]).toBe('contents.json');
     expect(stdout).toMatch(/^linux-[0-9a-f]{20}\/Image$/m);
     const { parts } = (await Archive.open(archive)).contents;
@@ -149,7 +158,9 @@ describe('an archive', () => {
     const file = join(folder, 'none/parts.tar.zst');
     await expect(exportParts(file, OPTIONS)).rejects.toThrow(`${file} cannot be written: ENOENT`);
     mkdirSync(join(folder, 'is-a-folder'));
-    await expect(exportParts(join(folder, 'is-a-folder'), OPTIONS)).rejects.toThrow('cannot be written: EISDIR');
+    await expect(exportParts(join(folder, 'is-a-folder'), OPTIONS)).rejects.toThrow(
+      'cannot be written: EISDIR',
+    );
     expect(readdirSync(folder).sort()).toEqual(['from', 'home', 'is-a-folder', 'parts.tar.zst']);
   });
 
@@ -195,7 +206,14 @@ describe('refused by name, with the cache as it was:', () => {
   test('what is cut', async () => {
     await makeArchive();
     const whole = readFileSync(archive);
-    for (const length of [10, 200, whole.length >> 1, whole.length - 60, whole.length - 4, whole.length - 1]) {
+    for (const length of [
+      10,
+      200,
+      whole.length >> 1,
+      whole.length - 60,
+      whole.length - 4,
+      whole.length - 1,
+    ]) {
       writeFileSync(archive, whole.subarray(0, length));
       await expectRefused(/ cut|damaged/);
     }
@@ -269,7 +287,10 @@ describe('refused by name, with the cache as it was:', () => {
     ['a file twice', (all) => [...all, ...all.filter(linux)], /it has a "linux-\w+\/Image" that its list/],
     [
       'a link in the place of a file',
-      (all) => all.map((entry) => (linux(entry) ? { name: entry.name, type: 'link', target: '/etc/passwd' } : entry)),
+      (all) =>
+        all.map((entry) =>
+          linux(entry) ? { name: entry.name, type: 'link', target: '/etc/passwd' } : entry,
+        ),
       /Image is not what/,
     ],
     ['a name with ..', (all) => [...all, { name: '../../evil', bytes: Buffer.from('x') }], /"..\/..\/evil"/],
@@ -320,13 +341,29 @@ describe('refused by name, with the cache as it was:', () => {
   const file = { size: 1, sha256: '0'.repeat(64) };
 
   test.each<[string, (contents: Contents) => Contents, RegExp]>([
-    ['another recipe', listed(() => ({ recipe: '0'.repeat(20) })), /0\.0\.1 wrote it, .* builds optee-dynamic otherwise/],
+    [
+      'another recipe',
+      listed(() => ({ recipe: '0'.repeat(20) })),
+      /0\.0\.1 wrote it, .* builds optee-dynamic otherwise/,
+    ],
     ['a part that nobody knows', listed(() => ({ name: 'evil' })), /wrong part/],
     ['a key with ..', listed(() => ({ key: '../../../evil' })), /wrong part/],
-    ['a file with .. in its path', listed(({ files }) => ({ files: { ...files, '../evil': file } })), /wrong path/],
-    ['a file with an absolute path', listed(({ files }) => ({ files: { ...files, '/evil': file } })), /wrong path/],
+    [
+      'a file with .. in its path',
+      listed(({ files }) => ({ files: { ...files, '../evil': file } })),
+      /wrong path/,
+    ],
+    [
+      'a file with an absolute path',
+      listed(({ files }) => ({ files: { ...files, '/evil': file } })),
+      /wrong path/,
+    ],
     ['an empty name in a path', listed(({ files }) => ({ files: { ...files, 'a//b': file } })), /wrong path/],
-    ['a size below zero', listed(({ files }) => ({ files: { ...files, a: { ...file, size: -1 } } })), /wrong size/],
+    [
+      'a size below zero',
+      listed(({ files }) => ({ files: { ...files, a: { ...file, size: -1 } } })),
+      /wrong size/,
+    ],
     [
       'a file below a link',
       listed(({ files }) => ({ files: { ...files, 'd/evil': file }, links: { d: 'export-ta_arm64' } })),
@@ -335,9 +372,17 @@ describe('refused by name, with the cache as it was:', () => {
     ['a link below a link', listed(() => ({ links: { d: 'export-ta_arm64', 'd/e': 'x' } })), /wrong path/],
     ['an absolute link', listed(() => ({ links: { evil: '/etc/passwd' } })), /wrong link/],
     ['a link out of the folder', listed(() => ({ links: { 'a/evil': '../../x' } })), /wrong link/],
-    ['a link that goes up behind a link', listed(() => ({ links: { a: 'b/../../x', b: 'c/d' } })), /wrong link/],
+    [
+      'a link that goes up behind a link',
+      listed(() => ({ links: { a: 'b/../../x', b: 'c/d' } })),
+      /wrong link/,
+    ],
     ['a link to the folder itself', listed(() => ({ links: { evil: '.' } })), /wrong link/],
-    ['a version with control characters', (contents) => ({ ...contents, writtenBy: '\u001b[2J' }), /wrong version/],
+    [
+      'a version with control characters',
+      (contents) => ({ ...contents, writtenBy: '\u001b[2J' }),
+      /wrong version/,
+    ],
   ])('a list of contents with %s', async (_, change, reason) => {
     await makeArchive();
     const { contents } = await Archive.open(archive);

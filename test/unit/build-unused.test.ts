@@ -2,7 +2,17 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, openSync, closeSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  openSync,
+  closeSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -56,7 +66,9 @@ test.each([
   const file = openSync(isOpen ? image : '/dev/null', 'r');
   const script = 'process.stdin.resume(); console.log()';
   const words = isOpen ? [] : [`if=none,file=${image}`];
-  const guest = spawn(process.execPath, ['-e', script, ...words], { stdio: ['pipe', 'pipe', 'inherit', file] });
+  const guest = spawn(process.execPath, ['-e', script, ...words], {
+    stdio: ['pipe', 'pipe', 'inherit', file],
+  });
   closeSync(file);
   await once(guest.stdout as Readable, 'data');
   expect(await removeUnused(cache)).toEqual([]);
@@ -85,7 +97,9 @@ test.each([
 });
 
 test.each(['0', '0.5', '-3', 'soon'])('NODE_OPTEE_CACHE_DAYS=%s is refused', (text) => {
-  expect(() => maxAge(text)).toThrow(`NODE_OPTEE_CACHE_DAYS must be a number of days, 1 or more, or never, but is '${text}'`);
+  expect(() => maxAge(text)).toThrow(
+    `NODE_OPTEE_CACHE_DAYS must be a number of days, 1 or more, or never, but is '${text}'`,
+  );
 });
 
 test('a run that finds all it needs keeps that, and removes the rest', async () => {
@@ -96,9 +110,20 @@ test('a run that finds all it needs keeps that, and removes the rest', async () 
     for (const part of Object.values(declaredParts('dynamic', 24))) {
       const path = await make(part.name, 300);
       const recipe = partKey(part.inputs);
-      parts[path.slice(path.lastIndexOf('/') + 1)] = { name: part.name, key: partKey(1), recipe, sources: {} };
+      parts[path.slice(path.lastIndexOf('/') + 1)] = {
+        name: part.name,
+        key: partKey(1),
+        recipe,
+        sources: {},
+      };
     }
-    new Imports(cache).add({ archive: 'a', sha256: '', writtenBy: '1', importedAt: '', parts: parts as never });
+    new Imports(cache).add({
+      archive: 'a',
+      sha256: '',
+      writtenBy: '1',
+      importedAt: '',
+      parts: parts as never,
+    });
     const old = await make('old', 300);
     const { kernel } = await prepareMachine({ progress: silentProgress });
     expect(existsSync(dirname(kernel))).toBe(true);

@@ -1,7 +1,16 @@
 // scripts/ci-guest.sh with a node-optee that only tells how it was called, and action.yml.
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
@@ -22,7 +31,10 @@ function program(name: string, script: string): void {
 }
 
 /** Runs the script; returns its status, and how node-optee was called. */
-function run(words: string[], statuses: { import?: number; run?: number } = {}): { status: number | null; calls: string[] } {
+function run(
+  words: string[],
+  statuses: { import?: number; run?: number } = {},
+): { status: number | null; calls: string[] } {
   const log = join(folder, 'calls');
   program(
     'npx',
@@ -82,9 +94,12 @@ describe('the script', () => {
     expect(run(['keep', 'false'], { run: 3 }).status).toBe(3);
   });
 
-  test.each([[[]], [['--machine']], [['--verbose', 'keep']], [['--node', '22']]])('with %j says how it is called', (words) => {
-    expect(run(words)).toEqual({ status: 2, calls: [] });
-  });
+  test.each([[[]], [['--machine']], [['--verbose', 'keep']], [['--node', '22']]])(
+    'with %j says how it is called',
+    (words) => {
+      expect(run(words)).toEqual({ status: 2, calls: [] });
+    },
+  );
 });
 
 describe('action.yml', () => {

@@ -14,7 +14,8 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const compile = (source: string): Buffer => execFileSync('dtc', ['-q', '-I', 'dts', '-O', 'dtb'], { input: source });
+const compile = (source: string): Buffer =>
+  execFileSync('dtc', ['-q', '-I', 'dts', '-O', 'dtb'], { input: source });
 const read = (tree: Buffer): string =>
   execFileSync('dtc', ['-q', '-I', 'dtb', '-O', 'dts'], { input: tree, encoding: 'utf8' });
 
@@ -49,14 +50,18 @@ test.each([
   expect(read(made)).toBe(read(compile(dts(node))));
   expect(tree.equals(before)).toBe(true);
   // As QEMU writes it: with room behind.
-  expect(read(addNode(Buffer.concat([tree], 1 << 16), 'reserved-memory', reservedMemory(machine)))).toBe(read(made));
+  expect(read(addNode(Buffer.concat([tree], 1 << 16), 'reserved-memory', reservedMemory(machine)))).toBe(
+    read(made),
+  );
 });
 
 test('what is no tree, is cut, or has the node is refused', () => {
   const node = reservedMemory('static');
   const tree = compile(dts(''));
   const made = addNode(tree, 'reserved-memory', node);
-  expect(() => addNode(made, 'reserved-memory', node)).toThrow('The device tree has a node reserved-memory already');
+  expect(() => addNode(made, 'reserved-memory', node)).toThrow(
+    'The device tree has a node reserved-memory already',
+  );
   // Of a child's name nobody minds.
   expect(read(addNode(tree, 'cpu@0', node))).toContain('cpu@0');
   expect(() => addNode(Buffer.from('no tree'), 'a', node)).toThrow('This is no device tree');

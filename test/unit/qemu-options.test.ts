@@ -49,7 +49,10 @@ test('all options', () => {
 test.each([
   [['--export', 'f'], { mode: 'export', file: 'f', machines: [], nodes: [24] }],
   [['--import=f'], { mode: 'import', file: 'f' }],
-  [['--cache-key', '--machine', 'static,dynamic', '--machine', 'static'], { machines: ['static', 'dynamic'] }],
+  [
+    ['--cache-key', '--machine', 'static,dynamic', '--machine', 'static'],
+    { machines: ['static', 'dynamic'] },
+  ],
   [['--build', '--node', '22,26', '--node=24'], { nodes: [22, 26, 24], mode: 'build' }],
 ])('%j: machines and versions can be several', (words, expected) => {
   expect(parseQemuArguments(words)).toMatchObject(expected);
@@ -69,7 +72,10 @@ test.each([
   [['--build', 'ls'], '--build runs no command'],
   [['--build', '--', 'ls'], '--build runs no command'],
   [['--nonsense'], '--nonsense'],
-  [['--machine', 'dynamic,fast', '--build'], "--machine must be one of dynamic, static, dmabuf, but is 'fast'"],
+  [
+    ['--machine', 'dynamic,fast', '--build'],
+    "--machine must be one of dynamic, static, dmabuf, but is 'fast'",
+  ],
   [['--machine', 'dynamic,', '--build'], "but is ''"],
   [['--machine', 'dynamic,static', 'ls'], '--machine must be one here, but is dynamic, static'],
   [['--node', '22', '--node', '24', '--import', 'f'], '--node must be one here, but is 22, 24'],

@@ -18,7 +18,9 @@ function zstd(bytes: Buffer, ...options: string[]): Buffer {
   // From a file: then its size is in the header, as a short one's is in place of a window.
   const file = join(folder, 'input');
   writeFileSync(file, bytes);
-  const { status, stdout, stderr } = spawnSync('zstd', ['-q', ...options, '-c', file], { maxBuffer: 1 << 30 });
+  const { status, stdout, stderr } = spawnSync('zstd', ['-q', ...options, '-c', file], {
+    maxBuffer: 1 << 30,
+  });
   if (status !== 0) throw new Error(stderr.toString());
   return stdout;
 }
@@ -53,7 +55,11 @@ const INPUTS: Record<string, Buffer> = {
   'a program': program,
   noise: randomBytes(300_000),
   zeros: Buffer.alloc(10 << 20),
-  'a repetition far behind': Buffer.concat([program.subarray(0, 1 << 20), randomBytes(9 << 20), program.subarray(0, 1 << 20)]),
+  'a repetition far behind': Buffer.concat([
+    program.subarray(0, 1 << 20),
+    randomBytes(9 << 20),
+    program.subarray(0, 1 << 20),
+  ]),
   'few symbols': Buffer.from(Array.from({ length: 200_000 }, (_, i) => ((i * i) % 7) + 65)),
   'all lengths': Buffer.concat(Array.from({ length: 300 }, (_, i) => Buffer.alloc(i * i, i))),
 };
@@ -88,10 +94,14 @@ test('what is cut anywhere is refused', () => {
 test('damaged bytes give other bytes or a ZstdError, and nothing else', () => {
   const random = numbers(42);
   let refused = 0;
-  for (const good of [zstd(words(2000), '-19'), zstd(program.subarray(0, 40_000), '-3'), zstd(words(20), '-1')]) {
+  for (const good of [
+    zstd(words(2000), '-19'),
+    zstd(program.subarray(0, 40_000), '-3'),
+    zstd(words(20), '-1'),
+  ]) {
     for (let turn = 0; turn < 1500; turn++) {
       const bytes = Buffer.from(good);
-      for (let flips = 1 + turn % 3; flips > 0; flips--)
+      for (let flips = 1 + (turn % 3); flips > 0; flips--)
         bytes[Math.floor(random() * bytes.length)] ^= 1 << Math.floor(random() * 8);
       try {
         decode(bytes);

@@ -114,9 +114,7 @@ export async function writeArchive(
 }
 
 async function* pack(contents: Contents, folders: (folder: string) => string): AsyncGenerator<Buffer, void> {
-  const parts = Object.fromEntries(
-    Object.entries(contents.parts).sort(([a], [b]) => (a < b ? -1 : 1)),
-  );
+  const parts = Object.fromEntries(Object.entries(contents.parts).sort(([a], [b]) => (a < b ? -1 : 1)));
   const body = { ...contents, parts };
   const text = { format: FORMAT, digest: partKey(body), ...body };
   const bytes = Buffer.from(JSON.stringify(text, null, 2) + '\n');
@@ -308,7 +306,12 @@ const PAGE = 4096;
 const ZEROS = Buffer.alloc(1 << 16);
 
 /** Writes a file; pages of zeros become holes, which most of a file system's image is. */
-function writeFile(path: string, entry: TarEntry, pieces: Iterable<Buffer>, sha256: string | undefined): void {
+function writeFile(
+  path: string,
+  entry: TarEntry,
+  pieces: Iterable<Buffer>,
+  sha256: string | undefined,
+): void {
   mkdirSync(dirname(path), { recursive: true });
   const descriptor = openSync(path, 'wx', entry.executable ? 0o755 : 0o644);
   try {
@@ -316,7 +319,7 @@ function writeFile(path: string, entry: TarEntry, pieces: Iterable<Buffer>, sha2
     let at = 0;
     for (const piece of pieces) {
       hash.update(piece);
-      for (let from = 0; from < piece.length; ) {
+      for (let from = 0; from < piece.length;) {
         // To the end of a run of pages of the file, so that a hole begins and ends where a page does.
         const room = ZEROS.length - ((at + from) % PAGE);
         const bytes = piece.subarray(from, from + room);
@@ -334,7 +337,7 @@ function writeFile(path: string, entry: TarEntry, pieces: Iterable<Buffer>, sha2
 }
 
 function writeAll(descriptor: number, bytes: Buffer, position: number): void {
-  for (let done = 0; done < bytes.length; )
+  for (let done = 0; done < bytes.length;)
     done += writeSync(descriptor, bytes, done, bytes.length - done, position + done);
 }
 
@@ -348,7 +351,10 @@ function checkRecord({ name, key, files }: PackedPart, folder: string): void {
     canonical(record.files) ===
       canonical(
         Object.fromEntries(
-          Object.keys(record.files).map((file) => [file, Object.hasOwn(files, file) ? files[file]?.sha256 : '']),
+          Object.keys(record.files).map((file) => [
+            file,
+            Object.hasOwn(files, file) ? files[file]?.sha256 : '',
+          ]),
         ),
       );
   if (!isRight) throw new TarError(`the record of ${name} is not that of its files`);

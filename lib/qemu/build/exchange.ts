@@ -144,7 +144,10 @@ function isNewest(cache: Cache, archive: Archive, digest: string): boolean {
 }
 
 function noteImport(cache: Cache, { contents }: Archive, name: string, digest: string): void {
-  const parts = Object.entries(contents.parts).map(([folder, { files: _, links: __, ...part }]) => [folder, part]);
+  const parts = Object.entries(contents.parts).map(([folder, { files: _, links: __, ...part }]) => [
+    folder,
+    part,
+  ]);
   new Imports(cache).add({
     archive: name,
     sha256: digest,
@@ -182,7 +185,7 @@ export function cacheKey(options: MachineSet = {}): string {
   const { machines, nodes } = checkSet(options);
   const recipes = new Map<string, unknown>();
   for (const { machine, node } of configurations(machines, nodes)) {
-    for (const part of Object.values(declaredParts(machine, node)) as Part[])
+    for (const part of Object.values<Part>(declaredParts(machine, node)))
       recipes.set(part.name, [partKey(part.inputs), part.needs.map(declaration)]);
   }
   const digest = partKey(Object.fromEntries(recipes));
@@ -207,7 +210,8 @@ function checkSet({ machines = ['dynamic'], nodes = [DEFAULT_NODE] }: MachineSet
   nodes: readonly NodeVersion[];
 }> {
   for (const [name, list] of Object.entries({ machines, nodes }))
-    if (!Array.isArray(list) || list.length === 0) throw invalidArgType(name, 'an array of one at least', list);
+    if (!Array.isArray(list) || list.length === 0)
+      throw invalidArgType(name, 'an array of one at least', list);
   for (const machine of machines) checkOptions({ machine });
   for (const node of nodes) checkOptions({ node });
   return {
@@ -243,7 +247,7 @@ function knownPart(
 function checkRecipes(archive: Archive): void {
   const recipes = new Map<string, string>();
   for (const { machine, node } of configurations(MACHINES, NODE_VERSIONS)) {
-    for (const part of Object.values(declaredParts(machine, node)) as Part[])
+    for (const part of Object.values<Part>(declaredParts(machine, node)))
       recipes.set(part.name, partKey(part.inputs));
   }
   const { writtenBy, parts } = archive.contents;

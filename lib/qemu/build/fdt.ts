@@ -58,7 +58,7 @@ export function addNode(tree: Buffer, name: string, node: FdtNode): Buffer {
 /** Where the root's END_NODE is. */
 function endOfRoot(block: Buffer, name: string): number {
   let depth = 0;
-  for (let at = 0; at + 4 <= block.length; ) {
+  for (let at = 0; at + 4 <= block.length;) {
     const token = block.readUInt32BE(at);
     if (token === BEGIN_NODE) {
       const end = block.indexOf(0, at + 4);

@@ -86,7 +86,7 @@ export function* readTar(
     return bytes;
   };
   function* read(size: number): Generator<Buffer, void> {
-    for (let left = size; left > 0; ) {
+    for (let left = size; left > 0;) {
       const bytes = some(left);
       left -= bytes.length;
       yield bytes;

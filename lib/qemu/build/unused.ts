@@ -21,7 +21,8 @@ export function maxAge(text = process.env[VARIABLE]): number {
   if (text === undefined || text === '') return DEFAULT_DAYS * DAY;
   if (text === 'never') return Infinity;
   const days = /^\d+(\.\d+)?$/.test(text) ? Number(text) : 0;
-  if (days < 1) throw new BuildError(`${VARIABLE} must be a number of days, 1 or more, or never, but is '${text}'`);
+  if (days < 1)
+    throw new BuildError(`${VARIABLE} must be a number of days, 1 or more, or never, but is '${text}'`);
   return days * DAY;
 }
 

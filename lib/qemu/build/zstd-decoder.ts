@@ -24,17 +24,13 @@ const LITERAL_LENGTH = codes(
   0,
   16,
   [1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
-  [
-    16, 18, 20, 22, 24, 28, 32, 40, 48, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536,
-  ],
+  [16, 18, 20, 22, 24, 28, 32, 40, 48, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536],
 );
 const MATCH_LENGTH = codes(
   3,
   32,
   [1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
-  [
-    35, 37, 39, 41, 43, 47, 51, 59, 67, 83, 99, 131, 259, 515, 1027, 2051, 4099, 8195, 16387, 32771, 65539,
-  ],
+  [35, 37, 39, 41, 43, 47, 51, 59, 67, 83, 99, 131, 259, 515, 1027, 2051, 4099, 8195, 16387, 32771, 65539],
 );
 
 interface Codes {
@@ -499,7 +495,7 @@ class Frame {
     }
     const index = literalLength === 0 ? value : value - 1;
     if (index === 0) return repeated[0];
-    const distance = index === 3 ? repeated[0] - 1 : (repeated[index as 1 | 2] as number);
+    const distance = index === 3 ? repeated[0] - 1 : repeated[index as 1 | 2];
     if (index !== 1) repeated[2] = repeated[1];
     repeated[1] = repeated[0];
     return (repeated[0] = distance);
@@ -521,7 +517,7 @@ class Frame {
     const from = at - distance;
     if (distance === 0 || from < 0 || distance > this.#window) damaged();
     const end = at + length;
-    if (length <= 48) for (let i = from; at < end; ) buffer[at++] = buffer[i++] as number;
+    if (length <= 48) for (let i = from; at < end;) buffer[at++] = buffer[i++] as number;
     else if (distance === 1) buffer.fill(buffer[from] as number, at, end);
     else
       // What repeats itself gets twice as long with each turn.
@@ -557,7 +553,7 @@ export function* decodeZstd(bytes: Buffer): Generator<Buffer, void> {
     const header = readHeader(bytes, at + 4, need);
     at = header.end;
     const frame = new Frame(header.window);
-    for (let isLast = false; !isLast; ) {
+    for (let isLast = false; !isLast;) {
       need(at + 3);
       const word = bytes.readUIntLE(at, 3);
       isLast = (word & 1) === 1;

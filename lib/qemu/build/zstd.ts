@@ -73,7 +73,11 @@ async function compressWithProgram(
   try {
     const words = ['-q', `-${LEVEL}`, `--long=${WINDOW_LOG}`, '-T0', '--check', '-c'];
     const stdio = ['pipe', output.fd, 'pipe'] as const;
-    const child = spawn('zstd', words, { stdio: [...stdio] }) as ChildProcessByStdio<Writable, null, Readable>;
+    const child = spawn('zstd', words, { stdio: [...stdio] }) as ChildProcessByStdio<
+      Writable,
+      null,
+      Readable
+    >;
     let errors = '';
     child.stderr.on('data', (text: Buffer) => (errors = (errors + text.toString()).slice(-4096)));
     const closed = once(child, 'close') as Promise<[number | null]>;
