@@ -223,7 +223,7 @@ describe('refused by name, with the cache as it was:', () => {
     await makeArchive();
     const whole = readFileSync(archive);
     let refused = 0;
-    for (let at = 0; at < whole.length - 4; at += 1 + (whole.length >> 5)) {
+    for (let at = 0; at < whole.length - 4; at += 1 + (whole.length >> 4)) {
       const bytes = Buffer.from(whole);
       bytes[at] ^= 4;
       writeFileSync(archive, bytes);
@@ -238,7 +238,7 @@ describe('refused by name, with the cache as it was:', () => {
       await expectRefused(/./);
       refused++;
     }
-    expect(refused).toBeGreaterThan(20);
+    expect(refused).toBeGreaterThan(10);
   });
 
   interface Entry {

@@ -16,7 +16,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Cache, canonical, partKey, sha256 } from '#lib/qemu/build/cache';
+import { Cache, LockTakenError, canonical, partKey, sha256 } from '#lib/qemu/build/cache';
 import { Snapshot } from '#lib/qemu/build/snapshot';
 
 let folder: string;
@@ -229,6 +229,14 @@ describe('lock', () => {
     holder.kill('SIGKILL');
     await once(holder, 'close');
     expect(await cache.locked(async () => 'mine')).toBe('mine');
+  });
+
+  test('that is taken is not waited for by whoever does not want to', async () => {
+    await cache.locked(async () => {
+      const second = cache.locked(async () => {}, undefined, undefined, false);
+      await expect(second).rejects.toBeInstanceOf(LockTakenError);
+    });
+    expect(await cache.locked(async () => 1, undefined, undefined, false)).toBe(1);
   });
 
   test('a wait can be aborted', async () => {

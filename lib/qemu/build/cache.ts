@@ -39,6 +39,12 @@ export interface PartRecord {
 
 const RECORD = 'part.json';
 
+/** Whoever was not to wait for the lock would have to. */
+export class LockTakenError extends BuildError {}
+
+/** The status of flock then. */
+const TAKEN = 75;
+
 /** JSON with sorted keys, so that equal inputs give equal keys. */
 export function canonical(value: unknown): string {
   return JSON.stringify(value, (_key, item: unknown) =>
@@ -245,14 +251,17 @@ export class Cache {
    * Holds the cache's lock while `work` runs. The lock is held by a child that ends with this process, so that
    * even a killed build leaves none behind.
    * @param work gets a signal that also aborts where that child is ended: somebody else may have the lock then
+   * @param waits otherwise it throws a LockTakenError where somebody else has the lock
    */
   async locked<T>(
     work: (signal: AbortSignal) => Promise<T>,
     onWait?: () => void,
     signal?: AbortSignal,
+    waits = true,
   ): Promise<T> {
     signal?.throwIfAborted();
-    const child = spawn('flock', ['--no-fork', this.file(LOCK), 'sh', '-c', 'echo locked; exec cat'], {
+    const how = ['--no-fork', ...(waits ? [] : ['--nonblock', '-E', String(TAKEN)])];
+    const child = spawn('flock', [...how, this.file(LOCK), 'sh', '-c', 'echo locked; exec cat'], {
       stdio: ['pipe', 'pipe', 'pipe'],
       // Not in our process group: Ctrl-C must not free the lock before the work has ended.
       detached: true,
@@ -266,7 +275,8 @@ export class Cache {
         );
         let errors = '';
         child.stderr.on('data', (text: Buffer) => (errors += text.toString()));
-        child.once('close', () => {
+        child.once('close', (status) => {
+          if (status === TAKEN) reject(new LockTakenError(`Somebody else has the lock of ${this.path}`));
           reject(new BuildError(`the lock of ${this.path} could not be taken: ${errors.trim()}`));
         });
         child.stdout.on('data', (text: Buffer) => text.includes('locked\n') && resolve());

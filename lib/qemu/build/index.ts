@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { invalidArgValue } from '../../client/errors.js';
 import { checkInteger, checkKnown, checkString } from '../../client/validate.js';
 import { MACHINES, NODE_VERSIONS, type Machine, type MachineName, type NodeVersion } from '../machine.js';
-import { Cache, partKey } from './cache.js';
+import { Cache, LockTakenError, partKey } from './cache.js';
 import { BuildError, type BuildLog, command } from './command.js';
 import { findMirror } from './debian.js';
 import { DEVICE_TREE, deviceTreePart } from './device-tree.js';
@@ -249,7 +249,7 @@ async function prepare<T extends object>(
   };
   const ready = complete();
   if (ready) {
-    if (hasUnused(cache, age)) await removeUnusedSoon(cache, age);
+    if (hasUnused(cache, age)) await removeUnusedNow(cache, age);
     return ready;
   }
 
@@ -311,23 +311,15 @@ async function checkHost(
   requireHostPackages(isAll ? undefined : parts.flatMap(({ hostPackages = [] }) => hostPackages));
 }
 
-/** How long a run waits for the lock for that. Whoever has it removes them, too. */
-const SOON = 1_000;
-
-async function removeUnusedSoon(cache: Cache, age: number): Promise<void> {
-  const over = AbortSignal.timeout(SOON);
-  await cache
-    .locked(
-      async () => {
-        await removeUnused(cache, age);
-        await cache.sweep();
-      },
-      undefined,
-      over,
-    )
-    .catch((error: unknown) => {
-      if (!over.aborted) throw error;
-    });
+/** No run waits for that: whoever has the lock removes them, too. */
+async function removeUnusedNow(cache: Cache, age: number): Promise<void> {
+  const remove = async (): Promise<void> => {
+    await removeUnused(cache, age);
+    await cache.sweep();
+  };
+  await cache.locked(remove, undefined, undefined, false).catch((error: unknown) => {
+    if (!(error instanceof LockTakenError)) throw error;
+  });
 }
 
 async function resolveAll(
