@@ -30,7 +30,7 @@ try {
   dma.close(); // the registration holds the memory
   const { frame } = await decoder.decode({ runs, frame: memory });
   const { hash } = await display.show({ frame: { memory, size: frame } });
-  console.log(`${frame} pixels, as they were filmed:`, sha256.equals(hash));
+  console.log(`${frame} pixels are shown as they should be:`, sha256.equals(hash));
   memory.close();
 
   // The decoder looks where it writes: a program that passes memory of its own gets nothing.

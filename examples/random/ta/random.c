@@ -6,6 +6,8 @@
 
 #include "random_dispatch.h"
 
+#define PART 1024
+
 TEE_Result random_open(struct random_session *session) {
   (void)session;
   return TEE_SUCCESS;
@@ -13,7 +15,14 @@ TEE_Result random_open(struct random_session *session) {
 
 TEE_Result random_generate(struct random_session *session, uint8_t *bytes, size_t *bytes_size) {
   (void)session;
-  TEE_GenerateRandom(bytes, *bytes_size);
+  /* In parts: a TA whose request is too large for OP-TEE's heap panics. */
+  for (size_t left = *bytes_size; left > 0;) {
+    const size_t part = left < PART ? left : PART;
+
+    TEE_GenerateRandom(bytes, part);
+    bytes += part;
+    left -= part;
+  }
   return TEE_SUCCESS;
 }
 
