@@ -183,8 +183,8 @@ export interface MachineParts extends SystemParts {
   deviceTree?: Part;
 }
 
-/** Sources as the package alone declares them, whatever was resolved. */
-const DECLARED = { get: () => undefined } as unknown as Sources;
+/** Sources as the package alone declares them, which are those that were tested, whatever was resolved. */
+const DECLARED = { get: ({ name }: Requirement) => readTested()[name] } as unknown as Sources;
 
 function systemParts(sources: Sources, toolchain: Toolchain, machine: MachineName): SystemParts {
   const linux = linuxPart(sources, toolchain);
