@@ -267,7 +267,7 @@ const cFiles = (...folders) =>
   folders.flatMap((folder) =>
     readdirSync(join(ROOT, folder), { recursive: true })
       .map((name) => join(folder, name))
-      .filter((name) => /\.(c|cc|h)$/.test(name) && !name.includes('/build/')),
+      .filter((name) => /\.(c|cc|h)$/.test(name) && !/\/(build|generated)\//.test(name)),
   );
 
 let compiling = Promise.resolve();
