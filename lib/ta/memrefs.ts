@@ -41,7 +41,8 @@ export function memrefOut(slot: MemrefSlot, place: string): Decode {
     }
     case 'text': {
       const { max } = slot;
-      return (output, results) => (results[name] = decodeText(whole(output as Uint8Array, max, place), place));
+      return (output, results) =>
+        (results[name] = decodeText(whole(output as Uint8Array, max, place), place));
     }
     case 'memory':
       break;

@@ -148,7 +148,8 @@ describe('memory', () => {
     ] as const) {
       const one = command([made]);
       const params = readParams([buffer.out(room)], true);
-      const answered = (size: number) => readOutputs(params, answerOf({}, [[0, size]], [Uint8Array.of(65, 66)]));
+      const answered = (size: number) =>
+        readOutputs(params, answerOf({}, [[0, size]], [Uint8Array.of(65, 66)]));
       expect(one.finish(answered(2))).toHaveProperty('given');
       expect(() => one.finish(answered(3))).toThrow(
         expect.objectContaining({
