@@ -32,7 +32,7 @@ function poolOf(): {
     },
     closeSession: (): Ticket => 0,
   } as unknown as Native;
-  const context = new Handle({}, 'TeeContext', 1, () => undefined);
+  const context = new Handle(CALLEE, 'TeeContext', 1, () => undefined);
   const session = makeOf<Session>(Session)({
     n,
     callee: CALLEE,
@@ -77,7 +77,7 @@ test.each([true, false])('with wipe %p', async (wipe) => {
   );
   // The addon writes what came back.
   seen[1].set([5, 6]);
-  settle.get(1 as Ticket)?.(
+  settle.get(1)?.(
     answerOf({}, [
       [0, 2],
       [1, 2],
@@ -93,7 +93,7 @@ test.each([true, false])('with wipe %p', async (wipe) => {
   const second = pool.invoke(7, [buffer.in(secret)], { wipe });
   await turn();
   expect(seen[2]).toBe(secret);
-  settle.get(1 as Ticket)?.(answerOf({}, [[0, 2]]))(() => undefined);
+  settle.get(1)?.(answerOf({}, [[0, 2]]))(() => undefined);
   await second;
   expect([...secret]).toEqual([1, 2]);
   await pool.close();
