@@ -563,6 +563,22 @@ describe('closing', () => {
     expect(() => tee.pool(TEST_TA)).toThrow(expect.objectContaining({ code: 'ERR_TEE_CLOSED' }));
   });
 
+  test('right behind its context: not before the TEE has closed all sessions', async () => {
+    const tee = TeeContext.open();
+    const other = await tee.openSession(TEST_TA);
+    const pool = tee.pool(TEST_TA, { max: 1 });
+    await pool.invoke(TA.TEST_TA_NOTHING);
+    const order: string[] = [];
+    const tell = (what: string) => (): unknown => order.push(what);
+    const ends = [
+      other.invoke(TA.TEST_TA_WAIT, wait(100)).then(tell('call')),
+      tee.close().then(tell('closed')),
+      pool.close().then(tell('closed')),
+    ];
+    await Promise.all(ends);
+    expect(order).toEqual(['call', 'closed', 'closed']);
+  });
+
   test('idle sessions, after their time', () =>
     withPool({ idle: 100 }, async (pool) => {
       await pool.invoke(TA.TEST_TA_NOTHING);
