@@ -22,11 +22,7 @@ async function main(): Promise<unknown> {
   const tee = TeeContext.open();
   const session = await tee.openSession(PKCS11_TA);
   const ask = async (command: number, control: Uint8Array): Promise<number> => {
-    const [result, , out] = await session.invoke(command, [
-      buffer.inout(control),
-      undefined,
-      buffer.out(4),
-    ]);
+    const [result, , out] = await session.invoke(command, [buffer.inout(control), undefined, buffer.out(4)]);
     const value = Buffer.from(result).readUInt32LE();
     if (value !== 0) throw new Error(`command ${command}: result ${value}`);
     return Buffer.from(out).readUInt32LE();
