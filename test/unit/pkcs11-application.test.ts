@@ -320,10 +320,12 @@ describe('two calls together', () => {
 });
 
 describe('copies of PINs', () => {
+  const ta = new FakeTa();
+  ta.unreachable = new Error('no answer');
   const token = internal.make(
     {
-      tee: new FakeTa().tee,
-      info: () => Promise.reject(new Error('no answer')),
+      tee: ta.tee,
+      info: () => Promise.resolve({ flags: TokenFlag.TOKEN_INITIALIZED }),
       ask: () => Promise.reject(new Error('no answer')),
       login: () => {
         throw new Error('no login');
