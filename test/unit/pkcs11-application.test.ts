@@ -179,7 +179,7 @@ describe('a TA that died', () => {
     const app = await login(ta);
     const foreign = teeError(DEAD);
     let asked = 0;
-    // eslint-disable-next-line @typescript-eslint/require-await
+
     async function* parts(): AsyncGenerator<Buffer> {
       asked++;
       yield Buffer.alloc(0);
@@ -200,7 +200,7 @@ describe('a TA that died', () => {
   test('a stream whose end it did not live to see is not read again', async () => {
     const ta = new FakeTa();
     const app = await login(ta);
-    // eslint-disable-next-line @typescript-eslint/require-await
+
     async function* parts(): AsyncGenerator<Buffer> {
       yield Buffer.alloc(0);
       ta.die();
