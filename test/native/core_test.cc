@@ -518,8 +518,8 @@ void anEnvironmentsEndDropsWhatHasNotBegun() {
   for (const std::string& entry : log) CHECK(entry.rfind("invoke", 0) != 0 || entry.back() == '0');
 }
 
-// Many calls are dropped while the session's first one returns. (Not under a sanitizer for threads: it would find that a state
-// is read without the lock, which has to be so here.)
+// Many calls are dropped while the session's first one returns. (Not under a sanitizer for threads: it would
+// find that a state is read without the lock, which has to be so here.)
 [[maybe_unused]] void anEnvironmentsEndDropsAllAtOnce() {
   executor::reset();
   std::weak_ptr<Context> left;
