@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { spawnSync } from 'node:child_process';
 import {
   appendFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -16,7 +17,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { Archive, packedPart, writeArchive, type Contents, type PackedPart } from '#lib/qemu/build/archive';
 import { Cache, partKey } from '#lib/qemu/build/cache';
 import { cacheKey, exportParts, importParts } from '#lib/qemu/build/exchange';
@@ -26,6 +27,8 @@ import { silentProgress } from '#lib/qemu/build/progress';
 import { TAR_END, readTar, tarHeader, tarPadding } from '#lib/qemu/build/tar';
 import { compressZstd } from '#lib/qemu/build/zstd';
 import { decodeZstd } from '#lib/qemu/build/zstd-decoder';
+
+const ROOT = dirname(require.resolve('node-optee/package.json'));
 
 let folder: string;
 let archive: string;
@@ -423,6 +426,32 @@ describe('the key of a cache', () => {
     const several = cacheKey({ machines: ['static', 'dynamic', 'static'], nodes: [26, 22] });
     expect(several).toMatch(/^node-optee-dynamic-static-node22-26-[0-9a-f]{20}$/);
     expect(cacheKey({ machines: ['dynamic', 'static'], nodes: [22, 26] })).toBe(several);
+  });
+
+  test('changes with what the machines are built from, and with nothing else', () => {
+    const root = join(folder, 'package');
+    for (const name of ['package.json', 'dist', 'qemu', 'scripts'])
+      cpSync(join(ROOT, name), join(root, name), { recursive: true });
+    const key = (): string =>
+      spawnSync(process.execPath, [join(root, 'dist/cli.js'), 'qemu', '--cache-key'], { encoding: 'utf8' })
+        .stdout;
+    const before = key();
+    expect(before).toBe(`${cacheKey()}\n`);
+    writeFileSync(join(root, 'README.md'), 'new');
+    appendFileSync(join(root, 'dist/commands/qemu.js'), '// new');
+    expect(key()).toBe(before);
+    for (const name of ['kernel/guest.config', 'agent/init.c', 'tested.json']) {
+      const path = join(root, 'qemu', name);
+      if (!existsSync(path)) continue;
+      const text = readFileSync(path, 'utf8');
+      writeFileSync(
+        path,
+        text.replace(/\d/, (digit) => String((Number(digit) + 1) % 10)),
+      );
+      expect({ name, same: key() === before }).toEqual({ name, same: false });
+      writeFileSync(path, text);
+    }
+    expect(key()).toBe(before);
   });
 
   test('is printed without a cache, a network or a tool of the host', () => {
