@@ -105,7 +105,7 @@ describe('calls', () => {
       expect(pool.statistics()).toMatchObject({ open: 1, idle: 1, opened: 1 });
       const calls = [200, 200, 1, 1, 1, 1].map((ms) => pool.invoke(TA.TEST_TA_WAIT, wait(ms)));
       expect(pool.statistics()).toMatchObject({ busy: 1, opening: 1, waiting: 5 });
-      await until(() => pool.statistics().waiting === 4);
+      await until(() => pool.statistics().waiting <= 4);
       await Promise.all(calls);
       expect(pool.statistics()).toMatchObject({ open: 2, idle: 2, busy: 0, waiting: 0, opened: 2 });
       expect(inTheTee()).toBe(2);
