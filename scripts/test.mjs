@@ -267,7 +267,7 @@ const cFiles = (...folders) =>
   folders.flatMap((folder) =>
     readdirSync(join(ROOT, folder), { recursive: true })
       .map((name) => join(folder, name))
-      .filter((name) => /\.(c|cc|h)$/.test(name) && !name.includes('/build/')),
+      .filter((name) => /\.(c|cc|h)$/.test(name) && !/\/(build|generated)\//.test(name)),
   );
 
 let compiling = Promise.resolve();
@@ -305,7 +305,7 @@ const earlyTasks = () => [
     'clang-format',
     '--dry-run',
     '-Werror',
-    ...cFiles('native', 'qemu/agent', 'test/ta', 'test/native', 'bench/c', 'examples/c'),
+    ...cFiles('native', 'qemu/agent', 'test/ta', 'test/native', 'bench/c', 'examples'),
   ]),
   check('types', [...bin('tsc'), '-p', 'test/types']),
   check('publint', [...bin('publint'), '--strict']),

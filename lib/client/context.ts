@@ -348,7 +348,7 @@ export class TeeContext {
    */
   close(): Promise<void> {
     try {
-      return (this.#closing ??= this.#close());
+      return this.#closing ?? this.#close();
     } catch (error) {
       return Promise.reject(error);
     }
@@ -357,6 +357,8 @@ export class TeeContext {
   #close(): Promise<void> {
     const { path } = this.version;
     const closing = closed(this.#n, this.#handle.close() ?? 0, path, `closing the TeeContext of ${path}`);
+    // Before the pools are closed: their sessions ask for it.
+    this.#closing = closing;
     for (const sessions of this.#pools) void sessions.close();
     this.#pools.clear();
     return closing;

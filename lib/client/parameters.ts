@@ -402,6 +402,17 @@ export function restoreInPlace(specs: readonly Spec[], outputs: unknown[]): void
   });
 }
 
+/**
+ * Zeroes copies that `keepInputs` has made, and what came back in them.
+ * @param specs the caller's, whose own bytes stay as they are
+ * @param kept of these
+ */
+export function eraseKept(specs: readonly Spec[], kept: readonly Spec[]): void {
+  kept.forEach(({ bytes }, i) => {
+    if (bytes !== undefined && bytes !== specs[i]?.bytes) bytes.fill(0);
+  });
+}
+
 /** A parameter in a message: its kind and size, never its content, which can be a secret. */
 export function describeParam({ kind, a, b }: Spec): string {
   const name = NAMES[kind];

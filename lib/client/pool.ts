@@ -6,6 +6,7 @@ import { Handle } from './handle.js';
 import { Login } from './login.js';
 import { ParamKind } from './native.js';
 import {
+  eraseKept,
   keepInputs,
   NO_PARAMS,
   parametersOf,
@@ -195,13 +196,16 @@ export class SessionPool<P extends Params = Params> {
     const asked = commandInWords(this.uuid, this.#names, command);
     let session = this.#take(signal, asked);
     const sent = session === undefined ? keepInputs(given) : given;
-    session ??= await this.#wait(signal, asked);
     try {
-      const outputs: unknown[] = await session.invoke(command, parametersOf(sent), { signal, wipe });
+      session ??= await this.#wait(signal, asked);
+      const call = session.invoke(command, parametersOf(sent), { signal, wipe });
+      if (wipe) eraseKept(given, sent); // the call has copies of its own
+      const outputs: unknown[] = await call;
       if (sent !== given) restoreInPlace(given, outputs);
       return outputs;
     } finally {
-      this.#sessions.giveBack(session);
+      if (wipe) eraseKept(given, sent);
+      if (session !== undefined) this.#sessions.giveBack(session);
     }
   }
 

@@ -10,6 +10,7 @@ import type { TeeContext } from '../client/context.js';
 import { AbortError, closedError } from '../client/errors.js';
 import type { Login } from '../client/login.js';
 import type { Session } from '../client/session.js';
+import { WaitingList, type Entry } from '../client/waiting-list.js';
 import { CKR, Command, PKCS11_TA, SESSION_FLAGS, TokenFlag, User } from './constants.js';
 import { Pkcs11Error } from './errors.js';
 import {
@@ -57,14 +58,30 @@ interface Slot {
   open?: Command | undefined;
 }
 
+/** An operation that waits for a PKCS#11 session. */
 interface Waiting {
-  readonly home: boolean;
   readonly take: (slot: Slot) => void;
   readonly refuse: (error: Error) => void;
+  /** Its place among those that any PKCS#11 session will do for; undefined if it needs that of the application. */
+  anywhere?: Entry<Entry<Waiting>> | undefined;
 }
 
 /** How many operations are on their way to the TA at the same time: one that it is at, and some behind it. */
 const SLOTS = 4;
+
+/** Answers to a login that say that this PIN or identity is not the right one, or not any more. */
+const REFUSED: ReadonlySet<number> = new Set([
+  CKR.CKR_PIN_INCORRECT,
+  CKR.CKR_PIN_INVALID,
+  CKR.CKR_PIN_LEN_RANGE,
+  CKR.CKR_PIN_LOCKED,
+  CKR.CKR_USER_PIN_NOT_INITIALIZED,
+]);
+
+/** Does this error of a call say that the TA died? The session is closed where another call has found that out. */
+function isLost(session: Session, error: unknown): error is Error {
+  return isDead(error) || (session.closed && (error as { code?: unknown } | null)?.code === 'ERR_TEE_CLOSED');
+}
 
 /** What an operation does with its PKCS#11 session. */
 export class Turn {
@@ -77,6 +94,7 @@ export class Turn {
   /** The command that ends what was begun; undefined if nothing is open. */
   open: Command | undefined;
   readonly #session: Session;
+  readonly #losses = new WeakSet<object>();
 
   constructor(session: Session, handle: number, generation: number, open?: Command) {
     this.#session = session;
@@ -86,8 +104,18 @@ export class Turn {
   }
 
   /** A call that may be repeated if the TA turns out to be dead. */
-  ask(question: Question, accepted?: readonly number[]): Promise<Uint8Array> {
-    return ask(this.#session, question, accepted);
+  async ask(question: Question, accepted?: readonly number[]): Promise<Uint8Array> {
+    try {
+      return await ask(this.#session, question, accepted);
+    } catch (error) {
+      if (isLost(this.#session, error)) this.#losses.add(error);
+      throw error;
+    }
+  }
+
+  /** Does this error of the operation come from a call of this turn, and say that the TA died? */
+  isLoss(error: unknown): boolean {
+    return typeof error === 'object' && error !== null && this.#losses.has(error);
   }
 
   /**
@@ -95,16 +123,19 @@ export class Turn {
    * @returns what the second brought back
    */
   async pair(first: Question, second: Question): Promise<Uint8Array> {
-    const [begin, end] = [this.ask(first), this.ask(second)];
-    end.catch(() => undefined); // looked at below
-    try {
-      await begin;
-    } catch (error) {
-      await end.catch(() => undefined);
-      throw error;
+    const [began, ended] = await Promise.allSettled([this.ask(first), this.ask(second)]);
+    if (began.status === 'fulfilled') this.begun = true;
+    if (ended.status === 'fulfilled') {
+      // It was done, though the first may not have been sent: there was no memory for it.
+      this.begun = true;
+      return ended.value;
     }
-    this.begun = true;
-    return end;
+    if (began.status === 'fulfilled') throw ended.reason as Error;
+    if (isDead(ended.reason) && !isDead(began.reason)) {
+      this.begun = true; // nobody knows
+      throw ended.reason;
+    }
+    throw began.reason as Error;
   }
 
   /** A call that must not be made twice: it makes or destroys something. Finds out first whether the TA is alive. */
@@ -161,9 +192,15 @@ export class Turn {
 export class Application {
   readonly #who: Who;
   readonly #slots: Slot[] = [];
-  readonly #waiting: Waiting[] = [];
+  readonly #waiting = new WaitingList<Waiting>();
+  /** Those of them that any PKCS#11 session will do for. */
+  readonly #anywhere = new WaitingList<Entry<Waiting>>();
+  /** Operations under way that have a PKCS#11 session of their own. */
+  #own = 0;
   #session: Session;
   #generation = 0;
+  /** The TA died, and nothing has been opened since. */
+  #lost = false;
   #recovering: Promise<void> | undefined;
   /** Why it cannot be used any more, though nobody closed it. */
   #failed: Error | undefined;
@@ -215,13 +252,12 @@ export class Application {
     const { own = false, home = false, signal, asked } = running;
     this.#check();
     if (signal?.aborted === true) throw new AbortError(signal.reason, asked);
-    const slot = own
-      ? { home: false, handle: 0, generation: -1, taken: true }
-      : await this.#take(home, running);
+    const slot = own ? this.#ownSlot() : await this.#take(home, running);
     try {
       for (let again = false; ; again = true) {
         // Closed since it has got its turn: it runs to its end.
         if (again) this.#check();
+        if (this.#lost) await this.#recover(this.#generation);
         const generation = this.#generation;
         const session = this.#session;
         let turn: Turn | undefined;
@@ -235,8 +271,12 @@ export class Application {
           await turn.release();
           return await work(turn);
         } catch (error) {
-          if (!isDead(error)) throw error;
-          if (turn?.begun === true || again || this.#who.user === User.SO) throw died(asked, error);
+          // What a stream of the caller's threw says nothing of this TA.
+          if (!(turn === undefined ? isLost(session, error) : turn.isLoss(error))) throw error;
+          const known = this.#lost || generation !== this.#generation;
+          if (!known && !isDead(error)) throw error; // its context was closed
+          if (!known && this.#who.user !== User.SO) this.#lost = true;
+          if (turn?.begun === true || again || this.#who.user === User.SO) throw died(asked, error as Error);
           await this.#recover(generation);
         } finally {
           await turn?.release().catch(() => undefined); // else the next operation does it
@@ -244,9 +284,17 @@ export class Application {
         }
       }
     } finally {
-      if (own) await this.#discard(slot);
-      else this.#give(slot);
+      if (own) {
+        await this.#discard(slot);
+        this.#own--;
+        this.#checkIdle();
+      } else this.#give(slot);
     }
+  }
+
+  #ownSlot(): Slot {
+    this.#own++;
+    return { home: false, handle: 0, generation: -1, taken: true };
   }
 
   #check(): void {
@@ -254,47 +302,71 @@ export class Application {
     if (this.#failed !== undefined) throw this.#failed;
   }
 
-  #take(home: boolean, { signal, asked }: Running): Promise<Slot> {
-    const free = this.#slots.find((slot) => !slot.taken && (slot.home || !home));
-    if (free !== undefined) {
-      free.taken = true;
-      return Promise.resolve(free);
+  async #take(home: boolean, { signal, asked }: Running): Promise<Slot> {
+    // A signal can run code of the caller's, so all that is asked of it comes before anything changes here.
+    const request = { aborted: false, abort: (): void => undefined };
+    const stopListening =
+      signal &&
+      onAbort(signal, () => {
+        request.aborted = true;
+        request.abort();
+      });
+    try {
+      if (request.aborted) throw new AbortError(signal?.reason, asked);
+      this.#check();
+      const free = this.#slots.find((slot) => !slot.taken && (slot.home || !home));
+      if (free !== undefined) {
+        free.taken = true;
+        return free;
+      }
+      return await new Promise<Slot>((resolve, reject) => {
+        const waiting: Waiting = { take: resolve, refuse: reject };
+        const entry = this.#waiting.add(waiting);
+        if (!home) waiting.anywhere = this.#anywhere.add(entry);
+        request.abort = () => {
+          if (this.#leave(entry)) reject(new AbortError(signal?.reason, asked));
+        };
+      });
+    } finally {
+      stopListening?.();
     }
-    return new Promise((resolve, reject) => {
-      const leave = (): void => {
-        const at = this.#waiting.indexOf(waiting);
-        if (at >= 0) this.#waiting.splice(at, 1);
-      };
-      const stopListening =
-        signal &&
-        onAbort(signal, () => {
-          leave();
-          reject(new AbortError(signal.reason, asked));
-        });
-      const waiting: Waiting = {
-        home,
-        take: (slot) => {
-          stopListening?.();
-          resolve(slot);
-        },
-        refuse: (error) => {
-          stopListening?.();
-          reject(error);
-        },
-      };
-      this.#waiting.push(waiting);
-    });
+  }
+
+  /** @returns false if it did not wait any more */
+  #leave(entry: Entry<Waiting>): boolean {
+    const { anywhere } = entry.value;
+    if (anywhere !== undefined) this.#anywhere.remove(anywhere);
+    return this.#waiting.remove(entry);
+  }
+
+  /** Takes out the one that has waited longest of those that a slot will do for. */
+  #next({ home }: Slot): Waiting | undefined {
+    if (home) {
+      const waiting = this.#waiting.next();
+      if (waiting?.anywhere !== undefined) this.#anywhere.remove(waiting.anywhere);
+      return waiting;
+    }
+    const entry = this.#anywhere.next();
+    if (entry !== undefined) this.#waiting.remove(entry);
+    return entry?.value;
   }
 
   #give(slot: Slot): void {
-    const at = this.#waiting.findIndex(({ home }) => slot.home || !home);
-    const [next] = at < 0 ? [] : this.#waiting.splice(at, 1);
+    const next = this.#next(slot);
     if (next !== undefined) {
       next.take(slot);
       return;
     }
     slot.taken = false;
-    if (this.#slots.every(({ taken }) => !taken)) this.#idle?.();
+    this.#checkIdle();
+  }
+
+  #isIdle(): boolean {
+    return this.#own === 0 && this.#slots.every(({ taken }) => !taken);
+  }
+
+  #checkIdle(): void {
+    if (this.#isIdle()) this.#idle?.();
   }
 
   /** Closes the PKCS#11 session of an operation that had its own. */
@@ -309,12 +381,13 @@ export class Application {
   }
 
   /** Opens all again, for all who found the TA dead. */
-  #recover(dead: number): Promise<void> {
-    if (this.#generation !== dead) return Promise.resolve();
+  async #recover(dead: number): Promise<void> {
+    if (this.#generation !== dead) return;
+    this.#check(); // closed, its PIN is wiped
     this.#recovering ??= this.#reopen().finally(() => {
       this.#recovering = undefined;
     });
-    return this.#recovering;
+    await this.#recovering;
   }
 
   async #reopen(): Promise<void> {
@@ -323,8 +396,8 @@ export class Application {
     try {
       connected = await connect(this.#who, undefined, true);
     } catch (error) {
-      // A PIN that is wrong now is never tried again.
-      if (error instanceof Pkcs11Error) {
+      // A PIN that is wrong now is never tried again. All else may be over when the next operation comes.
+      if (error instanceof Pkcs11Error && REFUSED.has(error.value)) {
         this.#who.pin?.fill(0);
         this.#failed = error;
       }
@@ -332,6 +405,7 @@ export class Application {
     }
     this.#session = connected.session;
     this.#generation++;
+    this.#lost = false;
     const home = this.#slots[0] as Slot;
     home.handle = connected.handle;
     home.generation = this.#generation;
@@ -348,8 +422,11 @@ export class Application {
 
   async #close(): Promise<void> {
     const { pin } = this.#who;
-    for (const { refuse } of this.#waiting.splice(0)) refuse(closedError('the login'));
-    if (this.#slots.some(({ taken }) => taken)) await new Promise<void>((resolve) => (this.#idle = resolve));
+    for (let one; (one = this.#waiting.next()) !== undefined;) {
+      if (one.anywhere !== undefined) this.#anywhere.remove(one.anywhere);
+      one.refuse(closedError('the login'));
+    }
+    if (!this.#isIdle()) await new Promise<void>((resolve) => (this.#idle = resolve));
     await this.#recovering?.catch(() => undefined);
     pin?.fill(0);
     await this.#session.close();

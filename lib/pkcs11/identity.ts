@@ -41,13 +41,37 @@ export function readPin(pin: unknown, name: string): Buffer {
   }
   const bytes = typeof pin === 'string' ? Buffer.from(pin, 'utf8') : Buffer.from(pin);
   const { min, max } = PIN_SIZE;
-  if (bytes.length < min || bytes.length > max) {
-    throw invalidArgValue(name, undefined, `must have ${min} to ${max} bytes, not ${bytes.length}`);
+  const problem =
+    bytes.length < min || bytes.length > max
+      ? `must have ${min} to ${max} bytes, not ${bytes.length}`
+      : IDENTITY_FORM.test(bytes.toString('latin1'))
+        ? "must not look like an identity ('public', 'user:…', 'group:…')"
+        : undefined;
+  if (problem === undefined) return bytes;
+  bytes.fill(0);
+  throw invalidArgValue(name, undefined, problem);
+}
+
+/**
+ * Reads two PINs, and wipes the copies when their use has ended, in whatever way.
+ * @throws (rejects with) as `readPin`; what `use` rejects with
+ */
+export async function withPins<T>(
+  [first, firstName]: readonly [pin: unknown, name: string],
+  [second, secondName]: readonly [pin: unknown, name: string],
+  use: (first: Buffer, second: Buffer) => Promise<T>,
+): Promise<T> {
+  const one = readPin(first, firstName);
+  try {
+    const two = readPin(second, secondName);
+    try {
+      return await use(one, two);
+    } finally {
+      two.fill(0);
+    }
+  } finally {
+    one.fill(0);
   }
-  if (IDENTITY_FORM.test(bytes.toString('latin1'))) {
-    throw invalidArgValue(name, undefined, "must not look like an identity ('public', 'user:…', 'group:…')");
-  }
-  return bytes;
 }
 
 /** Options with a PIN among them: what is no object can be the PIN itself, and is not shown. */

@@ -81,11 +81,11 @@ async function inParts(
 ): Promise<Uint8Array> {
   const { turn, asked } = operation;
   await turn.step(init(commands, operation));
+  turn.begun = true; // a stream gives its parts once
   for await (const part of data) {
     for (let at = 0; at < part.length; at += PART) {
       checkAborted(operation);
       const control = u32s(turn.handle);
-      turn.begun = true;
       await turn.step({ command: commands.update, control, data: part.subarray(at, at + PART), asked });
     }
   }

@@ -32,7 +32,8 @@ export class Pkcs11 {
   readonly #tee: TeeContext;
   readonly #own: boolean;
   readonly #logins = new Set<TokenLogin>();
-  #session: Promise<Session>;
+  /** Undefined: it was lost, and nobody has asked since. */
+  #session: Promise<Session> | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(tee: TeeContext, own: boolean, session: Session) {
@@ -122,20 +123,27 @@ export class Pkcs11 {
   async #use<T>(work: (session: Session) => Promise<T>): Promise<T> {
     for (let again = false; ; again = true) {
       if (this.closed) throw closedError('the Pkcs11');
-      const opened = this.#session;
+      const opened = (this.#session ??= this.#open());
+      const session = await opened;
       try {
-        return await work(await opened);
+        return await work(session);
       } catch (error) {
-        if (!isDead(error) || again) throw error;
-        if (this.#session === opened) this.#session = this.#reopen(await opened);
-        await this.#session;
+        // Closed: another question found the TA dead.
+        if (!isDead(error) && !session.closed) throw error;
+        if (this.#session === opened) this.#session = undefined;
+        await session.close().catch(() => undefined);
+        if (again) throw error;
       }
     }
   }
 
-  async #reopen(dead: Session): Promise<Session> {
-    await dead.close().catch(() => undefined);
-    return openSession(this.#tee);
+  /** A session in place of one that was lost. If it cannot be opened now, the next question tries again. */
+  #open(): Promise<Session> {
+    const opening: Promise<Session> = openSession(this.#tee).catch((error: unknown) => {
+      if (this.#session === opening) this.#session = undefined;
+      throw error;
+    });
+    return opening;
   }
 
   /**
@@ -149,7 +157,7 @@ export class Pkcs11 {
 
   async #close(): Promise<void> {
     await Promise.all([...this.#logins].map((login) => login.close()));
-    const session = await this.#session.catch(() => undefined);
+    const session = await this.#session?.catch(() => undefined);
     await session?.close();
     if (this.#own) await this.#tee.close();
   }

@@ -9,6 +9,7 @@ import {
   identityPin,
   readIdentity,
   readPin,
+  withPins,
   type Identity,
   type NamedIdentity,
   type Pin,
@@ -168,14 +169,15 @@ export class Token {
    */
   async setUserPin(options: { soPin: Pin; pin: Pin } & OperationOptions): Promise<void> {
     checkSecretOptions(options, 'options', ['soPin', 'pin', 'signal']);
-    const soPin = readPin(options.soPin, 'options.soPin');
-    const pin = readPin(options.pin, 'options.pin');
-    await this.#asSecurityOfficer(Login.public, soPin, options, (handle) => ({
-      command: Command.INIT_PIN,
-      control: pack(handle, pin.length, pin),
-      asked: `the user's PIN of the token in slot ${this.slot}`,
-      secret: true,
-    })).finally(() => pin.fill(0));
+    const signal = readSignalOf(options);
+    await withPins([options.soPin, 'options.soPin'], [options.pin, 'options.pin'], (soPin, pin) =>
+      this.#asSecurityOfficer(Login.public, soPin, signal, (handle) => ({
+        command: Command.INIT_PIN,
+        control: pack(handle, pin.length, pin),
+        asked: `the user's PIN of the token in slot ${this.slot}`,
+        secret: true,
+      })),
+    );
   }
 
   /**
@@ -185,9 +187,10 @@ export class Token {
    */
   async setUserIdentity(options: { so: Identity; user: NamedIdentity } & OperationOptions): Promise<void> {
     checkSecretOptions(options, 'options', ['so', 'user', 'signal']);
+    const signal = readSignalOf(options);
     const login = readIdentity(options.so, 'options.so');
     const pin = identityPin(options.user, 'options.user');
-    await this.#asSecurityOfficer(login, Buffer.alloc(0), options, (handle) => ({
+    await this.#asSecurityOfficer(login, Buffer.alloc(0), signal, (handle) => ({
       command: Command.INIT_PIN,
       control: pack(handle, pin.length, pin),
       asked: `the user of the token in slot ${this.slot}`,
@@ -201,14 +204,12 @@ export class Token {
    */
   async changePin(options: { pin: Pin; newPin: Pin } & OperationOptions): Promise<void> {
     checkSecretOptions(options, 'options', ['pin', 'newPin', 'signal']);
-    const [pin, newPin] = [readPin(options.pin, 'options.pin'), readPin(options.newPin, 'options.newPin')];
-    try {
+    const signal = readSignalOf(options);
+    const { pin, newPin } = options;
+    await withPins([pin, 'options.pin'], [newPin, 'options.newPin'], async (before, after) => {
       this.#checkMode((await this.#initialized()).flags, true);
-      await this.#with({ login: Login.public }, options, (handle) => this.#newPin(handle, pin, newPin));
-    } finally {
-      pin.fill(0);
-      newPin.fill(0);
-    }
+      await this.#with({ login: Login.public }, signal, (handle) => this.#newPin(handle, before, after));
+    });
   }
 
   /**
@@ -217,19 +218,11 @@ export class Token {
    */
   async changeSoPin(options: { soPin: Pin; newPin: Pin } & OperationOptions): Promise<void> {
     checkSecretOptions(options, 'options', ['soPin', 'newPin', 'signal']);
-    const [soPin, newPin] = [
-      readPin(options.soPin, 'options.soPin'),
-      readPin(options.newPin, 'options.newPin'),
-    ];
-    const again = Buffer.from(soPin);
-    try {
-      await this.#asSecurityOfficer(Login.public, soPin, options, (handle) =>
-        this.#newPin(handle, again, newPin),
-      );
-    } finally {
-      again.fill(0);
-      newPin.fill(0);
-    }
+    const signal = readSignalOf(options);
+    const { soPin, newPin } = options;
+    await withPins([soPin, 'options.soPin'], [newPin, 'options.newPin'], (before, after) =>
+      this.#asSecurityOfficer(Login.public, before, signal, (handle) => this.#newPin(handle, before, after)),
+    );
   }
 
   /**
@@ -297,19 +290,18 @@ export class Token {
   async #asSecurityOfficer(
     login: Login,
     pin: Buffer,
-    options: OperationOptions,
+    signal: AbortSignal | undefined,
     question: (handle: number) => Question,
   ): Promise<void> {
     this.#checkMode((await this.#initialized(pin)).flags, pin.length > 0, pin);
-    await this.#with({ login, user: User.SO, pin }, options, question);
+    await this.#with({ login, user: User.SO, pin }, signal, question);
   }
 
   async #with(
     who: { login: Login; user?: typeof User.SO; pin?: Buffer },
-    options: OperationOptions,
+    signal: AbortSignal | undefined,
     question: (handle: number) => Question,
   ): Promise<void> {
-    const signal = readSignalOf(options);
     const app = await Application.open({ tee: this.#home.tee, slot: this.slot, ...who }, signal);
     try {
       const asked = `the administration of the token in slot ${this.slot}`;

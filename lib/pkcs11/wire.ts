@@ -41,10 +41,15 @@ export async function ask(
   let result: Uint8Array;
   let output: Uint8Array | undefined;
   try {
-    const answer = session.invoke(command, params, { wipe: secret });
-    if (secret) control.fill(0); // it has been copied
+    let answer;
+    try {
+      answer = session.invoke(command, params, { wipe: secret });
+    } finally {
+      if (secret) control.fill(0); // it has been copied
+    }
     [result, , output] = await answer;
   } catch (error) {
+    if (error instanceof TeeError) dropData(error);
     // The one result of PKCS #11 that comes as a result of the TEE.
     if (error instanceof TeeError && error.code === 'TEE_ERROR_SHORT_BUFFER') {
       throw new Pkcs11Error({ value: CKR.CKR_BUFFER_TOO_SMALL, asked, cause: error });
@@ -56,6 +61,18 @@ export async function ask(
   if (secret) result.fill(0); // a TA that left its control block as it was
   if (value !== CKR.CKR_OK && !accepted.includes(value)) throw new Pkcs11Error({ value, asked });
   return output ?? NOTHING;
+}
+
+/**
+ * A call that failed brings its control block back as it was sent, with PINs, keys or plain text in it. Errors are logged,
+ * so they do not keep it.
+ */
+function dropData({ outputs }: TeeError): void {
+  for (const output of outputs) {
+    if (output === undefined || !('data' in output)) continue;
+    output.data?.fill(0);
+    delete output.data;
+  }
 }
 
 /** Did the TA die, so that this session is of no use any more? */

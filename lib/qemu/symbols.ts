@@ -144,7 +144,10 @@ export function parseAddr2line(text: string): Map<number, readonly Place[]> {
 
 /** OP-TEE's libraries were compiled in a folder that is not there any more. */
 function sourcePath(file: string): string {
-  const [, ours] = /^.*\/(?:work\/(?:optee|ta-dev-kit)-[^/]+\/optee-os|parts\/(?:optee|ta-dev-kit)-[^/]+)\/(.*)$/.exec(file) ?? [];
+  const [, ours] =
+    /^.*\/(?:work\/(?:optee|ta-dev-kit)-[^/]+\/optee-os|parts\/(?:optee|ta-dev-kit)-[^/]+)\/(.*)$/.exec(
+      file,
+    ) ?? [];
   return clean(ours === undefined ? resolve(file) : `optee-os/${ours}`);
 }
 

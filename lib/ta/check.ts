@@ -42,8 +42,8 @@ export function checkDefinition(definition: unknown): Description {
     name: ta,
     uuid: checkUuid(uuid, `${ta}.uuid`),
     results: checkResults(results, ta),
-    open: checkSlots(open, `${ta}.open`, openArgumentProblem, structs),
-    commands: checkCommands(commands, `${ta}.commands`, structs),
+    open: checkSlots(open, `${ta}.open`, `${ta}_open`, openArgumentProblem, structs),
+    commands: checkCommands(commands, ta, structs),
     structs: structs.inOrder,
   };
 }
@@ -77,26 +77,28 @@ function checkResults(results: unknown, ta: string): ResultDescription[] {
   });
 }
 
-function checkCommands(commands: unknown, place: string, structs: Structs): CommandDescription[] {
+function checkCommands(commands: unknown, ta: string, structs: Structs): CommandDescription[] {
+  const place = `${ta}.commands`;
   const [ids, cNames] = [new Seen(), new Seen()];
   return Object.entries(checkRecord(commands, place, 'the commands')).map(([name, command]) => {
     const at = `${place}.${name}`;
     refuse(at, commandProblem(name));
-    cNames.add(cNameOf(name), at, 'name in C');
+    const cName = cNameOf(name);
+    cNames.add(cName, at, 'name in C');
     const given = checkRecord(command, at, 'id and slots');
     checkNames(given, at, ['id', 'slots', 'repeatable']);
     const id = checkNumber(given['id'], `${at}.id`, 'the id', 0, U32_MAX);
     ids.add(id, at, 'id');
     const { slots = [], repeatable = false } = given;
     if (typeof repeatable !== 'boolean') throw refused(`${at}.repeatable`, 'must be true or false');
-    const checked = checkSlots(slots, `${at}.slots`, argumentProblem, structs);
+    const checked = checkSlots(slots, `${at}.slots`, `${ta}_${cName}`, argumentProblem, structs);
     if (
       repeatable &&
       !checked.some((slot) => slot.kind === 'bytes' && slot.direction === 'out' && grows(slot))
     ) {
       throw refused(`${at}.repeatable`, 'no output of this command can need more room than it was given');
     }
-    return { name, cName: cNameOf(name), id, slots: checked, repeatable };
+    return { name, cName, id, slots: checked, repeatable };
   });
 }
 
@@ -105,9 +107,11 @@ const grows = ({ min, max }: BytesSlot): boolean => min !== max;
 
 type NameProblem = (name: unknown) => string | undefined;
 
+/** @param own the function that has these arguments */
 function checkSlots(
   slots: unknown,
   place: string,
+  own: string,
   problem: NameProblem,
   structs: Structs,
 ): SlotDescription[] {
@@ -121,7 +125,10 @@ function checkSlots(
     const data = slotOf(given);
     if (data === undefined) throw refused(at, 'must be made by slot.value, bytes, struct, text or memory');
     const checked = checkSlot(data, at, problem, structs);
-    for (const cName of cNamesOf(checked)) names.add(cName, at, `name (${cName} in C)`);
+    for (const cName of cNamesOf(checked)) {
+      if (cName === own) throw refused(at, `'${cName}' is the name in C of the function itself`);
+      names.add(cName, at, `name (${cName} in C)`);
+    }
     return checked;
   });
 }

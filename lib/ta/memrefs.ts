@@ -1,6 +1,6 @@
 /** Slots of memory: bytes, structs, texts and shared memory. */
 import { invalidArgType, outOfRange } from '../client/errors.js';
-import { buffer } from '../client/parameters.js';
+import { buffer, reportedSize } from '../client/parameters.js';
 import { SharedMemory } from '../client/shared-memory.js';
 import { byteLengthOf, checkBytes, checkInteger, checkKnown } from '../client/validate.js';
 import { badOutput } from './bad-output.js';
@@ -39,8 +39,11 @@ export function memrefOut(slot: MemrefSlot, place: string): Decode {
       const { size } = slot.struct;
       return (output, results) => (results[name] = decode(exactly(output as Uint8Array, size, place), place));
     }
-    case 'text':
-      return (output, results) => (results[name] = decodeText(output as Uint8Array, place));
+    case 'text': {
+      const { max } = slot;
+      return (output, results) =>
+        (results[name] = decodeText(whole(output as Uint8Array, max, place), place));
+    }
     case 'memory':
       break;
   }
@@ -48,8 +51,15 @@ export function memrefOut(slot: MemrefSlot, place: string): Decode {
 }
 
 function exactly(bytes: Uint8Array, size: number, place: string): Uint8Array {
-  const length = byteLengthOf(bytes);
+  const length = reportedSize(bytes);
   if (length !== size) throw badOutput(place, `has ${length} bytes, and must have ${size}`);
+  return bytes;
+}
+
+/** What has no bytes missing at its end. */
+function whole(bytes: Uint8Array, max: number, place: string): Uint8Array {
+  const length = reportedSize(bytes);
+  if (length > max) throw badOutput(place, `has ${length} bytes, and at most ${max}`);
   return bytes;
 }
 

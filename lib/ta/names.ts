@@ -24,6 +24,9 @@ const C_WORDS = new Set(
   ).split(' '),
 );
 
+/** Functions of C that are called where arguments are variables, which would hide them. */
+const CALLED_IN_C = new Set(['memchr', 'memcmp', 'memcpy', 'memmove', 'memset', 'strlen']);
+
 /** What every object of JavaScript has. */
 const OBJECT_NAMES = new Set([
   'constructor',
@@ -74,9 +77,13 @@ export function variableProblem(name: unknown): string | undefined {
 /** Of an argument of a command. */
 export function argumentProblem(name: unknown): string | undefined {
   const problem = variableProblem(name);
-  if (problem === undefined && name === 'session')
-    return "'session' is an argument that every function of the TA has";
-  return problem;
+  if (problem !== undefined) return problem;
+  if (name === 'session') return "'session' is an argument that every function of the TA has";
+  const cName = cNameOf(name as string);
+  if (CALLED_IN_C.has(cName) || cName.startsWith('dispatch_')) {
+    return `'${String(name)}' is, or begins like, a function that the generated C calls`;
+  }
+  return undefined;
 }
 
 /** Of an argument of the opening. */

@@ -1,7 +1,9 @@
 #include "client.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
+#include <vector>
 
 #include "values.h"
 
@@ -154,8 +156,13 @@ void Client::onEnvironmentEnd(Client* self) {
     if (auto context = entry.as<core::Context>()) contexts.push_back(std::move(context));
     entry = {};
   }
+  std::map<std::shared_ptr<core::Context>, std::vector<std::shared_ptr<core::Call>>> calls;
+  for (const Ticket& ticket : self->tickets_) {
+    if (ticket.call) calls[ticket.call->context].push_back(ticket.call);
+  }
+  for (const auto& [context, all] : calls) context->drop(all);
+  calls.clear();
   for (Ticket& ticket : self->tickets_) {
-    if (ticket.call) ticket.call->context->drop(ticket.call);
     if (ticket.make) core::makers()->remove(*ticket.make);
     ticket = {};
   }

@@ -205,7 +205,8 @@ void Context::finish(const std::shared_ptr<Call>& call) {
 Aborted Context::abort(const std::shared_ptr<Call>& call) {
   {
     Guard lock(mutex_);
-    const Aborted aborted = takeBack(lock, call);
+    const Aborted aborted = takeBack(call);
+    if (aborted == Aborted::removed && call->kind == Call::Kind::invoke) next(lock, *call->session);
     if (aborted != Aborted::requested) return aborted;
   }
   const auto cancel = std::make_shared<FunctionTask>([call] { call->context->sendCancel(call); });
@@ -214,13 +215,19 @@ Aborted Context::abort(const std::shared_ptr<Call>& call) {
   return Aborted::requested;
 }
 
-void Context::drop(const std::shared_ptr<Call>& call) {
+void Context::drop(const std::vector<std::shared_ptr<Call>>& calls) {
   Guard lock(mutex_);
-  if (call->kind != Call::Kind::closeSession) takeBack(lock, call);
+  for (const std::shared_ptr<Call>& call : calls) {
+    if (call->kind != Call::Kind::closeSession) takeBack(call);
+  }
+  // What is left are closes, and next() may let go of the lock.
+  for (const std::shared_ptr<Call>& call : calls) {
+    if (call->kind == Call::Kind::invoke) next(lock, *call->session);
+  }
 }
 
-// Aborts a call and undoes what it was waiting in.
-Aborted Context::takeBack(Guard& lock, const std::shared_ptr<Call>& call) {
+// Aborts a call and undoes what it was waiting in. The turn of the session's next call may have come then.
+Aborted Context::takeBack(const std::shared_ptr<Call>& call) {
   const Call::State before = call->state();
   const Aborted aborted = call->abort();
   if (aborted != Aborted::removed) return aborted;
@@ -231,7 +238,6 @@ Aborted Context::takeBack(Guard& lock, const std::shared_ptr<Call>& call) {
     releaseUse();  // it may wait for tee-supplicant, as long as that takes
   } else if (callers_->remove(*call)) {
     finish(call);
-    if (call->kind == Call::Kind::invoke) next(lock, *call->session);
   }  // else the thread that has it finds out
   return aborted;
 }

@@ -40,8 +40,9 @@ class Context : public std::enable_shared_from_this<Context> {
   void runSync(const std::shared_ptr<Call>& call);
   // Aborts an asynchronous open or invoke. requested: CANCEL goes out if the call is still in the TEE then.
   Aborted abort(const std::shared_ptr<Call>& call);
-  // The same for an environment that ends: nothing is sent to the TEE.
-  void drop(const std::shared_ptr<Call>& call);
+  // The same for all calls of an environment that ends, at once: none is sent any more, nor is CANCEL. Closes
+  // of sessions are left alone.
+  void drop(const std::vector<std::shared_ptr<Call>>& calls);
 
   // The device for something else than a call: close() waits until what this returns is gone. Null if it is
   // closing.
@@ -66,7 +67,7 @@ class Context : public std::enable_shared_from_this<Context> {
   void opened(Call& call, uint32_t id);
   void finish(const std::shared_ptr<Call>& call);
   void sendCancel(const std::shared_ptr<Call>& call);
-  Aborted takeBack(Guard& lock, const std::shared_ptr<Call>& call);
+  Aborted takeBack(const std::shared_ptr<Call>& call);
   void releaseUse();
 
   const uapi::tee_ioctl_version_data version_;

@@ -1,5 +1,6 @@
 /** Logins to tokens over time: many operations at once, aborts, a TA that died, other processes, PINs and identities. */
-import { verify } from 'node:crypto';
+import { createHash, verify } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { inspect } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -55,8 +56,8 @@ describe('many at once', () => {
     );
     late.disable();
     expect(signatures.map((signature, i) => right(i, signature))).not.toContain(false);
-    // A signature alone takes the TA some 240 ms here.
-    expect(late.percentile(50) / 1e6).toBeLessThan(100);
+    // A signature alone takes the TA some 240 ms here. On the only processor nothing else runs meanwhile.
+    if (availableParallelism() > 1) expect(late.percentile(50) / 1e6).toBeLessThan(100);
   }, 300_000);
 
   test('operations of several kinds do not disturb each other', async () => {
@@ -109,6 +110,20 @@ describe('many at once', () => {
     expect(await rejection(login.digest('sha256', fails()))).toMatchObject({ message: 'no more' });
     expect(await login.digest('sha256', Buffer.alloc(100))).toHaveLength(32);
   });
+
+  test('closing waits for the digest of a stream', async () => {
+    const another = await token.open();
+    let closing: Promise<void> | undefined;
+    async function* parts(): AsyncGenerator<Buffer> {
+      yield Buffer.alloc(100);
+      closing = another.close();
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      yield Buffer.alloc(100);
+    }
+    const found = await another.digest('sha256', parts());
+    expect(found).toEqual(createHash('sha256').update(Buffer.alloc(200)).digest());
+    await closing;
+  });
 });
 
 test('two processes on one token both find its objects', async () => {
@@ -146,16 +161,20 @@ describe('a TA that died', () => {
   test('a PIN is not sent again where somebody has given a wrong one since', async () => {
     const another = await token.login({ pin: PIN });
     const key = await another.privateKey({ id: 'a1' });
-    expect(await rejection(token.login({ pin: 'wrong' }))).toMatchObject({ code: 'CKR_PIN_INCORRECT' });
-    await kill();
-    for (let i = 0; i < 2; i++) {
-      expect(await rejection(key.sign('sha256', data(1)))).toMatchObject({
-        code: 'CKR_PIN_INCORRECT',
-        message: expect.stringContaining('log in again'),
-      });
+    try {
+      expect(await rejection(token.login({ pin: 'wrong' }))).toMatchObject({ code: 'CKR_PIN_INCORRECT' });
+      await kill();
+      for (let i = 0; i < 2; i++) {
+        expect(await rejection(key.sign('sha256', data(1)))).toMatchObject({
+          code: 'CKR_PIN_INCORRECT',
+          message: expect.stringContaining('log in again'),
+        });
+      }
+    } finally {
+      await another.close();
+      // The right PIN, so that the next test has all its tries, and `login` can be opened again.
+      await (await token.login({ pin: PIN })).close();
     }
-    await another.close();
-    await (await token.login({ pin: PIN })).close();
     expect(right(1, await pair.privateKey.sign('sha256', data(1)))).toBe(true);
   });
 });
@@ -187,6 +206,14 @@ test('a key is shown by its id and label, and nothing else', () => {
 });
 
 describe('PINs', () => {
+  // Whatever wrong PINs the tests before have left, or these leave.
+  beforeAll(async () => {
+    await token.setUserPin({ soPin: SO_PIN, pin: PIN });
+  });
+  afterAll(async () => {
+    await token.setUserPin({ soPin: SO_PIN, pin: PIN });
+  });
+
   test('six wrong ones are incorrect, the seventh locks, and the security officer unlocks', async () => {
     for (let i = 0; i < 6; i++) {
       expect(await rejection(token.login({ pin: 'wrong' }))).toMatchObject({ code: 'CKR_PIN_INCORRECT' });
@@ -285,11 +312,16 @@ test('a token that knows its users by identity', async () => {
 test('a closed login is closed, and closing twice is one', async () => {
   const another = await token.login({ pin: PIN });
   const key = await another.privateKey({ id: 'a1' });
-  const under = key.sign('sha256', data(3));
-  const waiting = Array.from({ length: 6 }, () => rejection(key.sign('sha256', data(4))));
+  // Some have their turn already, the others wait.
+  const asked = Promise.allSettled(Array.from({ length: 7 }, () => key.sign('sha256', data(3))));
   expect(another.close()).toBe(another.close());
-  expect(right(3, await under)).toBe(true);
-  expect((await Promise.all(waiting)).at(-1)).toMatchObject({ code: 'ERR_TEE_CLOSED' });
+  const settled = await asked;
+  const signatures = settled.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  expect(signatures.map((signature) => right(3, signature))).toEqual([true, true, true, true]);
+  const refused = settled.filter(({ status }) => status === 'rejected');
+  expect(refused).toEqual(
+    Array(3).fill({ status: 'rejected', reason: expect.objectContaining({ code: 'ERR_TEE_CLOSED' }) }),
+  );
   await another.close();
   expect(another.closed).toBe(true);
   expect(await rejection(key.sign('sha256', data(5)))).toMatchObject({ code: 'ERR_TEE_CLOSED' });

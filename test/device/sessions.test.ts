@@ -44,10 +44,12 @@ describe('order', () => {
       const { took } = await timed(() =>
         Promise.all(
           sessions.map(async (session) => {
-            const counts = [1, 2].map((i) => session.invoke(TA.TEST_TA_COUNT, [value.inout(i)]));
+            const counts = [1, 2].map((i) => session.invoke(TA.TEST_TA_COUNT, [value.inout(first + i)]));
             await session.invoke(TA.TEST_TA_WAIT, wait(500));
-            counts.push(session.invoke(TA.TEST_TA_COUNT, [value.inout(3)]));
-            expect(await Promise.all(counts)).toEqual([1, 2, 3].map((a) => [{ a, b: first + a - 1 }]));
+            counts.push(session.invoke(TA.TEST_TA_COUNT, [value.inout(first + 3)]));
+            expect(await Promise.all(counts)).toEqual(
+              [1, 2, 3].map((i) => [{ a: first + i, b: first + i - 1 }]),
+            );
           }),
         ),
       );

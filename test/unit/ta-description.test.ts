@@ -12,7 +12,10 @@ import {
   u8,
 } from 'node-optee/ta';
 import { descriptionOf } from '#lib/ta/description';
-import { cNameOf } from '#lib/ta/names';
+import { generate } from '#lib/ta/generate/index';
+import { argumentProblem, cNameOf } from '#lib/ta/names';
+import { Every } from '../support/every-slot.js';
+import { descriptionIn } from '../support/generated-ta.js';
 
 const UUID = '8aaaf200-2450-11e4-abe2-0002a5d5c51b';
 type Loose = (definition: unknown) => object;
@@ -239,6 +242,23 @@ describe('a wrong description is refused with the place in it', () => {
     ['notary.commands.hash.slots[0]', /word of C/, withSlots(slot.value.in('register'))],
     ['notary.commands.hash.slots[0]', /word of C/, withSlots(slot.value.in('sizeT'))],
     ['notary.commands.hash.slots[0]', /every function of the TA/, withSlots(slot.value.in('session'))],
+    ...['memset', 'memchr', 'memcpy', 'strlen', 'dispatchTake', 'dispatch_call_hash'].map(
+      (name): [string, RegExp, unknown] => [
+        'notary.commands.hash.slots[0]',
+        /a function that the generated C calls/,
+        withSlots(slot.value.in(name)),
+      ],
+    ),
+    [
+      'notary.commands.hash.slots[0]',
+      /'notary_hash' is the name in C of the function itself/,
+      withSlots(slot.value.in('notaryHash')),
+    ],
+    [
+      'notary.open[0]',
+      /'notary_open' is the name in C/,
+      { name: 'notary', uuid: UUID, commands: {}, open: [slot.value.in('notary_open')] },
+    ],
     ['notary.commands.hash.slots[0]', /every object/, withSlots(slot.value.in('valueOf'))],
     ['notary.commands.hash.slots[0]', /must be a string/, withSlots(slot.value.in(5 as never))],
     [
@@ -338,6 +358,16 @@ describe('a wrong description is refused with the place in it', () => {
     expect(error).toMatchObject({ name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE' });
     expect(error?.message.startsWith(`${place}: `)).toBe(true);
     expect(error?.message.slice(place.length + 2)).toMatch(problem);
+  });
+
+  test('arguments hide no function that the dispatcher calls', () => {
+    const source = generate(descriptionIn(Every), 'test.mjs').find(({ name }) => name.endsWith('.c'))?.text;
+    const called = new Set([...(source ?? '').matchAll(/\b([a-z]\w*)\(/g)].map(([, name = '']) => name));
+    expect([...called]).toEqual(expect.arrayContaining(['memchr', 'memset', 'strlen', 'dispatch_take']));
+    for (const name of called) {
+      if (!name.startsWith('every_'))
+        expect([name, argumentProblem(name)]).toEqual([name, expect.any(String)]);
+    }
   });
 
   test('words of C are no harm to commands, whose functions have a prefix', () => {

@@ -2,9 +2,10 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { bool, defineTrustedApplication, enumeration, slot, struct, u16, u32, u64, u8 } from 'node-optee/ta';
 import { ParamKind } from '#lib/client/native';
-import { readParams, type Spec } from '#lib/client/parameters';
+import { buffer, readOutputs, readParams, reportedSize, type Spec } from '#lib/client/parameters';
 import { descriptionOf } from '#lib/ta/description';
 import { commandOf, readArgs, readOptions, type Command } from '#lib/ta/invocation';
+import { answerOf } from '../support/answer.js';
 
 const Mode = enumeration({ OFF: 0, ON: 7 });
 
@@ -135,6 +136,36 @@ describe('memory', () => {
         message: expect.stringMatching(/^notary\.go\.hash has 31 bytes, and must have 32/),
       }),
     );
+  });
+
+  test('a size beyond the room is no result where all of it is needed', () => {
+    const Pair = struct('pair', { a: u8, b: u8 });
+    for (const [made, room] of [
+      [slot.bytes.out('given', { size: 2 }), 2],
+      [slot.bytes.inout('given', { size: 2 }), 2],
+      [slot.struct.out('given', Pair), 2],
+      [slot.text.out('given', { max: 2 }), 2],
+    ] as const) {
+      const one = command([made]);
+      const params = readParams([buffer.out(room)], true);
+      const answered = (size: number) =>
+        readOutputs(params, answerOf({}, [[0, size]], [Uint8Array.of(65, 66)]));
+      expect(one.finish(answered(2))).toHaveProperty('given');
+      expect(() => one.finish(answered(3))).toThrow(
+        expect.objectContaining({
+          code: 'ERR_TEE_BAD_OUTPUT',
+          message: expect.stringMatching(/^notary\.go\.given has 3 bytes, and (must have|at most) 2/),
+        }),
+      );
+    }
+    // Bytes that may have any size are what there was room for.
+    const any = command([slot.bytes.out('data', { max: 2 })]);
+    const outputs = readOutputs(
+      readParams([buffer.out(2)], true),
+      answerOf({}, [[0, 3]], [Uint8Array.of(1, 2)]),
+    );
+    const { data } = any.finish(outputs) as { data: Uint8Array };
+    expect([data.length, reportedSize(data)]).toEqual([2, 3]);
   });
 
   test('how much room there is', () => {

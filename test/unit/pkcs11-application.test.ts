@@ -1,0 +1,359 @@
+/** Logins to tokens when calls fail. The TA here is none: it answers what the test says, when the test says so. */
+import { inspect } from 'node:util';
+import { describe, expect, jest, test } from '@jest/globals';
+import { TeeContext, TeeError } from 'node-optee';
+import { Parameter } from '#lib/client/parameters';
+import { Login } from '#lib/client/login';
+import type { Session } from '#lib/client/session';
+import { Application, Turn } from '#lib/pkcs11/application';
+import { CKR, Command, TokenFlag, User } from '#lib/pkcs11/constants';
+import { digest } from '#lib/pkcs11/operations';
+import { Pkcs11 } from '#lib/pkcs11/pkcs11';
+import { pack, TOKEN_INFO_SIZE, u32s } from '#lib/pkcs11/serializer';
+import { Token } from '#lib/pkcs11/token';
+import { ask } from '#lib/pkcs11/wire';
+
+// The declarations have nothing internal.
+const { specOf } = Parameter as unknown as {
+  specOf(this: void, param: unknown): { bytes?: Uint8Array } | undefined;
+};
+const internal = Token as unknown as { make(home: object, info: object): Token };
+
+const PIN = 'user-1234';
+const DEAD = 0xffff3024;
+const NO_MEMORY = 0xffff000c;
+
+function teeError(result: number, control = new Uint8Array(0)): TeeError {
+  const outputs = [{ size: control.length, data: Uint8Array.from(control) }, undefined];
+  return new TeeError({ result, originCode: 3, uuid: 'a TA', asked: 'a call', outputs });
+}
+
+/** A result of PKCS #11, or an error that a call ends with. */
+type Answer = number | Error;
+
+class FakeTa {
+  /** What was asked, with the control block as it was sent. */
+  readonly asked: { command: number; control: Buffer }[] = [];
+  opened = 0;
+  /** Looks at a command before it is answered; undefined: CKR_OK. */
+  answer: (command: number) => Answer | undefined | Promise<Answer | undefined> = () => undefined;
+  /** Why it cannot be reached. */
+  unreachable: Error | undefined;
+
+  readonly tee = Object.create(TeeContext.prototype, {
+    openSession: { value: () => this.#open() },
+  }) as TeeContext;
+
+  commands(command: number): Buffer[] {
+    return this.asked.filter((one) => one.command === command).map(({ control }) => control);
+  }
+
+  /** All sessions that are open now are lost. */
+  die(): void {
+    this.#alive = this.opened;
+  }
+  #alive = 0;
+
+  async #open(): Promise<Session> {
+    await Promise.resolve();
+    if (this.unreachable !== undefined) throw this.unreachable;
+    const id = ++this.opened;
+    let closed = false;
+    const session = {
+      get closed() {
+        return closed;
+      },
+      close: () => {
+        closed = true;
+        return Promise.resolve();
+      },
+      invoke: async (command: number, params: (Parameter<unknown> | undefined)[]) => {
+        if (closed) throw Object.assign(new Error('the session is closed'), { code: 'ERR_TEE_CLOSED' });
+        const control = Buffer.from(specOf(params[0])?.bytes ?? []);
+        this.asked.push({ command, control });
+        const found = await this.answer(command);
+        if (id <= this.#alive) throw teeError(DEAD, control);
+        if (found instanceof Error) throw found;
+        return [u32s(found ?? CKR.CKR_OK), undefined, output(command)];
+      },
+    };
+    return session as unknown as Session;
+  }
+}
+
+function output(command: number): Uint8Array {
+  if (command === Command.OPEN_SESSION) return u32s(1);
+  if (command !== Command.TOKEN_INFO) return Buffer.from('found');
+  const info = Buffer.alloc(TOKEN_INFO_SIZE);
+  info.writeUInt32LE(TokenFlag.TOKEN_INITIALIZED, 96);
+  return info;
+}
+
+const question = (command: Command) => ({ command, control: u32s(1), room: 5, asked: 'a test' }) as const;
+const RANDOM = question(Command.GENERATE_RANDOM);
+const DIGEST = { key: 0, mechanism: { id: 0x250 }, asked: 'a digest' };
+
+async function login(ta: FakeTa): Promise<Application> {
+  return Application.open({
+    tee: ta.tee,
+    slot: 0,
+    login: Login.public,
+    user: User.USER,
+    pin: Buffer.from(PIN),
+  });
+}
+const random = (app: Application): Promise<Uint8Array> =>
+  app.operate((turn) => turn.ask(RANDOM), { asked: 'a test' });
+const thrown = (promise: Promise<unknown>): Promise<Error & { code?: string }> =>
+  promise.then(
+    () => Promise.reject(new Error('it resolved')),
+    (error: Error) => error,
+  );
+
+describe('an error of a call', () => {
+  test.each([DEAD, NO_MEMORY, 0xffff0010])('has nothing of the control block: %d', async (result) => {
+    const failed = teeError(result, Buffer.from(PIN));
+    const copy = (failed.outputs[0] as { data: Uint8Array }).data;
+    const session = { invoke: () => Promise.reject(failed) } as unknown as Session;
+    const control = pack(1, Buffer.from(PIN));
+    for (const secret of [true, false]) {
+      const error = await thrown(
+        ask(session, { command: Command.LOGIN, control, asked: 'the login', secret }),
+      );
+      expect(inspect(error, { depth: 9, showHidden: true })).not.toContain('data');
+    }
+    expect(copy.every((byte) => byte === 0)).toBe(true);
+    expect(failed.outputs[0]).toEqual({ size: PIN.length });
+  });
+});
+
+describe('a TA that died', () => {
+  test('a login that could not be opened again is opened when the next operation comes', async () => {
+    const ta = new FakeTa();
+    const app = await login(ta);
+    ta.die();
+    ta.unreachable = teeError(NO_MEMORY);
+    expect(await thrown(random(app))).toMatchObject({ code: 'TEE_ERROR_OUT_OF_MEMORY' });
+    expect(await thrown(random(app))).toMatchObject({ code: 'TEE_ERROR_OUT_OF_MEMORY' });
+    ta.unreachable = undefined;
+    // No answer to a PIN: it is not lost.
+    ta.answer = (command) => (command === Command.OPEN_SESSION ? CKR.CKR_DEVICE_MEMORY : undefined);
+    expect(await thrown(random(app))).toMatchObject({ code: 'CKR_DEVICE_MEMORY' });
+    ta.answer = () => undefined;
+    expect(await random(app)).toEqual(Buffer.from('found'));
+    expect(ta.commands(Command.LOGIN).map((control) => control.subarray(12).toString())).toEqual([PIN, PIN]);
+    await app.close();
+  });
+
+  test('a PIN that was refused is not sent again', async () => {
+    const ta = new FakeTa();
+    const app = await login(ta);
+    ta.die();
+    ta.answer = (command) => (command === Command.LOGIN ? CKR.CKR_PIN_INCORRECT : undefined);
+    for (let i = 0; i < 3; i++) {
+      expect(await thrown(random(app))).toMatchObject({ code: 'CKR_PIN_INCORRECT' });
+    }
+    expect(ta.commands(Command.LOGIN)).toHaveLength(2);
+    await app.close();
+  });
+
+  test('a Pkcs11 that could not be opened again is opened when the next question comes', async () => {
+    const ta = new FakeTa();
+    const pkcs11 = await Pkcs11.open({ context: ta.tee });
+    ta.answer = (command) => (command === Command.SLOT_LIST ? teeError(0xffff0006) : undefined);
+    expect(await thrown(pkcs11.tokens())).toMatchObject({ code: 'TEE_ERROR_BAD_PARAMETERS' });
+    ta.die();
+    ta.unreachable = teeError(NO_MEMORY);
+    for (let i = 0; i < 2; i++) {
+      expect(await thrown(pkcs11.tokens())).toMatchObject({ code: 'TEE_ERROR_OUT_OF_MEMORY' });
+    }
+    ta.unreachable = undefined;
+    // The fake's list of slots is not one.
+    ta.answer = () => undefined;
+    expect(await thrown(pkcs11.tokens())).toMatchObject({ code: 'ERR_PKCS11_ANSWER' });
+    await pkcs11.close();
+  });
+
+  test('an error of the stream that looks like it is not it, and nothing is done twice', async () => {
+    const ta = new FakeTa();
+    const app = await login(ta);
+    const foreign = teeError(DEAD);
+    let asked = 0;
+
+    async function* parts(): AsyncGenerator<Buffer> {
+      asked++;
+      yield Buffer.alloc(0);
+      throw foreign;
+    }
+    const data = parts();
+    const made = app.operate((turn) => digest({ ...DIGEST, turn }, data, 32), {
+      asked: 'a digest',
+      own: true,
+    });
+    expect(await thrown(made)).toBe(foreign);
+    expect(asked).toBe(1);
+    expect(ta.opened).toBe(1);
+    expect(ta.commands(Command.DIGEST_FINAL)).toHaveLength(0);
+    await app.close();
+  });
+
+  test('a stream whose end it did not live to see is not read again', async () => {
+    const ta = new FakeTa();
+    const app = await login(ta);
+
+    async function* parts(): AsyncGenerator<Buffer> {
+      yield Buffer.alloc(0);
+      ta.die();
+    }
+    const data = parts();
+    const made = app.operate((turn) => digest({ ...DIGEST, turn }, data, 32), {
+      asked: 'a digest',
+      own: true,
+    });
+    expect(await thrown(made)).toMatchObject({ code: 'ERR_PKCS11_TA_DIED' });
+    expect(await random(app)).toEqual(Buffer.from('found'));
+    await app.close();
+  });
+});
+
+describe('closing a login', () => {
+  test('waits for an operation with a session of its own, and no PIN is sent afterwards', async () => {
+    const ta = new FakeTa();
+    const app = await login(ta);
+    let go = (): void => undefined;
+    const wait = new Promise<void>((resolve) => (go = resolve));
+    const made = thrown(
+      app.operate(
+        async (turn) => {
+          await wait;
+          return turn.ask(RANDOM);
+        },
+        { asked: 'a test', own: true },
+      ),
+    );
+    let closed = false;
+    const closing = app.close().then(() => (closed = true));
+    await new Promise(setImmediate);
+    expect(closed).toBe(false);
+    ta.die();
+    go();
+    expect(await made).toMatchObject({ code: 'ERR_TEE_CLOSED' });
+    await closing;
+    expect(ta.commands(Command.LOGIN)).toHaveLength(1);
+  });
+});
+
+describe('waiting', () => {
+  test('a signal that calls its listener at once aborts', async () => {
+    const ta = new FakeTa();
+    const app = await login(ta);
+    let go = (): void => undefined;
+    const wait = new Promise<undefined>((resolve) => (go = () => resolve(undefined)));
+    ta.answer = () => wait;
+    const under = Array.from({ length: 4 }, () => random(app));
+    const { signal } = new AbortController();
+    signal.addEventListener = (_: string, listener: unknown) => (listener as () => void)();
+    const made = app.operate((turn) => turn.ask(RANDOM), { asked: 'a test', signal });
+    expect(await thrown(made)).toMatchObject({ code: 'ABORT_ERR' });
+    go();
+    await Promise.all(under);
+    await app.close();
+  });
+
+  test('the one that has waited longest is next, and aborted ones have left', async () => {
+    const ta = new FakeTa();
+    const app = await login(ta);
+    const done: number[] = [];
+    const abort = new AbortController();
+    const one = (i: number): Promise<unknown> =>
+      app
+        .operate((turn) => turn.ask(RANDOM), {
+          asked: 'a test',
+          home: i % 3 === 0,
+          signal: i % 4 === 0 ? abort.signal : undefined,
+        })
+        .then(
+          () => done.push(i),
+          () => undefined,
+        );
+    const under = Array.from({ length: 4 }, () => random(app));
+    const all = Array.from({ length: 24 }, (_, i) => one(i));
+    abort.abort();
+    await Promise.all([...under, ...all]);
+    const expected = Array.from({ length: 24 }, (_, i) => i).filter((i) => i % 4 !== 0);
+    expect([...done].sort((a, b) => a - b)).toEqual(expected);
+    const at = (home: boolean): number[] => done.filter((i) => (i % 3 === 0) === home);
+    for (const order of [at(true), at(false)]) expect(order).toEqual([...order].sort((a, b) => a - b));
+    await app.close();
+  });
+});
+
+describe('two calls together', () => {
+  const pair = (answers: Answer[]): { turn: Turn; made: Promise<Uint8Array> } => {
+    const session = {
+      closed: false,
+      invoke: () => {
+        const next = answers.shift();
+        return next instanceof Error
+          ? Promise.reject(next)
+          : Promise.resolve([u32s(next ?? 0), undefined, Buffer.from('made')]);
+      },
+    };
+    const turn = new Turn(session as unknown as Session, 1, 0);
+    return { turn, made: turn.effect(RANDOM) };
+  };
+  test('what was made is given back, though the first was not sent', async () => {
+    const { turn, made } = pair([new Error('no memory here'), CKR.CKR_OK]);
+    expect(await made).toEqual(Buffer.from('made'));
+    expect(turn.begun).toBe(true);
+  });
+  test('a death of the second alone is not tried again', async () => {
+    const { turn, made } = pair([new Error('no memory here'), teeError(DEAD)]);
+    expect(await thrown(made)).toMatchObject({ code: 'TEE_ERROR_TARGET_DEAD' });
+    expect(turn.begun).toBe(true);
+  });
+  test('if both fail, it is the first that says why', async () => {
+    const { turn, made } = pair([CKR.CKR_SESSION_HANDLE_INVALID, CKR.CKR_OPERATION_NOT_INITIALIZED]);
+    expect(await thrown(made)).toMatchObject({ code: 'CKR_SESSION_HANDLE_INVALID' });
+    expect(turn.begun).toBe(false);
+  });
+});
+
+describe('copies of PINs', () => {
+  const ta = new FakeTa();
+  ta.unreachable = new Error('no answer');
+  const token = internal.make(
+    {
+      tee: ta.tee,
+      info: () => Promise.resolve({ flags: TokenFlag.TOKEN_INITIALIZED }),
+      ask: () => Promise.reject(new Error('no answer')),
+      login: () => {
+        throw new Error('no login');
+      },
+    },
+    { slot: 0, serialNumber: '' },
+  );
+  const bad = { signal: 'none' } as never as { signal: AbortSignal };
+  test.each<[string, () => Promise<unknown>]>([
+    ['a second PIN that is none', () => token.changePin({ pin: PIN, newPin: 1234 as never })],
+    ['a second PIN that is too short', () => token.changeSoPin({ soPin: PIN, newPin: 'abc' })],
+    ['a PIN that looks like an identity', () => token.setUserPin({ soPin: PIN, pin: 'user:nobody' })],
+    ['a bad signal, setUserPin', () => token.setUserPin({ soPin: PIN, pin: PIN, ...bad })],
+    ['a bad signal, changePin', () => token.changePin({ pin: PIN, newPin: PIN, ...bad })],
+    ['a bad signal, changeSoPin', () => token.changeSoPin({ soPin: PIN, newPin: PIN, ...bad })],
+    ['no answer, setUserPin', () => token.setUserPin({ soPin: PIN, pin: PIN })],
+    ['no answer, changePin', () => token.changePin({ pin: PIN, newPin: PIN })],
+    ['no answer, changeSoPin', () => token.changeSoPin({ soPin: PIN, newPin: PIN })],
+    ['no answer, login', () => token.login({ pin: PIN })],
+    ['too short', () => token.login({ pin: 'abc' })],
+  ])('are wiped: %s', async (_, call) => {
+    const from = jest.spyOn(Buffer, 'from');
+    try {
+      await thrown(call());
+      const copies = from.mock.results.map(({ value }) => value as Buffer);
+      expect(copies.filter((copy) => copy.some((byte) => byte !== 0))).toEqual([]);
+    } finally {
+      from.mockRestore();
+    }
+  });
+});
