@@ -85,7 +85,7 @@ export async function prepareDevKit(
   checkKnown(options, 'options', BUILD_OPTIONS);
   const cache = new Cache();
   const plan = (sources: Sources): { optee: Part } =>
-    new Imports(cache).find({ optee: opteePart('dynamic', DECLARED, NO_TOOLCHAIN) }) ?? {
+    new Imports(cache).find(() => ({ optee: opteePart('dynamic', DECLARED, NO_TOOLCHAIN) })) ?? {
       optee: opteePart('dynamic', sources, readToolchain(cache)),
     };
   const { optee } = await prepare(cache, plan, options);
@@ -194,9 +194,12 @@ function machineParts(
 ): MachineParts {
   const toolchain = readToolchain(cache);
   const imports = new Imports(cache);
-  const { node: declaredNode, ...declared } = declaredParts(machine, node);
-  const system = imports.find({ ...declared }) ?? systemParts(sources, toolchain, machine);
-  const { node: image } = imports.find({ node: declaredNode }) ?? { node: nodePart(node, sources) };
+  const system =
+    imports.find(() => ({ ...systemParts(DECLARED, NO_TOOLCHAIN, machine) })) ??
+    systemParts(sources, toolchain, machine);
+  const { node: image } = imports.find(() => ({ node: nodePart(node, DECLARED) })) ?? {
+    node: nodePart(node, sources),
+  };
   const { rootfs, ...others } = system;
   const parts: MachineParts = { rootfs, node: image, ...others };
   if (machine !== 'dynamic') {
