@@ -203,7 +203,7 @@ describe('refused by name, with the cache as it was:', () => {
     await expectRefused(/is no archive of node-optee's: /);
     const words = ['-c', 'echo hi > "$1/hi" && tar c -C "$1" hi | zstd -qf -o "$2"', 'sh', folder, archive];
     spawnSync('sh', words);
-    await expectRefused('it has no list of contents');
+    await expectRefused(/is no archive of node-optee's: /);
   });
 
   test('what is cut', async () => {
@@ -391,7 +391,10 @@ describe('refused by name, with the cache as it was:', () => {
     const { contents } = await Archive.open(archive);
     const changed = change(contents);
     const text = { format: 1, digest: partKey(changed), ...changed };
-    await rewrite(([list, ...all]) => [{ ...list, bytes: Buffer.from(JSON.stringify(text)) }, ...all]);
+    await rewrite(([list, ...all]) => [
+      { ...list, bytes: Buffer.from(JSON.stringify(text, null, 2) + '\n') },
+      ...all,
+    ]);
     await expectRefused(reason);
     expect(existsSync('/tmp/evil')).toBe(false);
   });

@@ -115,9 +115,7 @@ export async function writeArchive(
 
 async function* pack(contents: Contents, folders: (folder: string) => string): AsyncGenerator<Buffer, void> {
   const parts = Object.fromEntries(Object.entries(contents.parts).sort(([a], [b]) => (a < b ? -1 : 1)));
-  const body = { ...contents, parts };
-  const text = { format: FORMAT, digest: partKey(body), ...body };
-  const bytes = Buffer.from(JSON.stringify(text, null, 2) + '\n');
+  const bytes = Buffer.from(contentsText({ ...contents, parts }));
   yield* packFile(CONTENTS, bytes.length, false, [bytes]);
   for (const [folder, { files, links }] of Object.entries(parts)) {
     for (const [name, { size, executable = false }] of Object.entries(files)) {
@@ -128,6 +126,10 @@ async function* pack(contents: Contents, folders: (folder: string) => string): A
       yield tarHeader({ name: `${folder}/${name}`, type: 'link', size: 0, target, executable: false });
   }
   yield TAR_END;
+}
+
+function contentsText(contents: Contents): string {
+  return JSON.stringify({ format: FORMAT, digest: partKey(contents), ...contents }, null, 2) + '\n';
 }
 
 async function* packFile(
@@ -246,13 +248,17 @@ function readContents(archive: Buffer): Contents {
   if (first?.[0].name !== CONTENTS || first[0].size > MAX_CONTENTS)
     throw new TarError("it is no archive of node-optee's: it has no list of contents");
   const text = Buffer.concat([...first[1]].map((bytes) => Buffer.from(bytes))).toString();
-  const { format, digest, ...contents } = JSON.parse(text) as Contents & { format: number; digest: string };
+  const {
+    format,
+    digest: _,
+    ...contents
+  } = JSON.parse(text) as Contents & { format: number; digest: string };
   if (format !== FORMAT) {
     throw new TarError(
       `its format is ${JSON.stringify(format)}, and this version of node-optee reads ${FORMAT} only`,
     );
   }
-  if (digest !== partKey(contents)) throw new TarError('its list of contents was altered');
+  if (text !== contentsText(contents)) throw new TarError('its list of contents was altered');
   checkContents(contents);
   return contents;
 }

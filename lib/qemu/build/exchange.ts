@@ -21,7 +21,7 @@ import {
 import { debianPatches } from './optee.js';
 import { partFolder, type Part } from './part.js';
 import { streamProgress } from './progress.js';
-import { readTested, Sources, type Resolved } from './sources.js';
+import { Sources, type Resolved } from './sources.js';
 import { maxAge, removeUnused } from './unused.js';
 import { checkCompressor } from './zstd.js';
 
@@ -194,7 +194,7 @@ export function cacheKey(options: MachineSet = {}): string {
 
 /** What the package says of a package that it takes. */
 function declaration(need: Part['needs'][number]): unknown {
-  return { ...need, package: String(need.package), tested: readTested()[need.name] };
+  return { ...need, package: String(need.package) };
 }
 
 function configurations(

@@ -34,11 +34,11 @@ export class Imports {
 
   /**
    * Parts that belong together, all from one archive; undefined where none has them all.
-   * @param declared the parts as the package declares them, without a host's tools and sources
+   * @param declare gives the parts as the package declares them, without a host's tools and sources
    */
-  find<T extends Readonly<Record<string, Part>>>(declared: T): T | undefined {
+  find<T extends Readonly<Record<string, Part>>>(declare: () => T): T | undefined {
     for (const { parts } of this.sets) {
-      const found = Object.entries(declared).map(([name, part]) => {
+      const found = Object.entries(declare()).map(([name, part]) => {
         const recipe = partKey(part.inputs);
         const known = Object.values(parts).find((one) => one.name === part.name && one.recipe === recipe);
         const record = known && this.#cache.record(known.name, known.key);

@@ -96,7 +96,7 @@ export async function prepareDevKit(
   checkKnown(options, 'options', BUILD_OPTIONS);
   const cache = new Cache();
   const plan = (sources: Sources): { devKit: Part } =>
-    new Imports(cache).find({ devKit: devKitPart(DECLARED, NO_TOOLCHAIN) }) ?? {
+    new Imports(cache).find(() => ({ devKit: devKitPart(DECLARED, NO_TOOLCHAIN) })) ?? {
       devKit: devKitPart(sources, readToolchain(cache)),
     };
   const { devKit } = await prepare(cache, plan, options);
@@ -211,9 +211,10 @@ function machineParts(
 ): MachineParts {
   const toolchain = readToolchain(cache);
   const imports = new Imports(cache);
-  const { node: declaredNode, ...declared } = declaredParts(machine, node);
-  const system = imports.find({ ...declared }) ?? systemParts(sources, toolchain, machine);
-  const { node: image } = imports.find({ node: declaredNode }) ?? {
+  const system =
+    imports.find(() => ({ ...systemParts(DECLARED, NO_TOOLCHAIN, machine) })) ??
+    systemParts(sources, toolchain, machine);
+  const { node: image } = imports.find(() => ({ node: nodePart(node, DECLARED, NO_TOOLCHAIN) })) ?? {
     node: nodePart(node, sources, toolchain),
   };
   const { linux: first, ...others } = system;

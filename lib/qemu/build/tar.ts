@@ -1,4 +1,4 @@
-/** Archives of the form ustar (POSIX.1-1988), as far as files and links in folders need it. */
+/** Archives of the form ustar (POSIX.1-1988), as far as files and links need it. What is read was written here. */
 
 const BLOCK = 512;
 /** A file that is longer than this has no room for its size: 8 GiB. */
@@ -127,11 +127,14 @@ function parseHeader(block: Buffer): TarEntry {
   if (text(257, 5) !== 'ustar' || octal(148, 8) !== checksum(block))
     throw new TarError('this is no tar archive, or a damaged one');
   const [prefix, short, type] = [text(345, 155), text(0, 100), text(156, 1)];
-  return {
+  const entry: TarEntry = {
     name: prefix === '' ? short : `${prefix}/${short}`,
     type: type === '0' || type === '' ? 'file' : type === '2' ? 'link' : 'other',
     size: octal(124, 12),
     target: text(157, 100),
-    executable: (octal(100, 8) & 0o100) !== 0,
+    executable: type !== '2' && (octal(100, 8) & 0o100) !== 0,
   };
+  // The sum does not see everything. What is not as we write it was not written by us.
+  if (entry.type !== 'other' && !tarHeader(entry).equals(block)) throw new TarError('the archive is damaged');
+  return entry;
 }
