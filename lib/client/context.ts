@@ -17,7 +17,7 @@ import {
   type TeeDevice,
   type TeeVersion,
 } from './devices.js';
-import type { TaNames } from './described.js';
+import { NAMES, type TaNames } from './described.js';
 import type { DmaBuf } from './dma-buf.js';
 import { notSupported, TeeSystemError } from './errors.js';
 import { Handle } from './handle.js';
@@ -63,7 +63,7 @@ export interface OpenSessionOptions<P extends Params = Params> extends CallOptio
   /** Up to four parameters for the TA's TA_OpenSessionEntryPoint; their outputs are the session's `outputs`. */
   params?: P | undefined;
   /** @internal What the TA and its commands are called. */
-  names?: TaNames | undefined;
+  [NAMES]?: TaNames | undefined;
 }
 
 /** How a session is opened, all of it read from its caller. */
@@ -204,7 +204,7 @@ export class TeeContext {
   }
 
   #request(uuid: string | Uint8Array, options: OpenSessionOptions, wipe: boolean): Request {
-    const { login = Login.public, params = NO_PARAMS, names } = options;
+    const { login = Login.public, params = NO_PARAMS, [NAMES]: names } = options;
     const bytes = parseUuid(uuid);
     const read = readParams(params, this.version.capabilities.nullMemref);
     return this.#openRequest(this.#opening(bytes, { login, params: read, wipe, names }));

@@ -1,5 +1,8 @@
 /** What calls of a described TA are called: for errors and tracing. The room `ta` hands it to `openSession`. */
 
+/** Of the options of `openSession` and `pool`: the {@link TaNames}. A symbol, so no option of a user's is taken for it. */
+export const NAMES: unique symbol = Symbol('names');
+
 /** The names of a TA's description. */
 export interface TaNames {
   /** 'notary' */

@@ -1,7 +1,7 @@
 import { debuglog } from 'node:util';
 import { readOptions, restacked, type CallOptions } from './call.js';
 import { AbortError, closedError, invalidArgType, invalidArgValue, outOfRange, TeeError } from './errors.js';
-import { commandInWords, taInWords, type TaNames } from './described.js';
+import { commandInWords, NAMES, taInWords, type TaNames } from './described.js';
 import { Handle } from './handle.js';
 import { Login } from './login.js';
 import { ParamKind } from './native.js';
@@ -51,10 +51,10 @@ export interface SessionPoolOptions<P extends Params = Params> {
    */
   replaceAfterCancel?: boolean | undefined;
   /** @internal What the TA and its commands are called. */
-  names?: TaNames | undefined;
+  [NAMES]?: TaNames | undefined;
 }
 
-const OPTIONS = ['max', 'idle', 'login', 'params', 'wipe', 'replaceAfterCancel', 'names'];
+const OPTIONS = ['max', 'idle', 'login', 'params', 'wipe', 'replaceAfterCancel'];
 const DEFAULT_MAX = 4;
 const DEFAULT_IDLE = 30_000;
 /** Node's timers take no more. */
@@ -84,7 +84,7 @@ export function readPoolOptions(options: SessionPoolOptions, nullMemref: boolean
     params = NO_PARAMS,
     wipe = false,
     replaceAfterCancel = false,
-    names,
+    [NAMES]: names,
   } = options;
   checkInteger(max, 'options.max', 1, U32_MAX);
   if (typeof idle !== 'number') throw invalidArgType('options.idle', 'a number', idle);

@@ -1,5 +1,5 @@
 import { TeeContext, type OpenSessionOptions } from '../client/context.js';
-import type { TaNames } from '../client/described.js';
+import { NAMES, type TaNames } from '../client/described.js';
 import { invalidArgType } from '../client/errors.js';
 import type { Login } from '../client/login.js';
 import type { Session } from '../client/session.js';
@@ -106,7 +106,7 @@ function readOpening(opening: Call, names: TaNames, tee: unknown, options: unkno
   const given = argsOf(opening, options);
   const params = parametersOf(opening, given, false, OPEN_OPTIONS);
   const { login, signal, wipe } = given as OpenOptions;
-  return { login, signal, wipe, params, names };
+  return { login, signal, wipe, params, [NAMES]: names };
 }
 
 const POOL_OPTIONS = ['idle', 'login', 'max', 'replaceAfterCancel', 'wipe'];
@@ -117,7 +117,7 @@ function readPool(opening: Call, names: TaNames, tee: unknown, options: unknown)
   const given = argsOf(opening, options);
   const params = parametersOf(opening, given, false, POOL_OPTIONS);
   const { idle, login, max, replaceAfterCancel, wipe } = given as PoolOptions;
-  return { idle, login, max, replaceAfterCancel, wipe, params, names };
+  return { idle, login, max, replaceAfterCancel, wipe, params, [NAMES]: names };
 }
 
 /** A client of a session that has been opened. What is wrong with its outputs closes it. */

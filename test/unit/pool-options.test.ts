@@ -33,6 +33,7 @@ test.each([
   [null, 'ERR_INVALID_ARG_TYPE', 'options'],
   [4, 'ERR_INVALID_ARG_TYPE', 'options'],
   [{ maximum: 4 }, 'ERR_INVALID_ARG_VALUE', 'options has no maximum'],
+  [{ names: {} }, 'ERR_INVALID_ARG_VALUE', 'options has no names'],
   [{ signal: AbortSignal.abort() }, 'ERR_INVALID_ARG_VALUE', 'options has no signal'],
   [{ max: '4' }, 'ERR_INVALID_ARG_TYPE', 'options.max'],
   [{ max: 0 }, 'ERR_OUT_OF_RANGE', 'options.max'],
