@@ -508,7 +508,10 @@ describe('waiting', () => {
 describe('closing', () => {
   test('who waits is rejected, who has a session goes on, and nothing is left', async () => {
     const pool = guest.tee.pool(TEST_TA, { max: 2 });
-    const running = pool.invoke(TA.TEST_TA_WAIT, wait(200));
+    const stop = new AbortController();
+    const running = rejection<AbortError>(
+      pool.invoke(TA.TEST_TA_WAIT, wait(60_000), { signal: stop.signal }),
+    );
     const [held] = await hold(pool, 1);
     const waiting = [rejection(pool.invoke(0)), rejection(pool.use(() => 1))];
     const closing = pool.close();
@@ -517,8 +520,10 @@ describe('closing', () => {
     for (const error of waiting) expect(await error).toMatchObject(refused);
     expect(await rejectedAtOnce(pool.invoke(0))).toMatchObject(refused);
     expect(await rejectedAtOnce(pool.use(() => 1))).toMatchObject(refused);
-    await running;
     expect(await held.session?.invoke(TA.TEST_TA_VALUES, [value.inout(1)])).toEqual([{ a: 2, b: 2 }]);
+    stop.abort();
+    // It was in the TEE until then.
+    expect((await running).teeError).toMatchObject({ code: 'TEE_ERROR_CANCEL' });
     expect(await Promise.race([closing, delay(50, 'waits')])).toBe('waits');
     held.release();
     await closing;
@@ -528,7 +533,7 @@ describe('closing', () => {
   });
 
   test('while sessions are being opened', async () => {
-    const pool = guest.tee.pool(TEST_TA, { params: [value.in(0, 200)] });
+    const pool = guest.tee.pool(TEST_TA, { params: [value.in(0, 1000)] });
     const errors = [1, 2].map(() => rejection(pool.invoke(0)));
     await inTee();
     const closing = pool.close();
