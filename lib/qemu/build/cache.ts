@@ -206,7 +206,7 @@ export class Cache {
     const aside = `${path}.${process.pid}`;
     try {
       // Same folder, so that the rename is atomic.
-      writeFileWhole(aside, text);
+      writeFileSync(aside, text, { flush: true });
       renameSync(aside, path);
     } catch (cause) {
       throw new BuildError(`${path} cannot be written: ${(cause as Error).message}`, { cause });
@@ -333,15 +333,5 @@ function home(): string {
     const text =
       'This user has no home folder, where the cache would lie: set XDG_CACHE_HOME to a folder for it';
     throw new BuildError(text, { cause });
-  }
-}
-
-function writeFileWhole(path: string, text: string): void {
-  const descriptor = openSync(path, 'w');
-  try {
-    writeFileSync(descriptor, text); // all of it, which one write need not be
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
   }
 }
