@@ -13,11 +13,11 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { partKey } from '#lib/qemu/build/cache';
 import { Snapshot } from '#lib/qemu/build/snapshot';
-import type { Sources } from '#lib/qemu/build/sources';
+import type { SourceList } from '#lib/qemu/build/sources';
 
 const ROOT = dirname(require.resolve('node-optee/package.json'));
 const TOOLS = { compiler: 'gcc 12', qemu: 'QEMU 7.2', mke2fs: 'mke2fs 1.47' };
-const NO_SOURCES = { get: () => undefined } as unknown as Sources;
+const NO_SOURCES: SourceList = { get: () => undefined };
 
 let folder: string;
 beforeEach(() => {
@@ -118,14 +118,13 @@ describe('a change of', () => {
   });
 
   test("a package's files builds anew what is made from it", () => {
-    const sources = (digest: string): Sources =>
-      ({
-        get: ({ name }: { name: string }) => ({
-          package: name,
-          version: '1',
-          files: { [name]: name === 'optee-os' ? digest : '' },
-        }),
-      }) as unknown as Sources;
+    const sources = (digest: string): SourceList => ({
+      get: ({ name }) => ({
+        package: name,
+        version: '1',
+        files: { [name]: name === 'optee-os' ? digest : '' },
+      }),
+    });
     const before = keys(ROOT, TOOLS, 'dynamic', sources('a'));
     expect(changed(before, keys(ROOT, TOOLS, 'dynamic', sources('b')))).toEqual([
       'devKit',

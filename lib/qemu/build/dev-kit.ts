@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { COMMON_FLAGS, TOOLS, unpackSource } from './optee.js';
 import { type Part, partFolder, recipeOf, sourceInputs } from './part.js';
 import type { Cache } from './cache.js';
-import { OPTEE_OS, type Sources } from './sources.js';
+import { OPTEE_OS, type SourceList } from './sources.js';
 import type { Toolchain } from './toolchain.js';
 
 /** The TA development kit, in the part's folder. */
@@ -29,7 +29,7 @@ const PKCS11_FLAGS = [
 ];
 
 /** What TAs are built with, and the PKCS#11 TA, for every machine. */
-export function devKitPart(sources: Sources, toolchain: Toolchain): Part {
+export function devKitPart(sources: SourceList, toolchain: Toolchain): Part {
   return {
     name: 'ta-dev-kit',
     title: 'TA development kit, PKCS#11 TA',

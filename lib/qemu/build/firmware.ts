@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { partKey } from './cache.js';
 import { OPTEE_IMAGES, unpackSource } from './optee.js';
 import { type Part, partFolder, recipeOf, sourceInputs } from './part.js';
-import { type Sources, TRUSTED_FIRMWARE } from './sources.js';
+import { type SourceList, TRUSTED_FIRMWARE } from './sources.js';
 import type { Toolchain } from './toolchain.js';
 
 /** The file that QEMU takes as `-bios`. */
@@ -24,7 +24,7 @@ const FLAGS = [
 ];
 
 /** TF-A with OP-TEE and the kernel in it: the whole firmware in one file, no U-Boot, no UEFI. */
-export function firmwarePart(sources: Sources, toolchain: Toolchain, linux: Part, optee: Part): Part {
+export function firmwarePart(sources: SourceList, toolchain: Toolchain, linux: Part, optee: Part): Part {
   return {
     name: optee.name.replace('optee', 'firmware'),
     title: `TF-A ${sources.get(TRUSTED_FIRMWARE)?.version ?? ''} with ${optee.title}`,

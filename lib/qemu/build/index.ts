@@ -27,6 +27,7 @@ import {
   NODE,
   OPTEE_OS,
   type Requirement,
+  type SourceList,
   Sources,
   TRUSTED_FIRMWARE,
   readTested,
@@ -184,9 +185,9 @@ export interface MachineParts extends SystemParts {
 }
 
 /** Sources as the package alone declares them, which are those that were tested, whatever was resolved. */
-const DECLARED = { get: ({ name }: Requirement) => readTested()[name] } as unknown as Sources;
+const DECLARED: SourceList = { get: ({ name }) => readTested()[name] };
 
-function systemParts(sources: Sources, toolchain: Toolchain, machine: MachineName): SystemParts {
+function systemParts(sources: SourceList, toolchain: Toolchain, machine: MachineName): SystemParts {
   const linux = linuxPart(sources, toolchain);
   const optee = opteePart(opteeVariant(machine), sources, toolchain);
   const firmware = firmwarePart(sources, toolchain, linux, optee);

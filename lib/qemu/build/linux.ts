@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { BuildError, CommandError } from './command.js';
 import { type Part, type Workshop, dataFile, keepSymbols, recipeOf, sourceInputs } from './part.js';
 import { Snapshot } from './snapshot.js';
-import { LINUX, type Sources, UnsuitableError } from './sources.js';
+import { LINUX, type SourceList, UnsuitableError } from './sources.js';
 import type { Toolchain } from './toolchain.js';
 
 const CONFIGURATION = 'guest.config';
@@ -30,7 +30,7 @@ const ENVIRONMENT = {
 };
 
 /** The kernel's Image, with our patches in it (off unless a machine's command line turns them on). */
-export function linuxPart(sources: Sources, toolchain: Toolchain): Part {
+export function linuxPart(sources: SourceList, toolchain: Toolchain): Part {
   const data = new Snapshot(dataFile('kernel'), [CONFIGURATION, ...KERNEL_PATCHES]);
   const configuration = data.text(CONFIGURATION);
   return {

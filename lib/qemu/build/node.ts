@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import type { NodeVersion } from '../machine.js';
 import { ext4Recipe, makeExt4 } from './ext4.js';
 import { type Part, recipeOf, sourceInputs } from './part.js';
-import { NODE, type Sources } from './sources.js';
+import { NODE, type SourceList } from './sources.js';
 import type { Toolchain } from './toolchain.js';
 
 export const NODE_IMAGE = 'node.ext4';
 
 /** An image with `bin/node` of one major version, for arm64, from its npm package. */
-export function nodePart(version: NodeVersion, sources: Sources, toolchain: Toolchain): Part {
+export function nodePart(version: NodeVersion, sources: SourceList, toolchain: Toolchain): Part {
   const requirement = NODE[version];
   return {
     name: requirement.name,

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { BuildError, CommandError } from './command.js';
 import { type Part, type Workshop, keepSymbols, recipeOf, sourceInputs } from './part.js';
-import { OPTEE_OS, type Requirement, type Sources, UnsuitableError } from './sources.js';
+import { OPTEE_OS, type Requirement, type SourceList, UnsuitableError } from './sources.js';
 import type { Toolchain } from './toolchain.js';
 import type { MachineName } from '../machine.js';
 
@@ -69,7 +69,7 @@ export const APPLIED = '.pc/applied-patches';
 const PATCHES = 'debian-patches';
 
 /** OP-TEE OS with Debian's patches. */
-export function opteePart(variant: OpteeVariant, sources: Sources, toolchain: Toolchain): Part {
+export function opteePart(variant: OpteeVariant, sources: SourceList, toolchain: Toolchain): Part {
   const flags = [...COMMON_FLAGS, ...VARIANT_FLAGS[variant]];
   return {
     name: `optee-${variant}`,

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { type Cache, partKey } from './cache.js';
 import type { BuildLog } from './command.js';
 export { dataFile } from './folder.js';
-import type { Requirement, Sources } from './sources.js';
+import type { Requirement, SourceList, Sources } from './sources.js';
 
 /** What a part has at hand while it is built. */
 export interface Workshop {
@@ -42,7 +42,7 @@ export function isBuilt(cache: Cache, part: Part): boolean {
 }
 
 /** What stands for a requirement in a key: its version and its files' checksums. */
-export function sourceInputs(sources: Sources, ...requirements: readonly Requirement[]): unknown {
+export function sourceInputs(sources: SourceList, ...requirements: readonly Requirement[]): unknown {
   return requirements.map((requirement) => {
     const resolved = sources.get(requirement);
     return resolved && { package: resolved.package, version: resolved.version, files: resolved.files };

@@ -15,7 +15,7 @@ import { inTreeTas } from './dev-kit.js';
 import { ext4Recipe, makeExt4 } from './ext4.js';
 import { type Part, type Workshop, dataFile, recipeOf, sourceInputs } from './part.js';
 import { Snapshot } from './snapshot.js';
-import { GUEST, type Sources } from './sources.js';
+import { GUEST, type SourceList } from './sources.js';
 import type { Toolchain } from './toolchain.js';
 
 export const ROOTFS = 'rootfs.ext4';
@@ -35,7 +35,7 @@ const AGENT_FLAGS = ['-std=c11', '-O2', '-Wall', '-Wextra', '-Werror', '-static'
  * The guest's root: Debian's packages unpacked, busybox, OP-TEE's own TAs, our init and agent. No root rights are
  * needed.
  */
-export function rootfsPart(sources: Sources, toolchain: Toolchain, devKit: Part): Part {
+export function rootfsPart(sources: SourceList, toolchain: Toolchain, devKit: Part): Part {
   const overlay = new Snapshot(dataFile('rootfs'));
   const agent = new Snapshot(dataFile('agent'));
   return {

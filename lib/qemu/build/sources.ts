@@ -83,6 +83,11 @@ interface PassedOver {
 /** What this version of the package was tested with, by the requirements' names. */
 export type Tested = Readonly<Record<string, Pick<Resolved, 'package' | 'version' | 'files'>>>;
 
+/** Gives the package that a requirement is answered with, or none yet. */
+export interface SourceList {
+  get(requirement: Requirement): Tested[string] | undefined;
+}
+
 /** Of `qemu/tested.json`. */
 export function readTested(): Tested {
   return JSON.parse(readFileSync(dataFile('tested.json'), 'utf8')) as Tested;
@@ -179,7 +184,7 @@ function firstCause(message: string): string {
 const RESOLVED = 'resolved.json';
 
 /** What was resolved, written down beside the parts and used again without any network. */
-export class Sources {
+export class Sources implements SourceList {
   readonly #cache: Cache;
   readonly #resolved: Record<string, Resolved>;
   #archive: Promise<DebianArchive> | undefined;
