@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { parseUuid } from '../client/uuid.js';
 import type { Machine } from './machine.js';
 import type { TaMounts } from './mounts.js';
-import { elfOf } from './symbols.js';
+import { elfOf, swapUuid } from './symbols.js';
 
 export const GDB_PORT = 1234;
 
@@ -117,12 +117,9 @@ function loadTa({ uuid, elf }: TaElf, index: number): string[] {
   ];
 }
 
-/** A UUID as two 64-bit words of OP-TEE's memory, where its first three parts are numbers of a little-endian machine. */
+/** A UUID as two 64-bit words of OP-TEE's memory. */
 function uuidWords(uuid: string): [string, string] {
-  const bytes = Buffer.from(parseUuid(uuid));
-  bytes.subarray(0, 4).reverse();
-  bytes.subarray(4, 6).reverse();
-  bytes.subarray(6, 8).reverse();
+  const bytes = swapUuid(parseUuid(uuid));
   const word = (offset: number): string => `0x${bytes.readBigUInt64LE(offset).toString(16)}`;
   return [word(0), word(8)];
 }

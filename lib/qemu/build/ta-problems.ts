@@ -1,6 +1,8 @@
 /** What is wrong with a TA's folder, in words: make, the compiler and the linker tell it in riddles, one at a time. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { formatUuid } from '../../client/uuid.js';
+import { swapUuid } from '../symbols.js';
 
 /** Entry points by name, with what each has to look like. */
 const ENTRY_POINTS: Readonly<Record<string, string>> = {
@@ -94,7 +96,7 @@ export async function uuidProblem(dir: string, elf: string, binary: string): Pro
 }
 
 /** The UUID at the start of the section .ta_head; undefined where there is none. */
-export function headUuid(elf: Buffer): string | undefined {
+function headUuid(elf: Buffer): string | undefined {
   if (elf.length < 64 || elf.toString('latin1', 0, 4) !== '\x7fELF' || elf[4] !== 2) return undefined;
   const table = Number(elf.readBigUInt64LE(40));
   const [entry, count, names] = [elf.readUInt16LE(58), elf.readUInt16LE(60), elf.readUInt16LE(62)];
@@ -105,15 +107,7 @@ export function headUuid(elf: Buffer): string | undefined {
     const name = strings + elf.readUInt32LE(table + i * entry);
     if (elf.toString('latin1', name, name + 9) !== '.ta_head\0') continue;
     const at = offsetOf(i);
-    const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
-    const rest = elf.toString('hex', at + 8, at + 16);
-    return [
-      hex(elf.readUInt32LE(at), 8),
-      hex(elf.readUInt16LE(at + 4), 4),
-      hex(elf.readUInt16LE(at + 6), 4),
-      rest.slice(0, 4),
-      rest.slice(4),
-    ].join('-');
+    return formatUuid(swapUuid(elf.subarray(at, at + 16)));
   }
   return undefined;
 }
