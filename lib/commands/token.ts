@@ -259,10 +259,11 @@ function firstLine(bytes: Buffer): string {
 }
 
 /** Asks on the terminal, which does not show what is typed. */
-async function prompt(text: string): Promise<string> {
+export async function prompt(text: string): Promise<string> {
   const { stdin } = process;
   process.stderr.write(text);
   stdin.setRawMode(true);
+  stdin.resume(); // a listener alone does not start it again after a pause
   const typed: number[] = [];
   try {
     for (;;) {
@@ -270,8 +271,9 @@ async function prompt(text: string): Promise<string> {
       for (const key of keys) {
         if (key === CTRL_C) throw new Error('interrupted');
         if (key === CTRL_D || key === LF || key === CR) return Buffer.from(typed).toString('utf8');
-        if (key === BACKSPACE || key === DELETE) typed.pop();
-        else typed.push(key);
+        if (key !== BACKSPACE && key !== DELETE) typed.push(key);
+        // A character of UTF-8 is its first byte and those behind it.
+        else while (((typed.pop() ?? 0) & 0xc0) === 0x80);
       }
     }
   } finally {
