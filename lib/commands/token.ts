@@ -101,7 +101,7 @@ async function list({ pkcs11, values }: Asked): Promise<void> {
 }
 
 /** What `list` prints of a token. */
-export function tokenLine(token: TokenInfo): string {
+function tokenLine(token: TokenInfo): string {
   if (!token.initialized) return `slot ${token.slot}: not initialized`;
   const pin = (who: string, locked: boolean, last: boolean, low: boolean): string => {
     if (locked) return `, ${who} PIN locked`;
@@ -187,11 +187,8 @@ async function remove({ pkcs11, values }: Asked): Promise<void> {
 function describe(object: TokenObject): Record<string, unknown> {
   const { id, label } = object;
   const common = { kind: kindOf(object), id: id.toString('hex'), label, private: object.private };
-  if (object instanceof PrivateKey)
-    return { ...common, extractable: object.extractable, sensitive: object.sensitive };
-  if (object instanceof SecretKey)
-    return { ...common, extractable: object.extractable, sensitive: object.sensitive };
-  return common;
+  if (!(object instanceof PrivateKey || object instanceof SecretKey)) return common;
+  return { ...common, extractable: object.extractable, sensitive: object.sensitive };
 }
 
 function kindOf(object: TokenObject): string {

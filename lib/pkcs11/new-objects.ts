@@ -1,9 +1,9 @@
 /** Options of keys that are made, imported, unwrapped or derived, as attributes. */
 import { randomBytes } from 'node:crypto';
 import { invalidArgType, invalidArgValue } from '../client/errors.js';
-import { checkBoolean, checkSignal, checkString } from '../client/validate.js';
+import { checkBoolean, checkString } from '../client/validate.js';
 import { Attribute, ObjectClass } from './constants.js';
-import { readId } from './objects.js';
+import { readId, readSignal } from './objects.js';
 import type { Template } from './serializer.js';
 
 /** What every new object has. */
@@ -36,7 +36,6 @@ export const NEW_KEY_OPTIONS = [...NEW_OBJECT_OPTIONS, 'extractable', 'sensitive
 
 /** Options of a new object, read once. */
 export interface ReadNew {
-  readonly id: Buffer;
   readonly token: boolean;
   readonly signal: AbortSignal | undefined;
   /** CKA_TOKEN, CKA_LABEL, CKA_ID */
@@ -45,13 +44,12 @@ export interface ReadNew {
 
 /** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE */
 export function readNew(options: NewObjectOptions): ReadNew {
-  const { id, label, token = true, signal } = options;
+  const { id, label, token = true } = options;
   const bytes = id === undefined ? randomBytes(16) : readId(id, 'options.id');
   const text = label === undefined ? undefined : Buffer.from(checkString(label, 'options.label'), 'utf8');
   return {
-    id: bytes,
     token: checkBoolean(token, 'options.token'),
-    signal: signal === undefined ? undefined : checkSignal(signal, 'options.signal'),
+    signal: readSignal(options),
     attributes: [
       [Attribute.TOKEN, token],
       [Attribute.LABEL, text],

@@ -54,11 +54,11 @@ export interface ReadQuery {
 /** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE */
 export function readQuery(query: ObjectQuery, needed: boolean): ReadQuery {
   checkKnown(query, 'query', ['id', 'label', 'signal']);
-  const { id, label, signal } = query;
+  const { id, label } = query;
   const read = {
     id: id === undefined ? undefined : readId(id, 'query.id'),
     label: label === undefined ? undefined : checkString(label, 'query.label'),
-    signal: signal === undefined ? undefined : checkSignal(signal, 'query.signal'),
+    signal: readSignal(query, 'query'),
   };
   if (needed && read.id === undefined && read.label === undefined) {
     throw invalidArgValue('query', undefined, 'must have an id or a label');
@@ -74,10 +74,12 @@ export function describeQuery(what: string, { id, label }: ReadQuery): string {
   return by.length === 0 ? what : `${what} with ${by.join(' and ')}`;
 }
 
-/** @throws AbortError's place: the signal of an operation, read once. */
-export function readSignal(options: OperationOptions | undefined): AbortSignal | undefined {
-  const signal = options?.signal;
-  return signal === undefined ? undefined : checkSignal(signal, 'options.signal');
+/**
+ * The signal of an operation, read once.
+ * @throws TypeError ERR_INVALID_ARG_TYPE
+ */
+export function readSignal({ signal }: OperationOptions, name = 'options'): AbortSignal | undefined {
+  return signal === undefined ? undefined : checkSignal(signal, `${name}.signal`);
 }
 
 /** How many handles there is room for at first. */

@@ -10,7 +10,7 @@ import { encodeMechanism, pack, u32s, type MechanismWithParameters } from './ser
 import type { Question } from './wire.js';
 
 /** Bytes of data that go to the TA at once. Each is temporary memory of the TEE. */
-export const PART = 64 * 1024;
+const PART = 64 * 1024;
 
 /** The commands of an operation that takes data. */
 interface Commands {

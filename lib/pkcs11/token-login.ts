@@ -49,7 +49,7 @@ import {
   type OperationOptions,
 } from './objects.js';
 import { digest } from './operations.js';
-import { CURVES, importKey, readCurve, type ImportedKey } from './public-keys.js';
+import { ED25519, importKey, readCurve, type ImportedKey } from './public-keys.js';
 import { decodeHandles, encodeMechanism, encodeTemplate, pack, u32s, type Template } from './serializer.js';
 
 const debug = debuglog('node-optee');
@@ -516,21 +516,22 @@ function pairParameters(
   options: KeyPairOptions,
 ): [mechanism: number, keyType: number, Template] {
   const { namedCurve, modulusLength, publicExponent } = options;
-  const only = (name: keyof KeyPairOptions, kind: string): void => {
-    if (options[name] !== undefined && type !== kind) {
+  for (const [name, value, kind] of [
+    ['namedCurve', namedCurve, 'ec'],
+    ['modulusLength', modulusLength, 'rsa'],
+    ['publicExponent', publicExponent, 'rsa'],
+  ] as const) {
+    if (value !== undefined && type !== kind) {
       throw invalidArgValue(`options.${name}`, undefined, `is for '${kind}' only`);
     }
-  };
-  only('namedCurve', 'ec');
-  only('modulusLength', 'rsa');
-  only('publicExponent', 'rsa');
+  }
   switch (type) {
     case 'ec': {
       const { parameters } = readCurve(namedCurve, 'options.namedCurve');
       return [Mechanism.EC_KEY_PAIR_GEN, KeyType.EC, [[Attribute.EC_PARAMS, parameters]]];
     }
     case 'ed25519': {
-      const parameters = CURVES.find(({ name }) => name === 'Ed25519')?.parameters;
+      const { parameters } = ED25519;
       return [Mechanism.EC_EDWARDS_KEY_PAIR_GEN, KeyType.EC_EDWARDS, [[Attribute.EC_PARAMS, parameters]]];
     }
     case 'rsa': {

@@ -1,7 +1,8 @@
 import { Login } from '../client/login.js';
 import type { TeeContext } from '../client/context.js';
 import { invalidArgValue } from '../client/errors.js';
-import { checkKnown, checkSignal, checkString } from '../client/validate.js';
+import { hex32 } from '../client/results.js';
+import { checkKnown, checkString } from '../client/validate.js';
 import { Application, notInitialized } from './application.js';
 import { Command, Mechanism, TokenFlag, User } from './constants.js';
 import {
@@ -14,7 +15,7 @@ import {
   type NamedIdentity,
   type Pin,
 } from './identity.js';
-import type { OperationOptions } from './objects.js';
+import { readSignal, type OperationOptions } from './objects.js';
 import { decodeU32s, encodeLabel, LABEL_SIZE, pack, u32s, type RawTokenInfo } from './serializer.js';
 import type { TokenLogin } from './token-login.js';
 import type { Question } from './wire.js';
@@ -126,7 +127,7 @@ export class Token {
     const known = new Map<number, string>(Object.entries(Mechanism).map(([name, id]) => [id, `CKM_${name}`]));
     return decodeU32s(await this.#home.ask(question), asked)
       .sort((a, b) => a - b)
-      .map((id) => known.get(id) ?? `CKM_0x${id.toString(16).padStart(8, '0')}`);
+      .map((id) => known.get(id) ?? `CKM_${hex32(id)}`);
   }
 
   /**
@@ -169,7 +170,7 @@ export class Token {
    */
   async setUserPin(options: { soPin: Pin; pin: Pin } & OperationOptions): Promise<void> {
     checkSecretOptions(options, 'options', ['soPin', 'pin', 'signal']);
-    const signal = readSignalOf(options);
+    const signal = readSignal(options);
     await withPins([options.soPin, 'options.soPin'], [options.pin, 'options.pin'], (soPin, pin) =>
       this.#asSecurityOfficer(Login.public, soPin, signal, (handle) => ({
         command: Command.INIT_PIN,
@@ -187,7 +188,7 @@ export class Token {
    */
   async setUserIdentity(options: { so: Identity; user: NamedIdentity } & OperationOptions): Promise<void> {
     checkSecretOptions(options, 'options', ['so', 'user', 'signal']);
-    const signal = readSignalOf(options);
+    const signal = readSignal(options);
     const login = readIdentity(options.so, 'options.so');
     const pin = identityPin(options.user, 'options.user');
     await this.#asSecurityOfficer(login, Buffer.alloc(0), signal, (handle) => ({
@@ -204,7 +205,7 @@ export class Token {
    */
   async changePin(options: { pin: Pin; newPin: Pin } & OperationOptions): Promise<void> {
     checkSecretOptions(options, 'options', ['pin', 'newPin', 'signal']);
-    const signal = readSignalOf(options);
+    const signal = readSignal(options);
     const { pin, newPin } = options;
     await withPins([pin, 'options.pin'], [newPin, 'options.newPin'], async (before, after) => {
       this.#checkMode((await this.#initialized()).flags, true);
@@ -218,7 +219,7 @@ export class Token {
    */
   async changeSoPin(options: { soPin: Pin; newPin: Pin } & OperationOptions): Promise<void> {
     checkSecretOptions(options, 'options', ['soPin', 'newPin', 'signal']);
-    const signal = readSignalOf(options);
+    const signal = readSignal(options);
     const { soPin, newPin } = options;
     await withPins([soPin, 'options.soPin'], [newPin, 'options.newPin'], (before, after) =>
       this.#asSecurityOfficer(Login.public, before, signal, (handle) => this.#newPin(handle, before, after)),
@@ -245,7 +246,7 @@ export class Token {
    */
   async open(options: OperationOptions = {}): Promise<TokenLogin> {
     checkKnown(options, 'options', ['signal']);
-    const signal = readSignalOf(options);
+    const signal = readSignal(options);
     const who = { tee: this.#home.tee, slot: this.slot, login: Login.public };
     return this.#home.login(await Application.open(who, signal));
   }
@@ -312,10 +313,6 @@ export class Token {
   }
 }
 
-function readSignalOf({ signal }: OperationOptions): AbortSignal | undefined {
-  return signal === undefined ? undefined : checkSignal(signal, 'options.signal');
-}
-
 /** A PIN, or an identity. */
 function readWho(
   options: object,
@@ -323,7 +320,7 @@ function readWho(
 ): { login: Login; pin: Buffer; signal: AbortSignal | undefined } {
   const given = options as { identity?: unknown; signal?: AbortSignal } & Record<string, unknown>;
   const [pin, identity] = [given[pinName], given.identity];
-  const signal = readSignalOf(given);
+  const signal = readSignal(given);
   if ((pin === undefined) === (identity === undefined)) {
     throw invalidArgValue('options', undefined, `must have either ${pinName} or identity`);
   }
