@@ -1,7 +1,7 @@
 /** What a token keeps beside keys: certificates, and data of any kind. */
 import { X509Certificate } from 'node:crypto';
 import { invalidArgType, invalidArgValue } from '../client/errors.js';
-import { checkKnown, checkString } from '../client/validate.js';
+import { checkBoolean, checkKnown } from '../client/validate.js';
 import type { Application, Turn } from './application.js';
 import { Attribute, CERTIFICATE_X509, ObjectClass } from './constants.js';
 import { certificateNames } from './der.js';
@@ -11,6 +11,7 @@ import {
   classAttribute,
   NEW_OBJECT_OPTIONS,
   readNew,
+  readText,
   type NewObjectOptions,
   type ReadNew,
 } from './new-objects.js';
@@ -149,18 +150,16 @@ export async function dataObjectAt(
 export function newData(data: unknown, options: NewDataOptions): ReadNew & { template: Template } {
   checkKnown(options, 'options', ['label', 'token', 'application', 'private', 'signal']);
   const { application, private: isPrivate = true } = options;
-  if (typeof isPrivate !== 'boolean') throw invalidArgType('options.private', 'a boolean', isPrivate);
   const value = readBytes(data, 'data');
   const read = readNew(options);
-  const text = application === undefined ? undefined : checkString(application, 'options.application');
   return {
     ...read,
     template: [
       ...classAttribute(ObjectClass.DATA),
       // Data has no CKA_ID.
       ...read.attributes.filter(([id]) => id !== Attribute.ID),
-      [Attribute.PRIVATE, isPrivate],
-      [Attribute.APPLICATION, text === undefined ? undefined : Buffer.from(text)],
+      [Attribute.PRIVATE, checkBoolean(isPrivate, 'options.private')],
+      [Attribute.APPLICATION, readText(application, 'options.application')],
       [Attribute.VALUE, value],
     ],
   };

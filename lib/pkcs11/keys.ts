@@ -2,7 +2,7 @@
 import { verify as nodeVerify, X509Certificate, type KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
 import { invalidArgType, invalidArgValue, notSupported } from '../client/errors.js';
-import { checkInteger, checkKnown, checkString } from '../client/validate.js';
+import { checkBoolean, checkInteger, checkKnown, checkString } from '../client/validate.js';
 import type { Application, Turn } from './application.js';
 import { Attribute, CKR, Command, KeyType, Mechanism, ObjectClass } from './constants.js';
 import { signatureFromDer, signatureToDer } from './der.js';
@@ -41,6 +41,7 @@ import {
   type NewKeyOptions,
 } from './new-objects.js';
 import {
+  checkNeeded,
   describeObject,
   find,
   ObjectReference,
@@ -290,7 +291,7 @@ export class PrivateKey extends AsymmetricKey {
    * @throws (rejects with) Pkcs11Error, …
    */
   async deriveKey(publicKey: KeyObject, options: DeriveKeyOptions): Promise<SecretKey> {
-    checkKnown(options, 'options', [...NEW_KEY_OPTIONS, 'type', 'length']);
+    checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, 'type', 'length']);
     const size = this.kind.curve?.size ?? 0;
     const { bytes, template, token, signal } = newSecretKey(options, size);
     const mechanism = this.#agreement(publicKey);
@@ -305,7 +306,7 @@ export class PrivateKey extends AsymmetricKey {
 
   /** Unwraps a key that was wrapped by RSA with an AES key of its own (CKM_RSA_AES_KEY_WRAP). */
   async unwrapKey(wrapped: Uint8Array, options: UnwrapKeyOptions & OaepOptions): Promise<SecretKey> {
-    checkKnown(options, 'options', [...NEW_KEY_OPTIONS, ...OAEP_OPTIONS, 'type']);
+    checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, ...OAEP_OPTIONS, 'type']);
     this.needs('rsa', 'unwrapKey');
     return unwrap(this.reference, rsaAesWrap(options), readBytes(wrapped, 'wrapped'), options);
   }
@@ -564,7 +565,7 @@ export class SecretKey extends TokenObject {
     data: Uint8Array,
     options: CipherOptions & { authTag?: Uint8Array | undefined },
   ): Promise<Buffer> {
-    checkKnown(options, 'options', [...CIPHER_OPTIONS, 'authTag']);
+    checkNeeded(options, 'options', [...CIPHER_OPTIONS, 'authTag']);
     const authTag = options.authTag === undefined ? undefined : readBytes(options.authTag, 'options.authTag');
     const authTagLength = options.authTagLength ?? authTag?.length;
     const read = this.#cipher(algorithm, { ...options, authTagLength }, [...CIPHER_OPTIONS, 'authTag']);
@@ -693,12 +694,11 @@ export class SecretKey extends TokenObject {
     options: CipherOptions,
     names: readonly string[],
   ): { how: Cipher; signal: AbortSignal | undefined; padding: boolean } {
-    checkKnown(options, 'options', names);
-    if (options === undefined) throw invalidArgType('options', 'an object', options);
+    checkNeeded(options, 'options', names);
     this.#needs('aes', checkString(algorithm, 'algorithm'));
     const how = readCipher(algorithm, options, this.symmetricKeySize);
-    const padding = how.mode === 'cbc' && (options.autoPadding ?? true);
-    return { how, signal: readSignal(options), padding };
+    const autoPadding = checkBoolean(options.autoPadding ?? true, 'options.autoPadding');
+    return { how, signal: readSignal(options), padding: how.mode === 'cbc' && autoPadding };
   }
 }
 

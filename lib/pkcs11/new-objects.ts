@@ -42,11 +42,16 @@ export interface ReadNew {
   readonly attributes: Template;
 }
 
+/** Text as an attribute; undefined is left out. @throws TypeError ERR_INVALID_ARG_TYPE */
+export function readText(text: unknown, name: string): Buffer | undefined {
+  return text === undefined ? undefined : Buffer.from(checkString(text, name), 'utf8');
+}
+
 /** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE */
 export function readNew(options: NewObjectOptions): ReadNew {
   const { id, label, token = true } = options;
   const bytes = id === undefined ? randomBytes(16) : readId(id, 'options.id');
-  const text = label === undefined ? undefined : Buffer.from(checkString(label, 'options.label'), 'utf8');
+  const text = readText(label, 'options.label');
   return {
     token: checkBoolean(token, 'options.token'),
     signal: readSignal(options),
@@ -76,12 +81,14 @@ export function readUsages(
 ): readonly KeyUsage[] {
   if (usages === undefined) return defaults;
   if (!Array.isArray(usages)) throw invalidArgType('options.usages', 'an array', usages);
-  for (const usage of usages as unknown[]) {
+  // What is checked is what is used, whatever the array says when it is read again.
+  const given = Array.from<unknown>(usages);
+  for (const usage of given) {
     if (!(allowed as readonly unknown[]).includes(usage)) {
       throw invalidArgValue('options.usages', usage, `can have ${allowed.join(', ')}`);
     }
   }
-  return usages as KeyUsage[];
+  return given as KeyUsage[];
 }
 
 export function usageAttributes(usages: readonly KeyUsage[]): Template {

@@ -44,6 +44,15 @@ export function readId(id: unknown, name: string): Buffer {
   return Buffer.from(id, 'hex');
 }
 
+/**
+ * Options that a call cannot do without, with these names only.
+ * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+ */
+export function checkNeeded(options: unknown, name: string, names: readonly string[]): void {
+  if (options === undefined) throw invalidArgType(name, 'an object', options);
+  checkKnown(options, name, names);
+}
+
 /** A query, read once. */
 export interface ReadQuery {
   readonly id: Buffer | undefined;
@@ -53,7 +62,7 @@ export interface ReadQuery {
 
 /** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE */
 export function readQuery(query: ObjectQuery, needed: boolean): ReadQuery {
-  checkKnown(query, 'query', ['id', 'label', 'signal']);
+  checkNeeded(query, 'query', ['id', 'label', 'signal']);
   const { id, label } = query;
   const read = {
     id: id === undefined ? undefined : readId(id, 'query.id'),
@@ -262,17 +271,6 @@ export class ObjectReference {
     return this.#handle;
   }
 
-  async destroy(signal?: AbortSignal): Promise<void> {
-    const asked = `the destruction of ${this.toString()}`;
-    await this.app.operate(
-      async (turn) => {
-        const control = u32s(turn.handle, await this.handle(turn, asked));
-        await turn.effect({ command: Command.DESTROY_OBJECT, control, asked });
-      },
-      { asked, signal },
-    );
-  }
-
   toString(): string {
     const what = CLASS_NAMES[this.objectClass];
     return describeQuery(what, {
@@ -323,8 +321,18 @@ export abstract class TokenObject {
    * Removes it from the token, for good.
    * @throws (rejects with) Pkcs11Error
    */
-  destroy({ signal }: OperationOptions = {}): Promise<void> {
-    return this.#reference.destroy(signal);
+  async destroy(options: OperationOptions = {}): Promise<void> {
+    checkKnown(options, 'options', ['signal']);
+    const signal = readSignal(options);
+    const reference = this.#reference;
+    const asked = `the destruction of ${this.toString()}`;
+    await reference.app.operate(
+      async (turn) => {
+        const control = u32s(turn.handle, await reference.handle(turn, asked));
+        await turn.effect({ command: Command.DESTROY_OBJECT, control, asked });
+      },
+      { asked, signal },
+    );
   }
 
   toString(): string {

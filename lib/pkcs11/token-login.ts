@@ -39,6 +39,7 @@ import {
   type NewObjectOptions,
 } from './new-objects.js';
 import {
+  checkNeeded,
   CLASS_NAMES,
   describeQuery,
   find,
@@ -166,7 +167,7 @@ export class TokenLogin {
    * @throws (rejects with) Pkcs11Error, …
    */
   async generateKey(type: 'aes' | 'hmac', options: SecretKeyOptions): Promise<SecretKey> {
-    checkKnown(options, 'options', [...NEW_KEY_OPTIONS, 'length']);
+    checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, 'length']);
     const { template, bytes, token, signal } = newSecretKey({ ...options, type }, MAX_SECRET);
     const id = type === 'aes' ? Mechanism.AES_KEY_GEN : Mechanism.GENERIC_SECRET_KEY_GEN;
     const asked = `the generation of a key (${type})`;
@@ -263,7 +264,7 @@ export class TokenLogin {
    * @throws (rejects with) Pkcs11Error, …
    */
   async importSecretKey(key: KeyObject | Uint8Array, options: ImportSecretKeyOptions): Promise<SecretKey> {
-    checkKnown(options, 'options', [...NEW_KEY_OPTIONS, 'type']);
+    checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, 'type']);
     const secret = readSecret(key);
     const { template, token, signal } = newSecretKey(options, 0);
     if (options.type === 'aes' && ![16, 24, 32].includes(secret.length)) {
@@ -365,13 +366,14 @@ export class TokenLogin {
 
   /** All objects, or those with an id or a label. @throws (rejects with) Pkcs11Error, … */
   async objects(query: ObjectQuery = {}): Promise<TokenObject[]> {
+    const read = readQuery(query, false);
     return (
       await Promise.all([
-        this.privateKeys(query),
-        this.publicKeys(query),
-        this.secretKeys(query),
-        this.certificates(query),
-        query.id === undefined ? this.dataObjects(query) : [],
+        this.privateKeys(read),
+        this.publicKeys(read),
+        this.secretKeys(read),
+        this.certificates(read),
+        read.id === undefined ? this.dataObjects(read) : [],
       ])
     ).flat();
   }

@@ -6,11 +6,14 @@ import { Parameter } from '#lib/client/parameters';
 import { Login } from '#lib/client/login';
 import type { Session } from '#lib/client/session';
 import { Application, Turn } from '#lib/pkcs11/application';
-import { CKR, Command, TokenFlag, User } from '#lib/pkcs11/constants';
+import { DataObject } from '#lib/pkcs11/certificates';
+import { CKR, Command, ObjectClass, TokenFlag, User } from '#lib/pkcs11/constants';
+import { Attributes, ObjectReference } from '#lib/pkcs11/objects';
 import { digest } from '#lib/pkcs11/operations';
 import { Pkcs11 } from '#lib/pkcs11/pkcs11';
 import { pack, TOKEN_INFO_SIZE, u32s } from '#lib/pkcs11/serializer';
 import { Token } from '#lib/pkcs11/token';
+import { TokenLogin } from '#lib/pkcs11/token-login';
 import { ask } from '#lib/pkcs11/wire';
 
 // The declarations have nothing internal.
@@ -18,6 +21,9 @@ const { specOf } = Parameter as unknown as {
   specOf(this: void, param: unknown): { bytes?: Uint8Array } | undefined;
 };
 const internal = Token as unknown as { make(home: object, info: object): Token };
+const internalLogin = TokenLogin as unknown as {
+  make(app: Application, closed: (login: TokenLogin) => void): TokenLogin;
+};
 
 const PIN = 'user-1234';
 const DEAD = 0xffff3024;
@@ -317,6 +323,36 @@ describe('two calls together', () => {
     expect(await thrown(made)).toMatchObject({ code: 'CKR_SESSION_HANDLE_INVALID' });
     expect(turn.begun).toBe(false);
   });
+});
+
+test('wrong types are named, and nothing is sent', async () => {
+  const ta = new FakeTa();
+  const app = await login(ta);
+  const open = internalLogin.make(app, () => undefined);
+  const Data = DataObject as unknown as new (found: object) => DataObject;
+  const object = new Data({
+    reference: new ObjectReference(app, ObjectClass.DATA, 1, 0, new Attributes(new Map())),
+    attributes: new Attributes(new Map()),
+  });
+  const before = ta.asked.length;
+  const none = undefined as never;
+  for (const [call, name] of [
+    [() => open.objects(null as never), 'query'],
+    [() => open.privateKey(none), 'query'],
+    [() => open.generateKey('aes', none), 'options'],
+    [() => open.importSecretKey(Buffer.alloc(16), none), 'options'],
+    [() => open.importData(Buffer.alloc(1), { private: 1 as never }), 'options.private'],
+    [() => object.destroy(null as never), 'options'],
+    [() => object.destroy({ signal: 'none' as never }), 'options.signal'],
+    [() => open.destroy(object, { reason: 'none' } as never), 'options'],
+  ] as const) {
+    expect(await thrown(call())).toMatchObject({
+      code: expect.stringMatching(/^ERR_INVALID_ARG/),
+      message: expect.stringMatching(new RegExp(`^${name} `)),
+    });
+  }
+  expect(ta.asked).toHaveLength(before);
+  await app.close();
 });
 
 describe('copies of PINs', () => {

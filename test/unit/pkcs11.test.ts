@@ -304,6 +304,10 @@ test('ids, usages and imports name what is wrong', () => {
   for (const bad of ['0', 'device', '', 5]) expect(() => readId(bad, 'options.id')).toThrow(/^options\.id/);
   expect(() => readUsages('sign', [], ['sign'])).toThrow(/options\.usages/);
   expect(() => readUsages(['wrap'], [], ['sign'])).toThrow(/options\.usages can have sign/);
+  // One that says something else when it is read again.
+  let reads = 0;
+  const changing = Object.defineProperty([], 0, { get: () => (reads++ === 0 ? 'sign' : 'wrap') });
+  expect(readUsages(changing, [], ['sign'])).toEqual(['sign']);
   expect(() =>
     importKey(
       createPublicKey(generateKeyPairSync('x25519').publicKey.export({ type: 'spki', format: 'pem' })),
