@@ -157,10 +157,13 @@ export class Pkcs11 {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([...this.#logins].map((login) => login.close()));
-    const session = await this.#session?.catch(() => undefined);
-    await session?.close();
+    const session = this.#session?.catch(() => undefined);
+    const closing = [...this.#logins].map((login) => login.close());
+    const settled = await Promise.allSettled([...closing, session?.then((one) => one?.close())]);
+    // Also if one of them could not be closed.
     if (this.#own) await this.#tee.close();
+    const failed = settled.find((result) => result.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
   }
 
   /** Starts to close it and does not wait. */

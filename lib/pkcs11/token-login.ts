@@ -103,6 +103,7 @@ const MAX_SECRET = 512;
 export class TokenLogin {
   readonly #app: Application;
   readonly #closed: (login: TokenLogin) => void;
+  #closing: Promise<void> | undefined;
 
   private constructor(app: Application, closed: (login: TokenLogin) => void) {
     this.#app = app;
@@ -476,8 +477,8 @@ export class TokenLogin {
    * @returns resolves when the TEE has closed it; the same promise each time
    */
   close(): Promise<void> {
-    this.#closed(this);
-    return this.#app.close();
+    this.#closing ??= this.#app.close().finally(() => this.#closed(this));
+    return this.#closing;
   }
 
   /** Starts to close it and does not wait. */

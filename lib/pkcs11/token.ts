@@ -147,9 +147,8 @@ export class Token {
       const { flags } = await this.#home.info(this.slot);
       // A PIN that an identity token ignores, and an identity that is counted as a wrong PIN.
       if ((flags & TokenFlag.TOKEN_INITIALIZED) !== 0) this.#checkMode(flags, pin.length > 0);
-      const app = { tee: this.#home.tee, slot: this.slot, login };
       await Application.askAlone(
-        app,
+        { tee: this.#home.tee, login },
         {
           command: Command.INIT_TOKEN,
           control: pack(this.slot, pin.length, encodeLabel(label), pin),

@@ -45,6 +45,10 @@ class FakeTa {
   answer: (command: number) => Answer | undefined | Promise<Answer | undefined> = () => undefined;
   /** Why it cannot be reached. */
   unreachable: Error | undefined;
+  /** What else than usual comes out of a command. */
+  readonly outputs = new Map<number, Uint8Array>();
+  closed = 0;
+  closeError: Error | undefined;
 
   readonly tee = Object.create(TeeContext.prototype, {
     openSession: { value: () => this.#open() },
@@ -70,8 +74,9 @@ class FakeTa {
         return closed;
       },
       close: () => {
+        if (!closed) this.closed++;
         closed = true;
-        return Promise.resolve();
+        return this.closeError === undefined ? Promise.resolve() : Promise.reject(this.closeError);
       },
       invoke: async (command: number, params: (Parameter<unknown> | undefined)[]) => {
         if (closed) throw Object.assign(new Error('the session is closed'), { code: 'ERR_TEE_CLOSED' });
@@ -80,7 +85,7 @@ class FakeTa {
         const found = await this.answer(command);
         if (id <= this.#alive) throw teeError(DEAD, control);
         if (found instanceof Error) throw found;
-        return [u32s(found ?? CKR.CKR_OK), undefined, output(command)];
+        return [u32s(found ?? CKR.CKR_OK), undefined, this.outputs.get(command) ?? output(command)];
       },
     };
     return session as unknown as Session;
@@ -223,6 +228,51 @@ describe('a TA that died', () => {
 });
 
 describe('closing a login', () => {
+  test('with its Pkcs11, which waits also for one that is being closed, and closes all though one fails', async () => {
+    const ta = new FakeTa();
+    const pkcs11 = await Pkcs11.open({ context: ta.tee });
+    ta.outputs.set(Command.SLOT_LIST, u32s(0));
+    const login = await (await pkcs11.token({ slot: 0 })).open();
+    let go = (): void => undefined;
+    const wait = new Promise<undefined>((resolve) => (go = () => resolve(undefined)));
+    ta.outputs.set(Command.GENERATE_RANDOM, Buffer.alloc(4));
+    ta.answer = () => wait;
+    const random = login.randomBytes(4);
+    await new Promise(setImmediate);
+    const first = login.close();
+    ta.closeError = new Error('it does not close');
+    let closed = false;
+    const closing = thrown(pkcs11.close()).finally(() => (closed = true));
+    await new Promise(setImmediate);
+    expect(closed).toBe(false);
+    go();
+    expect(await random).toHaveLength(4);
+    expect(await thrown(first)).toBe(ta.closeError);
+    expect(await closing).toBe(ta.closeError);
+    expect(ta.closed).toBe(ta.opened);
+  });
+
+  test('in the getter of a signal, an operation with a session of its own does not begin', async () => {
+    const ta = new FakeTa();
+    const app = await login(ta);
+    const { signal } = new AbortController();
+    let closing: Promise<void> | undefined;
+    Object.defineProperty(signal, 'aborted', {
+      get: () => {
+        closing = app.close();
+        return false;
+      },
+    });
+    const work = jest.fn(() => Promise.resolve());
+    for (const own of [true, false]) {
+      expect(await thrown(app.operate(work, { asked: 'a test', own, signal }))).toMatchObject({
+        code: 'ERR_TEE_CLOSED',
+      });
+    }
+    expect(work).not.toHaveBeenCalled();
+    await closing;
+  });
+
   test('waits for an operation with a session of its own, and no PIN is sent afterwards', async () => {
     const ta = new FakeTa();
     const app = await login(ta);
