@@ -75,7 +75,19 @@ export function readQuery(query: ObjectQuery, needed: boolean): ReadQuery {
   return read;
 }
 
-export function describeQuery(what: string, { id, label }: ReadQuery): string {
+/** What an object is found by; undefined: by anything. */
+type Names = Pick<ReadQuery, 'id' | 'label'>;
+
+/** What is looked for. */
+export function queryTemplate(objectClass: ObjectClass, { id, label }: Names): Template {
+  return [
+    [Attribute.CLASS, objectClass],
+    [Attribute.ID, id],
+    [Attribute.LABEL, label === undefined ? undefined : Buffer.from(label, 'utf8')],
+  ];
+}
+
+export function describeQuery(what: string, { id, label }: Names): string {
   const by = [
     ...(id === undefined ? [] : [`id ${id.toString('hex')}`]),
     ...(label === undefined ? [] : [`label ${inspect(label)}`]),
@@ -255,29 +267,29 @@ export class ObjectReference {
         hint: 'the PKCS#11 TA died, and with it all session objects. Make it again, or keep it on the token',
       });
     }
-    const { id, label } = this;
-    const template: Template = [
-      [Attribute.CLASS, this.objectClass],
-      [Attribute.TOKEN, true],
-      [Attribute.ID, id.length > 0 ? id : undefined],
-      [Attribute.LABEL, label !== '' ? Buffer.from(label) : undefined],
-    ];
-    const found = await find(turn, template, asked);
-    if (found.length !== 1) {
-      throw notFound(describeQuery('object', { id, label, signal: undefined }), found.length);
+    const template: Template = [...queryTemplate(this.objectClass, this.#names), [Attribute.TOKEN, true]];
+    const same: number[] = [];
+    for (const handle of await find(turn, template, asked)) {
+      // No id or no label is none to look for, and others that have one are found as well.
+      const its = new Attributes(await readAttributes(turn, handle, [Attribute.ID, Attribute.LABEL], asked));
+      const id = its.bytes(Attribute.ID) ?? Buffer.alloc(0);
+      if (id.equals(this.id) && its.text(Attribute.LABEL) === this.label) same.push(handle);
     }
-    this.#handle = found[0] as number;
+    if (same.length !== 1) throw notFound(describeQuery('object', this.#names), same.length);
+    this.#handle = same[0] as number;
     this.#generation = turn.generation;
     return this.#handle;
   }
 
   toString(): string {
-    const what = CLASS_NAMES[this.objectClass];
-    return describeQuery(what, {
+    return describeQuery(CLASS_NAMES[this.objectClass], this.#names);
+  }
+
+  get #names(): Names {
+    return {
       id: this.id.length > 0 ? this.id : undefined,
       label: this.label === '' ? undefined : this.label,
-      signal: undefined,
-    });
+    };
   }
 }
 
@@ -303,7 +315,7 @@ export abstract class TokenObject {
 
   /** @internal */
   constructor(reference: ObjectReference) {
-    this.id = reference.id;
+    this.id = Buffer.from(reference.id); // the caller's, who can write into it
     this.label = reference.label;
     this.token = reference.token;
     this.private = reference.isPrivate;

@@ -43,6 +43,7 @@ import {
   CLASS_NAMES,
   describeQuery,
   find,
+  queryTemplate,
   readQuery,
   readSignal,
   TokenObject,
@@ -495,17 +496,6 @@ type At<T> = (app: Application, turn: Turn, handle: number, asked: string) => Pr
 
 /** Bytes of random that the TA gives at once: it has them in its heap first. */
 const RANDOM_PART = 2048;
-
-function queryTemplate(
-  objectClass: ObjectClass,
-  { id, label }: { id: Buffer | undefined; label: string | undefined },
-): Template {
-  return [
-    [Attribute.CLASS, objectClass],
-    [Attribute.ID, id],
-    [Attribute.LABEL, label === undefined ? undefined : Buffer.from(label, 'utf8')],
-  ];
-}
 
 /** Makes an object of attributes. @returns its handle */
 async function create(turn: Turn, template: Template, asked: string, secret = false): Promise<number> {

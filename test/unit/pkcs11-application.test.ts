@@ -7,11 +7,11 @@ import { Login } from '#lib/client/login';
 import type { Session } from '#lib/client/session';
 import { Application, Turn } from '#lib/pkcs11/application';
 import { DataObject } from '#lib/pkcs11/certificates';
-import { CKR, Command, ObjectClass, TokenFlag, User } from '#lib/pkcs11/constants';
+import { Attribute, CKR, Command, ObjectClass, TokenFlag, User } from '#lib/pkcs11/constants';
 import { Attributes, ObjectReference } from '#lib/pkcs11/objects';
 import { digest } from '#lib/pkcs11/operations';
 import { Pkcs11 } from '#lib/pkcs11/pkcs11';
-import { pack, TOKEN_INFO_SIZE, u32s } from '#lib/pkcs11/serializer';
+import { encodeTemplate, pack, TOKEN_INFO_SIZE, u32s } from '#lib/pkcs11/serializer';
 import { Token } from '#lib/pkcs11/token';
 import { TokenLogin } from '#lib/pkcs11/token-login';
 import { ask } from '#lib/pkcs11/wire';
@@ -205,6 +205,39 @@ describe('a TA that died', () => {
     expect(asked).toBe(1);
     expect(ta.opened).toBe(1);
     expect(ta.commands(Command.DIGEST_FINAL)).toHaveLength(0);
+    await app.close();
+  });
+
+  test('an object without a name is not taken for the only one there is now', async () => {
+    const ta = new FakeTa();
+    const app = await login(ta);
+    const yes = Buffer.of(1);
+    const attributes = new Attributes(new Map([[Attribute.TOKEN, yes]]));
+    const reference = new ObjectReference(app, ObjectClass.DATA, 7, 0, attributes);
+    ta.die();
+    ta.outputs.set(Command.FIND_OBJECTS, u32s(8));
+    const none = encodeTemplate([
+      [Attribute.ID, Buffer.alloc(0)],
+      [Attribute.LABEL, Buffer.alloc(0)],
+    ]);
+    const find = (): Promise<number> =>
+      app.operate(
+        async (turn) => {
+          await turn.ask(RANDOM);
+          return reference.handle(turn, 'a test');
+        },
+        { asked: 'a test' },
+      );
+    const sizes = pack(16, 2, Attribute.ID, 0, Attribute.LABEL, 4);
+    const value = pack(12, 1, Attribute.LABEL, 4, Buffer.from('note'));
+    const answers = [sizes, value];
+    ta.answer = (command) => {
+      if (command === Command.GET_ATTRIBUTE_VALUE) ta.outputs.set(command, answers.shift() as Buffer);
+      return undefined;
+    };
+    expect(await thrown(find())).toMatchObject({ code: 'ERR_PKCS11_NOT_FOUND' });
+    answers.push(none);
+    expect(await find()).toBe(8);
     await app.close();
   });
 
