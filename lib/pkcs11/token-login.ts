@@ -50,7 +50,7 @@ import {
   type ObjectQuery,
   type OperationOptions,
 } from './objects.js';
-import { digest } from './operations.js';
+import { digest, random } from './operations.js';
 import { ED25519, importKey, readCurve, type ImportedKey } from './public-keys.js';
 import { decodeHandles, encodeMechanism, encodeTemplate, pack, u32s, type Template } from './serializer.js';
 
@@ -422,26 +422,7 @@ export class TokenLogin {
     checkInteger(size, 'size', 0, 1 << 20);
     const signal = readSignal(options);
     const asked = `${size} random bytes`;
-    return this.#app.operate(
-      async (turn) => {
-        const bytes = Buffer.alloc(size);
-        for (let at = 0; at < size; at += RANDOM_PART) {
-          const room = Math.min(RANDOM_PART, size - at);
-          const control = u32s(turn.handle);
-          const part = await turn.ask({
-            command: Command.GENERATE_RANDOM,
-            control,
-            room,
-            asked,
-            secret: true,
-          });
-          if (part.length !== room) throw notFound(`random bytes: ${part.length} of ${room} came`, 0);
-          bytes.set(part, at);
-        }
-        return bytes;
-      },
-      { asked, signal },
-    );
+    return this.#app.operate((turn) => random({ turn, asked, signal }, size), { asked, signal });
   }
 
   async #one<T>(objectClass: ObjectClass, query: ObjectQuery, at: At<T>): Promise<T> {
@@ -493,9 +474,6 @@ export class TokenLogin {
 }
 
 type At<T> = (app: Application, turn: Turn, handle: number, asked: string) => Promise<T>;
-
-/** Bytes of random that the TA gives at once: it has them in its heap first. */
-const RANDOM_PART = 2048;
 
 /** Makes an object of attributes. @returns its handle */
 async function create(turn: Turn, template: Template, asked: string, secret = false): Promise<number> {

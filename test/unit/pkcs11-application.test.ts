@@ -9,7 +9,7 @@ import { Application, Turn } from '#lib/pkcs11/application';
 import { DataObject } from '#lib/pkcs11/certificates';
 import { Attribute, CKR, Command, ObjectClass, TokenFlag, User } from '#lib/pkcs11/constants';
 import { Attributes, ObjectReference } from '#lib/pkcs11/objects';
-import { digest } from '#lib/pkcs11/operations';
+import { cipher, digest, random as randomBytes } from '#lib/pkcs11/operations';
 import { Pkcs11 } from '#lib/pkcs11/pkcs11';
 import { encodeTemplate, pack, TOKEN_INFO_SIZE, u32s } from '#lib/pkcs11/serializer';
 import { Token } from '#lib/pkcs11/token';
@@ -329,6 +329,39 @@ describe('closing a login', () => {
     expect(await made).toMatchObject({ code: 'ERR_TEE_CLOSED' });
     await closing;
     expect(ta.commands(Command.LOGIN)).toHaveLength(1);
+  });
+});
+
+describe('an operation in parts', () => {
+  test('says in each of them which session it is of, and is aborted between two', async () => {
+    const ta = new FakeTa();
+    const app = await login(ta);
+    const data = Buffer.alloc(150_000);
+    const encrypt = (signal?: AbortSignal): Promise<Buffer> =>
+      app.operate(
+        (turn) => cipher('encrypt', { ...DIGEST, turn, signal }, data, { extra: 16, parts: true }),
+        { asked: 'a cipher', signal },
+      );
+    expect(await encrypt()).toEqual(Buffer.from('found'.repeat(4)));
+    const steps = [...ta.commands(Command.ENCRYPT_UPDATE), ...ta.commands(Command.ENCRYPT_FINAL)];
+    expect(steps).toEqual(Array(4).fill(u32s(1)));
+    ta.outputs.set(Command.GENERATE_RANDOM, Buffer.alloc(2048));
+    for (const [made, command] of [
+      [encrypt, Command.ENCRYPT_UPDATE],
+      [
+        (signal?: AbortSignal) =>
+          app.operate((turn) => randomBytes({ turn, asked: 'a test', signal }, 1 << 20), { asked: 'a test' }),
+        Command.GENERATE_RANDOM,
+      ],
+    ] as const) {
+      const abort = new AbortController();
+      const before = ta.commands(command).length;
+      ta.answer = (asked) => (asked === command ? void abort.abort() : undefined);
+      expect(await thrown(made(abort.signal))).toMatchObject({ code: 'ABORT_ERR' });
+      expect(ta.commands(command)).toHaveLength(before + 1);
+    }
+    expect(ta.commands(Command.RELEASE_ACTIVE_PROCESSING)).toHaveLength(1);
+    await app.close();
   });
 });
 
