@@ -1,5 +1,5 @@
 /** Keys of a token, and what they do. */
-import { verify as nodeVerify, X509Certificate, type KeyObject } from 'node:crypto';
+import { constants, verify as nodeVerify, X509Certificate, type KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
 import { invalidArgType, invalidArgValue, notSupported } from '../client/errors.js';
 import { checkBoolean, checkInteger, checkKnown, checkString } from '../client/validate.js';
@@ -27,7 +27,6 @@ import {
   type CipherOptions,
   type Digest,
   type OaepOptions,
-  type RsaSignature,
   type SignOptions,
 } from './mechanisms.js';
 import {
@@ -52,7 +51,7 @@ import {
   type Attributes,
   type OperationOptions,
 } from './objects.js';
-import { cipher, hash, sign, verify } from './operations.js';
+import { cipher, hash, sign, verify, type Operation } from './operations.js';
 import { ecPoint, keyKind, publicKeyOf, type KeyKind } from './public-keys.js';
 import {
   decodeHandles,
@@ -124,23 +123,46 @@ abstract class AsymmetricKey extends TokenObject {
             'must be undefined or null: Ed25519 has a digest of its own',
           );
         }
-        return { mechanism: EDDSA, input: Promise.resolve(data), size: 64, ieee: true, autoSalt: false };
+        return {
+          mechanism: EDDSA,
+          input: () => Promise.resolve(data),
+          size: 64,
+          ieee: true,
+          autoSalt: false,
+        };
       case 'ec': {
         const digest = readDigest(algorithm ?? 'sha256', 'algorithm');
-        const input = hash(digest, data);
+        const input = () => hash(digest, data);
         const size = 2 * (curve?.size ?? 0);
         const mechanism = { id: Mechanism.ECDSA };
         return { mechanism, input, size, ieee: dsaEncoding === 'ieee-p1363', autoSalt: false };
       }
       case 'rsa': {
-        const digest: Digest = readDigest(algorithm ?? 'sha256', 'algorithm');
-        const how: RsaSignature = rsaSignature(options, digest, modulusSize, checks);
-        const input = hash(digest, data).then((found) => Buffer.concat([how.prefix, found]));
-        return { mechanism: how.mechanism, input, size: modulusSize, ieee: true, autoSalt: how.autoSalt };
+        const digest = readDigest(algorithm ?? 'sha256', 'algorithm');
+        const { mechanism, prefix, autoSalt } = rsaSignature(options, digest, modulusSize, checks);
+        const input = async () => Buffer.concat([prefix, await hash(digest, data)]);
+        return { mechanism, input, size: modulusSize, ieee: true, autoSalt };
       }
       default:
         throw notSupported(`${this.toString()} is of a kind that this client does not know`);
     }
+  }
+
+  /** @internal Runs an operation on what is signed, which is computed while the operation waits for its turn. */
+  protected run<T>(
+    { mechanism, input }: Signing,
+    { asked, signal }: { asked: string; signal: AbortSignal | undefined },
+    use: (operation: Operation, input: Buffer) => Promise<T>,
+  ): Promise<T> {
+    const computed = input();
+    computed.catch(() => undefined); // its turn reports it
+    return this.reference.app.operate(
+      async (turn) => {
+        const key = await this.reference.handle(turn, asked);
+        return use({ turn, key, mechanism, asked }, await computed);
+      },
+      { asked, signal },
+    );
   }
 
   /** @internal */
@@ -152,8 +174,8 @@ abstract class AsymmetricKey extends TokenObject {
 
 interface Signing {
   readonly mechanism: MechanismWithParameters;
-  /** Computed while the operation waits for its turn. */
-  readonly input: Promise<Buffer>;
+  /** What is signed. */
+  readonly input: () => Promise<Buffer>;
   /** Bytes of the signature as the TA has it. */
   readonly size: number;
   /** Is the caller's signature the TA's? Else it is DER. */
@@ -214,14 +236,12 @@ export class PrivateKey extends AsymmetricKey {
   ): Promise<Buffer> {
     checkKnown(options, 'options', SIGN_OPTIONS);
     const signal = readSignal(options);
-    const { mechanism, input, size, ieee } = this.signing(algorithm, readBytes(data, 'data'), options, false);
+    const how = this.signing(algorithm, readBytes(data, 'data'), options, false);
     const asked = `a signature with ${this.toString()}`;
-    const signature = await this.reference.app.operate(
-      async (turn) =>
-        sign({ turn, key: await this.reference.handle(turn, asked), mechanism, asked }, await input, size),
-      { asked, signal },
+    const signature = await this.run(how, { asked, signal }, (operation, input) =>
+      sign(operation, input, how.size),
     );
-    return ieee ? signature : signatureToDer(signature);
+    return how.ieee ? signature : signatureToDer(signature);
   }
 
   /**
@@ -376,24 +396,20 @@ export class PublicKey extends AsymmetricKey {
     const signal = readSignal(options);
     const bytes = readBytes(data, 'data');
     const given = readBytes(signature, 'signature');
-    const { mechanism, input, size, ieee, autoSalt } = this.signing(algorithm, bytes, options, true);
-    if (autoSalt) {
-      const { padding, saltLength } = options;
-      const key = { key: this.publicKey, padding: padding as number, saltLength: saltLength as number };
-      return verifyWithNode(algorithm ?? 'sha256', bytes, key, given);
+    const how = this.signing(algorithm, bytes, options, true);
+    if (how.autoSalt) {
+      const { RSA_PKCS1_PSS_PADDING: padding, RSA_PSS_SALTLEN_AUTO: saltLength } = constants;
+      return verifyWithNode(
+        algorithm ?? 'sha256',
+        bytes,
+        { key: this.publicKey, padding, saltLength },
+        given,
+      );
     }
-    const inTheForm = ieee ? given : signatureFromDer(given, size / 2);
-    if (inTheForm?.length !== size) return false;
+    const inTheForm = how.ieee ? given : signatureFromDer(given, how.size / 2);
+    if (inTheForm?.length !== how.size) return false;
     const asked = `the check of a signature with ${this.toString()}`;
-    return this.reference.app.operate(
-      async (turn) =>
-        verify(
-          { turn, key: await this.reference.handle(turn, asked), mechanism, asked },
-          await input,
-          inTheForm,
-        ),
-      { asked, signal },
-    );
+    return this.run(how, { asked, signal }, (operation, input) => verify(operation, input, inTheForm));
   }
 
   /**
@@ -451,16 +467,17 @@ export class SecretKey extends TokenObject {
   /** CKA_EXTRACTABLE: may it leave the TEE wrapped? */
   readonly extractable: boolean;
   readonly #reference: ObjectReference;
-  readonly #keyType: number | undefined;
+  /** The mechanism of a key that is for one digest only. */
+  readonly #onlyHmac: number | undefined;
 
   /** @internal */
   constructor({ reference, attributes }: Found) {
     super(reference);
     this.#reference = reference;
     const type = attributes.number(Attribute.KEY_TYPE);
-    this.#keyType = type;
+    this.#onlyHmac = HMAC_OF.get(type);
     if (type === KeyType.AES) this.type = 'aes';
-    else this.type = type === KeyType.GENERIC_SECRET || hmacOf(type) !== undefined ? 'hmac' : 'unknown';
+    else this.type = type === KeyType.GENERIC_SECRET || this.#onlyHmac !== undefined ? 'hmac' : 'unknown';
     this.symmetricKeySize = attributes.number(Attribute.VALUE_LEN) ?? 0;
     this.sensitive = attributes.boolean(Attribute.SENSITIVE);
     this.extractable = attributes.boolean(Attribute.EXTRACTABLE);
@@ -472,14 +489,13 @@ export class SecretKey extends TokenObject {
    */
   async sign(algorithm: string, data: Uint8Array, options: OperationOptions = {}): Promise<Buffer> {
     checkKnown(options, 'options', ['signal']);
-    this.#needs('hmac', 'sign');
-    const { hmac, size } = readDigest(algorithm, 'algorithm');
+    const { hmac, size } = this.#hmac(algorithm, 'sign');
     const bytes = readBytes(data, 'data');
     const signal = readSignal(options);
     const asked = `an HMAC with ${this.toString()}`;
     return this.#reference.app.operate(
       (turn) =>
-        this.#withHmacKey(turn, hmac, asked, (key) =>
+        this.#withHmacKey(turn, asked, (key) =>
           sign({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, size),
         ),
       { asked, signal },
@@ -498,8 +514,7 @@ export class SecretKey extends TokenObject {
     options: OperationOptions = {},
   ): Promise<boolean> {
     checkKnown(options, 'options', ['signal']);
-    this.#needs('hmac', 'verify');
-    const { hmac, size } = readDigest(algorithm, 'algorithm');
+    const { hmac, size } = this.#hmac(algorithm, 'verify');
     const bytes = readBytes(data, 'data');
     const given = readBytes(signature, 'signature');
     const signal = readSignal(options);
@@ -507,7 +522,7 @@ export class SecretKey extends TokenObject {
     const asked = `the check of an HMAC with ${this.toString()}`;
     return this.#reference.app.operate(
       (turn) =>
-        this.#withHmacKey(turn, hmac, asked, (key) =>
+        this.#withHmacKey(turn, asked, (key) =>
           verify({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, given),
         ),
       { asked, signal },
@@ -661,19 +676,9 @@ export class SecretKey extends TokenObject {
    * A generic secret that was used with one digest makes the TA panic when it is used with another (as of OP-TEE 4.10): it
    * keeps the key as it has loaded it first, for whichever client. So each operation has a copy of its own.
    */
-  async #withHmacKey<T>(
-    turn: Turn,
-    hmac: number,
-    asked: string,
-    use: (key: number) => Promise<T>,
-  ): Promise<T> {
+  async #withHmacKey<T>(turn: Turn, asked: string, use: (key: number) => Promise<T>): Promise<T> {
     const handle = await this.#reference.handle(turn, asked);
-    const only = hmacOf(this.#keyType);
-    if (only !== undefined) {
-      if (only !== hmac)
-        throw invalidArgValue('algorithm', undefined, `must be the one that ${this.toString()} is for`);
-      return use(handle);
-    }
+    if (this.#onlyHmac !== undefined) return use(handle);
     const control = pack(turn.handle, handle, encodeTemplate([[Attribute.TOKEN, false]]));
     const answer = await turn.ask({ command: Command.COPY_OBJECT, control, room: 4, asked });
     const [copy] = decodeHandles(answer, 1, asked) as [number];
@@ -683,6 +688,15 @@ export class SecretKey extends TokenObject {
       const question = { command: Command.DESTROY_OBJECT, control: u32s(turn.handle, copy), asked } as const;
       await turn.ask(question).catch(() => undefined); // it ends with its session at the latest
     }
+  }
+
+  #hmac(algorithm: unknown, what: string): Digest {
+    this.#needs('hmac', what);
+    const digest = readDigest(algorithm, 'algorithm');
+    if (this.#onlyHmac !== undefined && this.#onlyHmac !== digest.hmac) {
+      throw invalidArgValue('algorithm', undefined, `must be the one that ${this.toString()} is for`);
+    }
+    return digest;
   }
 
   #needs(type: SecretKey['type'], what: string): void {
@@ -702,23 +716,14 @@ export class SecretKey extends TokenObject {
   }
 }
 
-/** The mechanism of a key that is for one digest only. */
-function hmacOf(keyType: number | undefined): number | undefined {
-  switch (keyType) {
-    case KeyType.SHA_1_HMAC:
-      return Mechanism.SHA_1_HMAC;
-    case KeyType.SHA224_HMAC:
-      return Mechanism.SHA224_HMAC;
-    case KeyType.SHA256_HMAC:
-      return Mechanism.SHA256_HMAC;
-    case KeyType.SHA384_HMAC:
-      return Mechanism.SHA384_HMAC;
-    case KeyType.SHA512_HMAC:
-      return Mechanism.SHA512_HMAC;
-    default:
-      return undefined;
-  }
-}
+/** The mechanisms of keys that are for one digest only. */
+const HMAC_OF: ReadonlyMap<number | undefined, number> = new Map([
+  [KeyType.SHA_1_HMAC, Mechanism.SHA_1_HMAC],
+  [KeyType.SHA224_HMAC, Mechanism.SHA224_HMAC],
+  [KeyType.SHA256_HMAC, Mechanism.SHA256_HMAC],
+  [KeyType.SHA384_HMAC, Mechanism.SHA384_HMAC],
+  [KeyType.SHA512_HMAC, Mechanism.SHA512_HMAC],
+]);
 
 function checkBlocks(data: Buffer): void {
   if (data.length % BLOCK !== 0) {
