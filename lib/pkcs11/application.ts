@@ -14,7 +14,7 @@ import { WaitingList, type Entry } from '../client/waiting-list.js';
 import { CKR, Command, PKCS11_TA, SESSION_FLAGS, TokenFlag, User } from './constants.js';
 import { Pkcs11Error } from './errors.js';
 import {
-  decodeHandles,
+  decodeHandle,
   decodeTokenInfo,
   pack,
   TOKEN_INFO_SIZE,
@@ -496,7 +496,7 @@ async function openSession(session: Session, slot: number): Promise<number> {
   const asked = `opening the token in slot ${slot}`;
   const control = u32s(slot, SESSION_FLAGS);
   const answer = await ask(session, { command: Command.OPEN_SESSION, control, room: 4, asked });
-  return decodeHandles(answer, 1, asked)[0] as number;
+  return decodeHandle(answer, asked);
 }
 
 /** What the token in a slot says of itself. */

@@ -38,23 +38,26 @@ import {
   usageAttributes,
   type KeyUsage,
   type NewKeyOptions,
+  type NewObject,
 } from './new-objects.js';
 import {
   checkNeeded,
   describeObject,
   find,
-  ObjectReference,
+  make,
+  objectAt,
   readAttributes,
   readSignal,
   referenceOf,
   TokenObject,
-  type Attributes,
+  type Found,
+  type ObjectReference,
   type OperationOptions,
 } from './objects.js';
 import { cipher, hash, sign, verify, type Operation } from './operations.js';
 import { ecPoint, keyKind, publicKeyOf, type KeyKind } from './public-keys.js';
 import {
-  decodeHandles,
+  decodeHandle,
   encodeMechanism,
   encodeTemplate,
   pack,
@@ -65,27 +68,6 @@ import {
 
 const verifyWithNode = promisify(nodeVerify);
 
-/** An object that was found or made. */
-export interface Found {
-  readonly reference: ObjectReference;
-  readonly attributes: Attributes;
-}
-
-/** Reads what a handle stands for. */
-export async function objectAt(
-  app: Application,
-  turn: Turn,
-  handle: number,
-  objectClass: ObjectClass,
-  asked: string,
-): Promise<Found> {
-  const attributes = await describeObject(turn, handle, objectClass, asked);
-  return {
-    reference: new ObjectReference(app, objectClass, handle, turn.generation, attributes),
-    attributes,
-  };
-}
-
 /** A key of a pair: what its two sides have in common. */
 abstract class AsymmetricKey extends TokenObject {
   /** As node:crypto's; 'unknown' for a key that this client cannot use. */
@@ -94,13 +76,10 @@ abstract class AsymmetricKey extends TokenObject {
   readonly asymmetricKeyDetails: { namedCurve?: string; modulusLength?: number };
   /** @internal */
   protected readonly kind: KeyKind;
-  /** @internal */
-  protected readonly reference: ObjectReference;
 
   /** @internal */
   protected constructor({ reference, attributes }: Found) {
     super(reference);
-    this.reference = reference;
     this.kind = keyKind(attributes);
     const { type, curve, modulusSize } = this.kind;
     this.asymmetricKeyType = type;
@@ -313,13 +292,12 @@ export class PrivateKey extends AsymmetricKey {
   async deriveKey(publicKey: KeyObject, options: DeriveKeyOptions): Promise<SecretKey> {
     checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, 'type', 'length']);
     const size = this.kind.curve?.size ?? 0;
-    const { bytes, template, token, signal } = newSecretKey(options, size);
+    const { template, token, signal } = newSecretKey(options, size);
     const mechanism = this.#agreement(publicKey);
     const asked = `a key agreement with ${this.toString()}`;
-    const all: Template = [...template, [Attribute.VALUE_LEN, bytes]];
     const { app } = this.reference;
     return app.operate(
-      async (turn) => secretKeyAt(app, turn, await this.#derive(turn, mechanism, all, asked), asked),
+      async (turn) => secretKeyAt(app, turn, await this.#derive(turn, mechanism, template, asked), asked),
       { asked, signal, home: !token },
     );
   }
@@ -355,8 +333,7 @@ export class PrivateKey extends AsymmetricKey {
   ): Promise<number> {
     const key = await this.reference.handle(turn, asked);
     const control = pack(turn.handle, key, encodeMechanism(mechanism), encodeTemplate(template));
-    const answer = await turn.effect({ command: Command.DERIVE_KEY, control, room: 4, asked });
-    return decodeHandles(answer, 1, asked)[0] as number;
+    return make(turn, { command: Command.DERIVE_KEY, control, asked });
   }
 }
 
@@ -466,14 +443,12 @@ export class SecretKey extends TokenObject {
   readonly sensitive: boolean;
   /** CKA_EXTRACTABLE: may it leave the TEE wrapped? */
   readonly extractable: boolean;
-  readonly #reference: ObjectReference;
   /** The mechanism of a key that is for one digest only. */
   readonly #onlyHmac: number | undefined;
 
   /** @internal */
   constructor({ reference, attributes }: Found) {
     super(reference);
-    this.#reference = reference;
     const type = attributes.number(Attribute.KEY_TYPE);
     this.#onlyHmac = HMAC_OF.get(type);
     if (type === KeyType.AES) this.type = 'aes';
@@ -493,7 +468,7 @@ export class SecretKey extends TokenObject {
     const bytes = readBytes(data, 'data');
     const signal = readSignal(options);
     const asked = `an HMAC with ${this.toString()}`;
-    return this.#reference.app.operate(
+    return this.reference.app.operate(
       (turn) =>
         this.#withHmacKey(turn, asked, (key) =>
           sign({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, size),
@@ -520,7 +495,7 @@ export class SecretKey extends TokenObject {
     const signal = readSignal(options);
     if (given.length !== size) return false;
     const asked = `the check of an HMAC with ${this.toString()}`;
-    return this.#reference.app.operate(
+    return this.reference.app.operate(
       (turn) =>
         this.#withHmacKey(turn, asked, (key) =>
           verify({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, given),
@@ -555,9 +530,9 @@ export class SecretKey extends TokenObject {
     const input = padding ? pad(plain) : plain;
     if (how.mode === 'cbc') checkBlocks(input);
     const asked = `encryption with ${this.toString()}`;
-    const output = await this.#reference.app.operate(
+    const output = await this.reference.app.operate(
       async (turn) => {
-        const key = await this.#reference.handle(turn, asked);
+        const key = await this.reference.handle(turn, asked);
         const { mechanism, tag } = how;
         const extra = BLOCK + tag;
         return cipher('encrypt', { turn, key, mechanism, asked, signal }, input, { extra, parts: true });
@@ -599,9 +574,9 @@ export class SecretKey extends TokenObject {
     const gcm = how.mode === 'gcm';
     let output: Buffer;
     try {
-      output = await this.#reference.app.operate(
+      output = await this.reference.app.operate(
         async (turn) => {
-          const key = await this.#reference.handle(turn, asked);
+          const key = await this.reference.handle(turn, asked);
           const operation = { turn, key, mechanism: how.mechanism, asked, signal };
           return cipher('decrypt', operation, input, { extra: BLOCK, parts: !gcm });
         },
@@ -641,7 +616,7 @@ export class SecretKey extends TokenObject {
         'must be gcm for a key that is no whole number of blocks',
       );
     }
-    return wrap(this.#reference, how.mechanism, key, signal);
+    return wrap(this.reference, how.mechanism, key, signal);
   }
 
   /**
@@ -656,7 +631,7 @@ export class SecretKey extends TokenObject {
   ): Promise<SecretKey> {
     const { how } = this.#cipher(algorithm, options, [...CIPHER_OPTIONS, ...NEW_KEY_OPTIONS, 'type']);
     if (how.mode === 'ctr') throw invalidArgValue('algorithm', algorithm, 'must be gcm or cbc');
-    return unwrap(this.#reference, how.mechanism, readBytes(wrapped, 'wrapped'), options);
+    return unwrap(this.reference, how.mechanism, readBytes(wrapped, 'wrapped'), options);
   }
 
   /**
@@ -666,8 +641,8 @@ export class SecretKey extends TokenObject {
   async export(options: OperationOptions = {}): Promise<Buffer> {
     checkKnown(options, 'options', ['signal']);
     const asked = `the value of ${this.toString()}`;
-    return this.#reference.app.operate(
-      async (turn) => secretValue(turn, await this.#reference.handle(turn, asked), asked),
+    return this.reference.app.operate(
+      async (turn) => secretValue(turn, await this.reference.handle(turn, asked), asked),
       { asked, signal: readSignal(options) },
     );
   }
@@ -677,11 +652,11 @@ export class SecretKey extends TokenObject {
    * keeps the key as it has loaded it first, for whichever client. So each operation has a copy of its own.
    */
   async #withHmacKey<T>(turn: Turn, asked: string, use: (key: number) => Promise<T>): Promise<T> {
-    const handle = await this.#reference.handle(turn, asked);
+    const handle = await this.reference.handle(turn, asked);
     if (this.#onlyHmac !== undefined) return use(handle);
     const control = pack(turn.handle, handle, encodeTemplate([[Attribute.TOKEN, false]]));
     const answer = await turn.ask({ command: Command.COPY_OBJECT, control, room: 4, asked });
-    const [copy] = decodeHandles(answer, 1, asked) as [number];
+    const copy = decodeHandle(answer, asked);
     try {
       return await use(copy);
     } finally {
@@ -751,55 +726,48 @@ export async function secretKeyAt(
 }
 
 const SECRET_USAGES = {
-  aes: ['encrypt', 'decrypt'],
-  hmac: ['sign', 'verify'],
-} as const satisfies Record<string, readonly KeyUsage[]>;
-
-/** Options of a new secret key, read once. */
-export interface ReadNewSecretKey {
-  readonly template: Template;
-  readonly token: boolean;
-  readonly signal: AbortSignal | undefined;
-  /** Its size; 0 if it is not given. */
-  readonly bytes: number;
-}
+  aes: { usual: ['encrypt', 'decrypt'], allowed: ['encrypt', 'decrypt', 'wrap', 'unwrap'] },
+  hmac: { usual: ['sign', 'verify'], allowed: ['sign', 'verify'] },
+} as const satisfies Record<string, Record<'usual' | 'allowed', readonly KeyUsage[]>>;
 
 /**
+ * Options of a new secret key, read once.
  * @param most bytes that it can have; 0 if its size is not given but found
  * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; RangeError ERR_OUT_OF_RANGE
  */
 export function newSecretKey(
   options: NewKeyOptions & { type: unknown; length?: unknown },
   most: number,
-): ReadNewSecretKey {
+): NewObject {
   const { type, length, usages } = options;
   if (type !== 'aes' && type !== 'hmac') throw invalidArgValue('type', type, "must be 'aes' or 'hmac'");
-  let bytes = 0;
-  if (most > 0) {
-    if (type === 'aes') {
-      if (length !== 128 && length !== 192 && length !== 256) {
-        throw invalidArgValue('options.length', length, 'must be 128, 192 or 256');
-      }
-      bytes = length / 8;
-    } else {
-      const bits = checkInteger(length, 'options.length', 8, most * 8);
-      if (bits % 8 !== 0)
-        throw invalidArgValue('options.length', undefined, `must be whole bytes, not ${bits} bits`);
-      bytes = bits / 8;
-    }
-    if (bytes > most) throw invalidArgValue('options.length', undefined, `can be ${most * 8} bits at most`);
-  }
-  const allowed: readonly KeyUsage[] =
-    type === 'aes' ? ['encrypt', 'decrypt', 'wrap', 'unwrap'] : ['sign', 'verify'];
+  const bytes = most > 0 ? secretSize(type, length, most) : undefined;
+  const { usual, allowed } = SECRET_USAGES[type];
   const { attributes, token, signal } = readNew(options);
   const template: Template = [
     ...classAttribute(ObjectClass.SECRET_KEY),
     [Attribute.KEY_TYPE, type === 'aes' ? KeyType.AES : KeyType.GENERIC_SECRET],
     ...attributes,
     ...protection(options),
-    ...usageAttributes(readUsages(usages, SECRET_USAGES[type], allowed)),
+    ...usageAttributes(readUsages(usages, usual, allowed)),
+    [Attribute.VALUE_LEN, bytes],
   ];
-  return { template, token, signal, bytes };
+  return { template, token, signal };
+}
+
+/** @returns bytes */
+function secretSize(type: 'aes' | 'hmac', length: unknown, most: number): number {
+  const name = 'options.length';
+  if (type === 'hmac') {
+    const bits = checkInteger(length, name, 8, most * 8);
+    if (bits % 8 !== 0) throw invalidArgValue(name, undefined, `must be whole bytes, not ${bits} bits`);
+    return bits / 8;
+  }
+  if (length !== 128 && length !== 192 && length !== 256) {
+    throw invalidArgValue(name, length, 'must be 128, 192 or 256');
+  }
+  if (length > most * 8) throw invalidArgValue(name, undefined, `can be ${most * 8} bits at most`);
+  return length / 8;
 }
 
 /** Room for a wrapped key: the largest, a private RSA key, has less than 3 KiB. */
@@ -837,9 +805,8 @@ async function unwrap(
     async (turn) => {
       const key = await by.handle(turn, asked);
       const control = pack(turn.handle, key, encodeMechanism(mechanism), encodeTemplate(template));
-      const question = { command: Command.UNWRAP_KEY, control, data: wrapped, room: 4, asked };
-      const [handle] = decodeHandles(await turn.effect(question), 1, asked);
-      return secretKeyAt(app, turn, handle as number, asked);
+      const handle = await make(turn, { command: Command.UNWRAP_KEY, control, data: wrapped, asked });
+      return secretKeyAt(app, turn, handle, asked);
     },
     { asked, signal, home: !token },
   );

@@ -42,6 +42,13 @@ export interface ReadNew {
   readonly attributes: Template;
 }
 
+/** What a new object is made of. */
+export interface NewObject {
+  readonly template: Template;
+  readonly token: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
 /** Text as an attribute; undefined is left out. @throws TypeError ERR_INVALID_ARG_TYPE */
 export function readText(text: unknown, name: string): Buffer | undefined {
   return text === undefined ? undefined : Buffer.from(checkString(text, name), 'utf8');

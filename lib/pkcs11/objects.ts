@@ -7,6 +7,7 @@ import { Attribute, CKR, Command, ObjectClass } from './constants.js';
 import { isResult, notFound, Pkcs11Error } from './errors.js';
 import {
   decodeAttributes,
+  decodeHandle,
   decodeSizes,
   decodeU32s,
   encodeTemplate,
@@ -16,6 +17,7 @@ import {
   type Template,
   type Wanted,
 } from './serializer.js';
+import type { Question } from './wire.js';
 
 /** What an object can be found by. At least one of them. */
 export interface ObjectQuery {
@@ -293,6 +295,32 @@ export class ObjectReference {
   }
 }
 
+/** An object that was found or made. */
+export interface Found {
+  readonly reference: ObjectReference;
+  readonly attributes: Attributes;
+}
+
+/** Reads what a handle stands for. */
+export async function objectAt(
+  app: Application,
+  turn: Turn,
+  handle: number,
+  objectClass: ObjectClass,
+  asked: string,
+): Promise<Found> {
+  const attributes = await describeObject(turn, handle, objectClass, asked);
+  return {
+    reference: new ObjectReference(app, objectClass, handle, turn.generation, attributes),
+    attributes,
+  };
+}
+
+/** Makes an object. @returns its handle */
+export async function make(turn: Turn, question: Omit<Question, 'room'>): Promise<number> {
+  return decodeHandle(await turn.effect({ ...question, room: 4 }), question.asked);
+}
+
 export const CLASS_NAMES: Record<ObjectClass, string> = {
   [ObjectClass.DATA]: 'data object',
   [ObjectClass.CERTIFICATE]: 'certificate',
@@ -323,6 +351,11 @@ export abstract class TokenObject {
   }
 
   /** @internal */
+  protected get reference(): ObjectReference {
+    return this.#reference;
+  }
+
+  /** @internal */
   static referenceOf(object: unknown): ObjectReference | undefined {
     return typeof object === 'object' && object !== null && #reference in object
       ? object.#reference
@@ -336,7 +369,7 @@ export abstract class TokenObject {
   async destroy(options: OperationOptions = {}): Promise<void> {
     checkKnown(options, 'options', ['signal']);
     const signal = readSignal(options);
-    const reference = this.#reference;
+    const { reference } = this;
     const asked = `the destruction of ${this.toString()}`;
     await reference.app.operate(
       async (turn) => {

@@ -43,6 +43,7 @@ import {
   CLASS_NAMES,
   describeQuery,
   find,
+  make,
   queryTemplate,
   readQuery,
   readSignal,
@@ -170,16 +171,14 @@ export class TokenLogin {
    */
   async generateKey(type: 'aes' | 'hmac', options: SecretKeyOptions): Promise<SecretKey> {
     checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, 'length']);
-    const { template, bytes, token, signal } = newSecretKey({ ...options, type }, MAX_SECRET);
+    const { template, token, signal } = newSecretKey({ ...options, type }, MAX_SECRET);
     const id = type === 'aes' ? Mechanism.AES_KEY_GEN : Mechanism.GENERIC_SECRET_KEY_GEN;
     const asked = `the generation of a key (${type})`;
     return this.#app.operate(
       async (turn) => {
-        const all = encodeTemplate([...template, [Attribute.VALUE_LEN, bytes]]);
-        const control = pack(turn.handle, encodeMechanism({ id }), all);
-        const answer = await turn.effect({ command: Command.GENERATE_KEY, control, room: 4, asked });
-        const [handle] = decodeHandles(answer, 1, asked);
-        return secretKeyAt(this.#app, turn, handle as number, asked);
+        const control = pack(turn.handle, encodeMechanism({ id }), encodeTemplate(template));
+        const handle = await make(turn, { command: Command.GENERATE_KEY, control, asked });
+        return secretKeyAt(this.#app, turn, handle, asked);
       },
       { asked, signal, home: !token },
     );
@@ -476,10 +475,9 @@ export class TokenLogin {
 type At<T> = (app: Application, turn: Turn, handle: number, asked: string) => Promise<T>;
 
 /** Makes an object of attributes. @returns its handle */
-async function create(turn: Turn, template: Template, asked: string, secret = false): Promise<number> {
+function create(turn: Turn, template: Template, asked: string, secret = false): Promise<number> {
   const control = pack(turn.handle, encodeTemplate(template));
-  const answer = await turn.effect({ command: Command.CREATE_OBJECT, control, room: 4, asked, secret });
-  return decodeHandles(answer, 1, asked)[0] as number;
+  return make(turn, { command: Command.CREATE_OBJECT, control, asked, secret });
 }
 
 function pairParameters(
