@@ -36,6 +36,7 @@ import {
   usageAttributes,
   type KeyUsage,
   type NewKeyOptions,
+  type NewObject,
   type NewObjectOptions,
 } from './new-objects.js';
 import {
@@ -130,35 +131,15 @@ export class TokenLogin {
   async generateKeyPair(type: 'ec' | 'ed25519' | 'rsa', options: KeyPairOptions = {}): Promise<KeyPair> {
     checkKnown(options, 'options', [...NEW_KEY_OPTIONS, 'namedCurve', 'modulusLength', 'publicExponent']);
     const [mechanism, keyType, parameters] = pairParameters(type, options);
-    const { attributes, token, signal } = readNew(options);
-    const { usual, allowed } = PAIR_USAGES[type];
-    const usages = readUsages(options.usages, usual, allowed);
-    const publicTemplate: Template = [
-      ...classAttribute(ObjectClass.PUBLIC_KEY),
-      [Attribute.KEY_TYPE, keyType],
-      ...attributes,
-      [Attribute.PRIVATE, false],
-      ...usageAttributes(otherUsages(usages)),
-      ...parameters,
-    ];
-    const privateTemplate: Template = [
-      ...classAttribute(ObjectClass.PRIVATE_KEY),
-      [Attribute.KEY_TYPE, keyType],
-      ...attributes,
-      ...protection(options),
-      ...usageAttributes(usages),
-    ];
+    const ofType: Template = [[Attribute.KEY_TYPE, keyType]];
+    const { templates, token, signal } = newPair(type, options, [...ofType, ...parameters], ofType);
     const asked = `the generation of a key pair (${type})`;
     return this.#app.operate(
       async (turn) => {
-        const templates = [encodeTemplate(publicTemplate), encodeTemplate(privateTemplate)];
-        const control = pack(turn.handle, encodeMechanism({ id: mechanism }), ...templates);
+        const encoded = templates.map(encodeTemplate);
+        const control = pack(turn.handle, encodeMechanism({ id: mechanism }), ...encoded);
         const answer = await turn.effect({ command: Command.GENERATE_KEY_PAIR, control, room: 8, asked });
-        const [publicHandle, privateHandle] = decodeHandles(answer, 2, asked) as [number, number];
-        return {
-          privateKey: await privateKeyAt(this.#app, turn, privateHandle, asked),
-          publicKey: await publicKeyAt(this.#app, turn, publicHandle, asked),
-        };
+        return this.#pairAt(turn, decodeHandles(answer, 2, asked) as [number, number], asked);
       },
       { asked, signal, home: !token },
     );
@@ -221,23 +202,8 @@ export class TokenLogin {
   async importPrivateKey(key: KeyObject | string, options: NewKeyOptions = {}): Promise<KeyPair> {
     checkKnown(options, 'options', NEW_KEY_OPTIONS);
     const { type, publicAttributes, privateAttributes } = importKey(readKey(key, 'private'), 'key');
-    const { usual, allowed } = PAIR_USAGES[type];
-    const usages = readUsages(options.usages, usual, allowed);
-    const { attributes, token, signal } = readNew(options);
-    const publicTemplate: Template = [
-      ...classAttribute(ObjectClass.PUBLIC_KEY),
-      ...attributes,
-      [Attribute.PRIVATE, false],
-      ...usageAttributes(otherUsages(usages)),
-      ...publicAttributes,
-    ];
-    const privateTemplate: Template = [
-      ...classAttribute(ObjectClass.PRIVATE_KEY),
-      ...attributes,
-      ...protection(options),
-      ...usageAttributes(usages),
-      ...privateAttributes,
-    ];
+    const { templates, token, signal } = newPair(type, options, publicAttributes, privateAttributes);
+    const [publicTemplate, privateTemplate] = templates;
     const asked = 'the import of a private key';
     return this.#app.operate(
       async (turn) => {
@@ -250,10 +216,7 @@ export class TokenLogin {
           await turn.ask({ command: Command.DESTROY_OBJECT, control, asked }).catch(() => undefined);
           throw error;
         }
-        return {
-          privateKey: await privateKeyAt(this.#app, turn, privateHandle, asked),
-          publicKey: await publicKeyAt(this.#app, turn, publicHandle, asked),
-        };
+        return this.#pairAt(turn, [publicHandle, privateHandle], asked);
       },
       { asked, signal, home: !token },
     );
@@ -424,6 +387,14 @@ export class TokenLogin {
     return this.#app.operate((turn) => random({ turn, asked, signal }, size), { asked, signal });
   }
 
+  async #pairAt(turn: Turn, handles: readonly [number, number], asked: string): Promise<KeyPair> {
+    const [publicHandle, privateHandle] = handles;
+    return {
+      privateKey: await privateKeyAt(this.#app, turn, privateHandle, asked),
+      publicKey: await publicKeyAt(this.#app, turn, publicHandle, asked),
+    };
+  }
+
   async #one<T>(objectClass: ObjectClass, query: ObjectQuery, at: At<T>): Promise<T> {
     const read = readQuery(query, true);
     const what = describeQuery(CLASS_NAMES[objectClass], read);
@@ -478,6 +449,33 @@ type At<T> = (app: Application, turn: Turn, handle: number, asked: string) => Pr
 function create(turn: Turn, template: Template, asked: string, secret = false): Promise<number> {
   const control = pack(turn.handle, encodeTemplate(template));
   return make(turn, { command: Command.CREATE_OBJECT, control, asked, secret });
+}
+
+/** The two sides of a new key pair, the public one first. */
+function newPair(
+  type: ImportedKey['type'],
+  options: NewKeyOptions,
+  publicAttributes: Template,
+  privateAttributes: Template,
+): Omit<NewObject, 'template'> & { templates: readonly [Template, Template] } {
+  const { usual, allowed } = PAIR_USAGES[type];
+  const usages = readUsages(options.usages, usual, allowed);
+  const { attributes, token, signal } = readNew(options);
+  const publicTemplate: Template = [
+    ...classAttribute(ObjectClass.PUBLIC_KEY),
+    ...attributes,
+    [Attribute.PRIVATE, false],
+    ...usageAttributes(otherUsages(usages)),
+    ...publicAttributes,
+  ];
+  const privateTemplate: Template = [
+    ...classAttribute(ObjectClass.PRIVATE_KEY),
+    ...attributes,
+    ...protection(options),
+    ...usageAttributes(usages),
+    ...privateAttributes,
+  ];
+  return { templates: [publicTemplate, privateTemplate], token, signal };
 }
 
 function pairParameters(
