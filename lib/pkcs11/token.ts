@@ -207,7 +207,7 @@ export class Token {
     const signal = readSignal(options);
     const { pin, newPin } = options;
     await withPins([pin, 'options.pin'], [newPin, 'options.newPin'], async (before, after) => {
-      this.#checkMode((await this.#initialized()).flags, true);
+      await this.#check(true);
       await this.#with({ login: Login.public }, signal, (handle) => this.#newPin(handle, before, after));
     });
   }
@@ -233,7 +233,12 @@ export class Token {
   async login(options: LoginOptions): Promise<TokenLogin> {
     checkSecretOptions(options, 'options', ['pin', 'identity', 'gid', 'signal']);
     const { login, pin, signal } = readWho(options, 'pin');
-    this.#checkMode((await this.#initialized(pin)).flags, pin.length > 0, pin);
+    try {
+      await this.#check(pin.length > 0);
+    } catch (error) {
+      pin.fill(0);
+      throw error;
+    }
     const who = { tee: this.#home.tee, slot: this.slot, login, user: User.USER, pin };
     return this.#home.login(await Application.open(who, signal));
   }
@@ -259,25 +264,19 @@ export class Token {
     };
   }
 
-  /** @param secret wiped if it is not */
-  async #initialized(secret?: Buffer): Promise<RawTokenInfo> {
-    try {
-      const info = await this.#home.info(this.slot);
-      if ((info.flags & TokenFlag.TOKEN_INITIALIZED) === 0) {
-        throw notInitialized(`the login to the token in slot ${this.slot}`);
-      }
-      return info;
-    } catch (error) {
-      secret?.fill(0);
-      throw error;
+  /** Is it initialized, and are its users known in this way? */
+  async #check(byPin: boolean): Promise<void> {
+    const { flags } = await this.#home.info(this.slot);
+    if ((flags & TokenFlag.TOKEN_INITIALIZED) === 0) {
+      throw notInitialized(`the login to the token in slot ${this.slot}`);
     }
+    this.#checkMode(flags, byPin);
   }
 
   /** A PIN for an identity token is ignored by the TA, or worse; an identity for a PIN token counts as a wrong PIN. */
-  #checkMode(flags: number, byPin: boolean, secret?: Buffer): void {
+  #checkMode(flags: number, byPin: boolean): void {
     const identity = (flags & TokenFlag.PROTECTED_AUTHENTICATION_PATH) !== 0;
     if (identity !== byPin) return;
-    secret?.fill(0);
     throw invalidArgValue(
       'options',
       undefined,
@@ -287,13 +286,14 @@ export class Token {
     );
   }
 
+  /** @param pin its caller wipes it */
   async #asSecurityOfficer(
     login: Login,
     pin: Buffer,
     signal: AbortSignal | undefined,
     question: (handle: number) => Question,
   ): Promise<void> {
-    this.#checkMode((await this.#initialized(pin)).flags, pin.length > 0, pin);
+    await this.#check(pin.length > 0);
     await this.#with({ login, user: User.SO, pin }, signal, question);
   }
 
