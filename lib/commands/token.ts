@@ -101,7 +101,7 @@ async function list({ pkcs11, values }: Asked): Promise<void> {
 }
 
 /** What `list` prints of a token. */
-export function tokenLine(token: TokenInfo): string {
+function tokenLine(token: TokenInfo): string {
   if (!token.initialized) return `slot ${token.slot}: not initialized`;
   const pin = (who: string, locked: boolean, last: boolean, low: boolean): string => {
     if (locked) return `, ${who} PIN locked`;
@@ -187,11 +187,8 @@ async function remove({ pkcs11, values }: Asked): Promise<void> {
 function describe(object: TokenObject): Record<string, unknown> {
   const { id, label } = object;
   const common = { kind: kindOf(object), id: id.toString('hex'), label, private: object.private };
-  if (object instanceof PrivateKey)
-    return { ...common, extractable: object.extractable, sensitive: object.sensitive };
-  if (object instanceof SecretKey)
-    return { ...common, extractable: object.extractable, sensitive: object.sensitive };
-  return common;
+  if (!(object instanceof PrivateKey || object instanceof SecretKey)) return common;
+  return { ...common, extractable: object.extractable, sensitive: object.sensitive };
 }
 
 function kindOf(object: TokenObject): string {
@@ -259,10 +256,11 @@ function firstLine(bytes: Buffer): string {
 }
 
 /** Asks on the terminal, which does not show what is typed. */
-async function prompt(text: string): Promise<string> {
+export async function prompt(text: string): Promise<string> {
   const { stdin } = process;
   process.stderr.write(text);
   stdin.setRawMode(true);
+  stdin.resume(); // a listener alone does not start it again after a pause
   const typed: number[] = [];
   try {
     for (;;) {
@@ -270,8 +268,9 @@ async function prompt(text: string): Promise<string> {
       for (const key of keys) {
         if (key === CTRL_C) throw new Error('interrupted');
         if (key === CTRL_D || key === LF || key === CR) return Buffer.from(typed).toString('utf8');
-        if (key === BACKSPACE || key === DELETE) typed.pop();
-        else typed.push(key);
+        if (key !== BACKSPACE && key !== DELETE) typed.push(key);
+        // A character of UTF-8 is its first byte and those behind it.
+        else while (((typed.pop() ?? 0) & 0xc0) === 0x80);
       }
     }
   } finally {

@@ -14,7 +14,7 @@ import { WaitingList, type Entry } from '../client/waiting-list.js';
 import { CKR, Command, PKCS11_TA, SESSION_FLAGS, TokenFlag, User } from './constants.js';
 import { Pkcs11Error } from './errors.js';
 import {
-  decodeHandles,
+  decodeHandle,
   decodeTokenInfo,
   pack,
   TOKEN_INFO_SIZE,
@@ -230,8 +230,12 @@ export class Application {
   }
 
   /** One question in a TEE session of its own that has no PKCS#11 session. */
-  static async askAlone(who: Who, question: Question, signal?: AbortSignal): Promise<void> {
-    const session = await who.tee.openSession(PKCS11_TA, { login: who.login, signal });
+  static async askAlone(
+    { tee, login }: Pick<Who, 'tee' | 'login'>,
+    question: Question,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const session = await tee.openSession(PKCS11_TA, { login, signal });
     try {
       await ask(session, question);
     } finally {
@@ -249,10 +253,9 @@ export class Application {
    * what must not be done twice.
    */
   async operate<T>(work: (turn: Turn) => Promise<T>, running: Running): Promise<T> {
-    const { own = false, home = false, signal, asked } = running;
-    this.#check();
+    const { own = false, signal, asked } = running;
     if (signal?.aborted === true) throw new AbortError(signal.reason, asked);
-    const slot = own ? this.#ownSlot() : await this.#take(home, running);
+    const slot = own ? this.#ownSlot() : await this.#take(running);
     try {
       for (let again = false; ; again = true) {
         // Closed since it has got its turn: it runs to its end.
@@ -293,6 +296,7 @@ export class Application {
   }
 
   #ownSlot(): Slot {
+    this.#check();
     this.#own++;
     return { home: false, handle: 0, generation: -1, taken: true };
   }
@@ -302,7 +306,7 @@ export class Application {
     if (this.#failed !== undefined) throw this.#failed;
   }
 
-  async #take(home: boolean, { signal, asked }: Running): Promise<Slot> {
+  async #take({ home = false, signal, asked }: Running): Promise<Slot> {
     // A signal can run code of the caller's, so all that is asked of it comes before anything changes here.
     const request = { aborted: false, abort: (): void => undefined };
     const stopListening =
@@ -312,7 +316,7 @@ export class Application {
         request.abort();
       });
     try {
-      if (request.aborted) throw new AbortError(signal?.reason, asked);
+      if (request.aborted || signal?.aborted === true) throw new AbortError(signal?.reason, asked);
       this.#check();
       const free = this.#slots.find((slot) => !slot.taken && (slot.home || !home));
       if (free !== undefined) {
@@ -492,7 +496,7 @@ async function openSession(session: Session, slot: number): Promise<number> {
   const asked = `opening the token in slot ${slot}`;
   const control = u32s(slot, SESSION_FLAGS);
   const answer = await ask(session, { command: Command.OPEN_SESSION, control, room: 4, asked });
-  return decodeHandles(answer, 1, asked)[0] as number;
+  return decodeHandle(answer, asked);
 }
 
 /** What the token in a slot says of itself. */

@@ -1,27 +1,27 @@
 /** What a token keeps beside keys: certificates, and data of any kind. */
 import { X509Certificate } from 'node:crypto';
 import { invalidArgType, invalidArgValue } from '../client/errors.js';
-import { checkKnown, checkString } from '../client/validate.js';
+import { checkBoolean, checkKnown } from '../client/validate.js';
 import type { Application, Turn } from './application.js';
 import { Attribute, CERTIFICATE_X509, ObjectClass } from './constants.js';
 import { certificateNames } from './der.js';
-import { objectAt, type Found } from './keys.js';
 import { readBytes } from './mechanisms.js';
 import {
   classAttribute,
   NEW_OBJECT_OPTIONS,
   readNew,
+  readText,
+  type NewObject,
   type NewObjectOptions,
-  type ReadNew,
 } from './new-objects.js';
 import {
+  objectAt,
   readAttributes,
   readSignal,
   TokenObject,
-  type ObjectReference,
+  type Found,
   type OperationOptions,
 } from './objects.js';
-import type { Template } from './serializer.js';
 
 /** A certificate of a token. */
 export class Certificate extends TokenObject {
@@ -61,20 +61,18 @@ export async function certificateAt(
 }
 
 /** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE */
-export function newCertificate(
-  certificate: unknown,
-  options: NewObjectOptions,
-): ReadNew & { template: Template } {
+export function newCertificate(certificate: unknown, options: NewObjectOptions): NewObject {
   checkKnown(options, 'options', NEW_OBJECT_OPTIONS);
   const der = readCertificate(certificate);
   const names = certificateNames(der);
   if (names === undefined) throw invalidArgValue('certificate', undefined, 'is no X.509 certificate');
-  const read = readNew(options);
+  const { attributes, token, signal } = readNew(options);
   return {
-    ...read,
+    token,
+    signal,
     template: [
       ...classAttribute(ObjectClass.CERTIFICATE),
-      ...read.attributes,
+      ...attributes,
       [Attribute.PRIVATE, false],
       [Attribute.CERTIFICATE_TYPE, CERTIFICATE_X509],
       [Attribute.SUBJECT, names.subject],
@@ -109,13 +107,11 @@ export interface NewDataOptions extends Omit<NewObjectOptions, 'id'> {
 export class DataObject extends TokenObject {
   /** CKA_APPLICATION */
   readonly application: string;
-  readonly #reference: ObjectReference;
 
   /** @internal */
   constructor({ reference, attributes }: Found) {
     super(reference);
     this.application = attributes.text(Attribute.APPLICATION);
-    this.#reference = reference;
   }
 
   /**
@@ -125,9 +121,9 @@ export class DataObject extends TokenObject {
   async read(options: OperationOptions = {}): Promise<Buffer> {
     checkKnown(options, 'options', ['signal']);
     const asked = `the content of ${this.toString()}`;
-    return this.#reference.app.operate(
+    return this.reference.app.operate(
       async (turn) => {
-        const handle = await this.#reference.handle(turn, asked);
+        const handle = await this.reference.handle(turn, asked);
         const values = await readAttributes(turn, handle, [Attribute.VALUE], asked, true);
         return values.get(Attribute.VALUE) ?? Buffer.alloc(0);
       },
@@ -146,21 +142,20 @@ export async function dataObjectAt(
 }
 
 /** @throws TypeError ERR_INVALID_ARG_TYPE */
-export function newData(data: unknown, options: NewDataOptions): ReadNew & { template: Template } {
+export function newData(data: unknown, options: NewDataOptions): NewObject {
   checkKnown(options, 'options', ['label', 'token', 'application', 'private', 'signal']);
   const { application, private: isPrivate = true } = options;
-  if (typeof isPrivate !== 'boolean') throw invalidArgType('options.private', 'a boolean', isPrivate);
   const value = readBytes(data, 'data');
-  const read = readNew(options);
-  const text = application === undefined ? undefined : checkString(application, 'options.application');
+  const { attributes, token, signal } = readNew(options);
   return {
-    ...read,
+    token,
+    signal,
     template: [
       ...classAttribute(ObjectClass.DATA),
       // Data has no CKA_ID.
-      ...read.attributes.filter(([id]) => id !== Attribute.ID),
-      [Attribute.PRIVATE, isPrivate],
-      [Attribute.APPLICATION, text === undefined ? undefined : Buffer.from(text)],
+      ...attributes.filter(([id]) => id !== Attribute.ID),
+      [Attribute.PRIVATE, checkBoolean(isPrivate, 'options.private')],
+      [Attribute.APPLICATION, readText(application, 'options.application')],
       [Attribute.VALUE, value],
     ],
   };

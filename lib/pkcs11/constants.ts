@@ -2,15 +2,14 @@
  * Numbers of OP-TEE's PKCS#11 TA, as far as this client uses them. Most are those of PKCS #11 2.40 (OASIS).
  * Source: `ta/pkcs11/include/pkcs11_ta.h` of OP-TEE.
  */
+import { hex32 } from '../client/results.js';
 
 /** The UUID of OP-TEE's PKCS#11 TA. */
 export const PKCS11_TA = 'fd02c9da-306c-48c7-a49c-bbd827ae86ee';
 
 /** PKCS11_CMD_* */
 export const Command = {
-  PING: 0,
   SLOT_LIST: 1,
-  SLOT_INFO: 2,
   TOKEN_INFO: 3,
   MECHANISM_IDS: 4,
   OPEN_SESSION: 6,
@@ -140,7 +139,7 @@ const names = new Map<number, string>(Object.entries(CKR).map(([name, value]) =>
 
 /** The name of a result, like `CKR_PIN_LOCKED`; `CKR_0x` and eight hexadecimal digits if it has none. */
 export function resultName(value: number): string {
-  return names.get(value) ?? `CKR_0x${value.toString(16).padStart(8, '0')}`;
+  return names.get(value) ?? `CKR_${hex32(value)}`;
 }
 
 /** Attributes, CKA_* */
@@ -177,9 +176,6 @@ export const Attribute = {
   COEFFICIENT: 0x0128,
   VALUE_LEN: 0x0161,
   EXTRACTABLE: 0x0162,
-  LOCAL: 0x0163,
-  NEVER_EXTRACTABLE: 0x0164,
-  ALWAYS_SENSITIVE: 0x0165,
   EC_PARAMS: 0x0180,
   EC_POINT: 0x0181,
 } as const;
@@ -251,18 +247,15 @@ export const SESSION_FLAGS = 0b110;
 /** CKF_* of a token */
 export const TokenFlag = {
   WRITE_PROTECTED: 1 << 1,
-  LOGIN_REQUIRED: 1 << 2,
   USER_PIN_INITIALIZED: 1 << 3,
   PROTECTED_AUTHENTICATION_PATH: 1 << 8,
   TOKEN_INITIALIZED: 1 << 10,
   USER_PIN_COUNT_LOW: 1 << 16,
   USER_PIN_FINAL_TRY: 1 << 17,
   USER_PIN_LOCKED: 1 << 18,
-  USER_PIN_TO_BE_CHANGED: 1 << 19,
   SO_PIN_COUNT_LOW: 1 << 20,
   SO_PIN_FINAL_TRY: 1 << 21,
   SO_PIN_LOCKED: 1 << 22,
-  SO_PIN_TO_BE_CHANGED: 1 << 23,
 } as const;
 
 /** CK_UNAVAILABLE_INFORMATION */

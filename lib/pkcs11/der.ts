@@ -8,8 +8,8 @@ export interface Element {
 }
 
 export const OCTET_STRING = 0x04;
-export const INTEGER = 0x02;
-export const SEQUENCE = 0x30;
+const INTEGER = 0x02;
+const SEQUENCE = 0x30;
 
 /** The elements one after the other in some bytes; undefined if they are not well formed. */
 export function readElements(bytes: Buffer): Element[] | undefined {

@@ -1,8 +1,8 @@
 /** Keys of a token, and what they do. */
-import { verify as nodeVerify, X509Certificate, type KeyObject } from 'node:crypto';
+import { constants, verify as nodeVerify, X509Certificate, type KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
 import { invalidArgType, invalidArgValue, notSupported } from '../client/errors.js';
-import { checkInteger, checkKnown, checkString } from '../client/validate.js';
+import { checkBoolean, checkInteger, checkKnown, checkString } from '../client/validate.js';
 import type { Application, Turn } from './application.js';
 import { Attribute, CKR, Command, KeyType, Mechanism, ObjectClass } from './constants.js';
 import { signatureFromDer, signatureToDer } from './der.js';
@@ -27,7 +27,6 @@ import {
   type CipherOptions,
   type Digest,
   type OaepOptions,
-  type RsaSignature,
   type SignOptions,
 } from './mechanisms.js';
 import {
@@ -39,22 +38,26 @@ import {
   usageAttributes,
   type KeyUsage,
   type NewKeyOptions,
+  type NewObject,
 } from './new-objects.js';
 import {
+  checkNeeded,
   describeObject,
   find,
-  ObjectReference,
+  make,
+  objectAt,
   readAttributes,
   readSignal,
   referenceOf,
   TokenObject,
-  type Attributes,
+  type Found,
+  type ObjectReference,
   type OperationOptions,
 } from './objects.js';
-import { cipher, hash, sign, verify } from './operations.js';
+import { cipher, hash, sign, verify, type Operation } from './operations.js';
 import { ecPoint, keyKind, publicKeyOf, type KeyKind } from './public-keys.js';
 import {
-  decodeHandles,
+  decodeHandle,
   encodeMechanism,
   encodeTemplate,
   pack,
@@ -65,27 +68,6 @@ import {
 
 const verifyWithNode = promisify(nodeVerify);
 
-/** An object that was found or made. */
-export interface Found {
-  readonly reference: ObjectReference;
-  readonly attributes: Attributes;
-}
-
-/** Reads what a handle stands for. */
-export async function objectAt(
-  app: Application,
-  turn: Turn,
-  handle: number,
-  objectClass: ObjectClass,
-  asked: string,
-): Promise<Found> {
-  const attributes = await describeObject(turn, handle, objectClass, asked);
-  return {
-    reference: new ObjectReference(app, objectClass, handle, turn.generation, attributes),
-    attributes,
-  };
-}
-
 /** A key of a pair: what its two sides have in common. */
 abstract class AsymmetricKey extends TokenObject {
   /** As node:crypto's; 'unknown' for a key that this client cannot use. */
@@ -94,13 +76,10 @@ abstract class AsymmetricKey extends TokenObject {
   readonly asymmetricKeyDetails: { namedCurve?: string; modulusLength?: number };
   /** @internal */
   protected readonly kind: KeyKind;
-  /** @internal */
-  protected readonly reference: ObjectReference;
 
   /** @internal */
   protected constructor({ reference, attributes }: Found) {
     super(reference);
-    this.reference = reference;
     this.kind = keyKind(attributes);
     const { type, curve, modulusSize } = this.kind;
     this.asymmetricKeyType = type;
@@ -123,23 +102,46 @@ abstract class AsymmetricKey extends TokenObject {
             'must be undefined or null: Ed25519 has a digest of its own',
           );
         }
-        return { mechanism: EDDSA, input: Promise.resolve(data), size: 64, ieee: true, autoSalt: false };
+        return {
+          mechanism: EDDSA,
+          input: () => Promise.resolve(data),
+          size: 64,
+          ieee: true,
+          autoSalt: false,
+        };
       case 'ec': {
         const digest = readDigest(algorithm ?? 'sha256', 'algorithm');
-        const input = hash(digest, data);
+        const input = () => hash(digest, data);
         const size = 2 * (curve?.size ?? 0);
         const mechanism = { id: Mechanism.ECDSA };
         return { mechanism, input, size, ieee: dsaEncoding === 'ieee-p1363', autoSalt: false };
       }
       case 'rsa': {
-        const digest: Digest = readDigest(algorithm ?? 'sha256', 'algorithm');
-        const how: RsaSignature = rsaSignature(options, digest, modulusSize, checks);
-        const input = hash(digest, data).then((found) => Buffer.concat([how.prefix, found]));
-        return { mechanism: how.mechanism, input, size: modulusSize, ieee: true, autoSalt: how.autoSalt };
+        const digest = readDigest(algorithm ?? 'sha256', 'algorithm');
+        const { mechanism, prefix, autoSalt } = rsaSignature(options, digest, modulusSize, checks);
+        const input = async () => Buffer.concat([prefix, await hash(digest, data)]);
+        return { mechanism, input, size: modulusSize, ieee: true, autoSalt };
       }
       default:
         throw notSupported(`${this.toString()} is of a kind that this client does not know`);
     }
+  }
+
+  /** @internal Runs an operation on what is signed, which is computed while the operation waits for its turn. */
+  protected run<T>(
+    { mechanism, input }: Signing,
+    { asked, signal }: { asked: string; signal: AbortSignal | undefined },
+    use: (operation: Operation, input: Buffer) => Promise<T>,
+  ): Promise<T> {
+    const computed = input();
+    computed.catch(() => undefined); // its turn reports it
+    return this.reference.app.operate(
+      async (turn) => {
+        const key = await this.reference.handle(turn, asked);
+        return use({ turn, key, mechanism, asked }, await computed);
+      },
+      { asked, signal },
+    );
   }
 
   /** @internal */
@@ -151,8 +153,8 @@ abstract class AsymmetricKey extends TokenObject {
 
 interface Signing {
   readonly mechanism: MechanismWithParameters;
-  /** Computed while the operation waits for its turn. */
-  readonly input: Promise<Buffer>;
+  /** What is signed. */
+  readonly input: () => Promise<Buffer>;
   /** Bytes of the signature as the TA has it. */
   readonly size: number;
   /** Is the caller's signature the TA's? Else it is DER. */
@@ -213,14 +215,12 @@ export class PrivateKey extends AsymmetricKey {
   ): Promise<Buffer> {
     checkKnown(options, 'options', SIGN_OPTIONS);
     const signal = readSignal(options);
-    const { mechanism, input, size, ieee } = this.signing(algorithm, readBytes(data, 'data'), options, false);
+    const how = this.signing(algorithm, readBytes(data, 'data'), options, false);
     const asked = `a signature with ${this.toString()}`;
-    const signature = await this.reference.app.operate(
-      async (turn) =>
-        sign({ turn, key: await this.reference.handle(turn, asked), mechanism, asked }, await input, size),
-      { asked, signal },
+    const signature = await this.run(how, { asked, signal }, (operation, input) =>
+      sign(operation, input, how.size),
     );
-    return ieee ? signature : signatureToDer(signature);
+    return how.ieee ? signature : signatureToDer(signature);
   }
 
   /**
@@ -290,22 +290,21 @@ export class PrivateKey extends AsymmetricKey {
    * @throws (rejects with) Pkcs11Error, …
    */
   async deriveKey(publicKey: KeyObject, options: DeriveKeyOptions): Promise<SecretKey> {
-    checkKnown(options, 'options', [...NEW_KEY_OPTIONS, 'type', 'length']);
+    checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, 'type', 'length']);
     const size = this.kind.curve?.size ?? 0;
-    const { bytes, template, token, signal } = newSecretKey(options, size);
+    const { template, token, signal } = newSecretKey(options, size);
     const mechanism = this.#agreement(publicKey);
     const asked = `a key agreement with ${this.toString()}`;
-    const all: Template = [...template, [Attribute.VALUE_LEN, bytes]];
     const { app } = this.reference;
     return app.operate(
-      async (turn) => secretKeyAt(app, turn, await this.#derive(turn, mechanism, all, asked), asked),
+      async (turn) => secretKeyAt(app, turn, await this.#derive(turn, mechanism, template, asked), asked),
       { asked, signal, home: !token },
     );
   }
 
   /** Unwraps a key that was wrapped by RSA with an AES key of its own (CKM_RSA_AES_KEY_WRAP). */
   async unwrapKey(wrapped: Uint8Array, options: UnwrapKeyOptions & OaepOptions): Promise<SecretKey> {
-    checkKnown(options, 'options', [...NEW_KEY_OPTIONS, ...OAEP_OPTIONS, 'type']);
+    checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, ...OAEP_OPTIONS, 'type']);
     this.needs('rsa', 'unwrapKey');
     return unwrap(this.reference, rsaAesWrap(options), readBytes(wrapped, 'wrapped'), options);
   }
@@ -334,8 +333,7 @@ export class PrivateKey extends AsymmetricKey {
   ): Promise<number> {
     const key = await this.reference.handle(turn, asked);
     const control = pack(turn.handle, key, encodeMechanism(mechanism), encodeTemplate(template));
-    const answer = await turn.effect({ command: Command.DERIVE_KEY, control, room: 4, asked });
-    return decodeHandles(answer, 1, asked)[0] as number;
+    return make(turn, { command: Command.DERIVE_KEY, control, asked });
   }
 }
 
@@ -375,24 +373,20 @@ export class PublicKey extends AsymmetricKey {
     const signal = readSignal(options);
     const bytes = readBytes(data, 'data');
     const given = readBytes(signature, 'signature');
-    const { mechanism, input, size, ieee, autoSalt } = this.signing(algorithm, bytes, options, true);
-    if (autoSalt) {
-      const { padding, saltLength } = options;
-      const key = { key: this.publicKey, padding: padding as number, saltLength: saltLength as number };
-      return verifyWithNode(algorithm ?? 'sha256', bytes, key, given);
+    const how = this.signing(algorithm, bytes, options, true);
+    if (how.autoSalt) {
+      const { RSA_PKCS1_PSS_PADDING: padding, RSA_PSS_SALTLEN_AUTO: saltLength } = constants;
+      return verifyWithNode(
+        algorithm ?? 'sha256',
+        bytes,
+        { key: this.publicKey, padding, saltLength },
+        given,
+      );
     }
-    const inTheForm = ieee ? given : signatureFromDer(given, size / 2);
-    if (inTheForm?.length !== size) return false;
+    const inTheForm = how.ieee ? given : signatureFromDer(given, how.size / 2);
+    if (inTheForm?.length !== how.size) return false;
     const asked = `the check of a signature with ${this.toString()}`;
-    return this.reference.app.operate(
-      async (turn) =>
-        verify(
-          { turn, key: await this.reference.handle(turn, asked), mechanism, asked },
-          await input,
-          inTheForm,
-        ),
-      { asked, signal },
-    );
+    return this.run(how, { asked, signal }, (operation, input) => verify(operation, input, inTheForm));
   }
 
   /**
@@ -449,17 +443,16 @@ export class SecretKey extends TokenObject {
   readonly sensitive: boolean;
   /** CKA_EXTRACTABLE: may it leave the TEE wrapped? */
   readonly extractable: boolean;
-  readonly #reference: ObjectReference;
-  readonly #keyType: number | undefined;
+  /** The mechanism of a key that is for one digest only. */
+  readonly #onlyHmac: number | undefined;
 
   /** @internal */
   constructor({ reference, attributes }: Found) {
     super(reference);
-    this.#reference = reference;
     const type = attributes.number(Attribute.KEY_TYPE);
-    this.#keyType = type;
+    this.#onlyHmac = HMAC_OF.get(type);
     if (type === KeyType.AES) this.type = 'aes';
-    else this.type = type === KeyType.GENERIC_SECRET || hmacOf(type) !== undefined ? 'hmac' : 'unknown';
+    else this.type = type === KeyType.GENERIC_SECRET || this.#onlyHmac !== undefined ? 'hmac' : 'unknown';
     this.symmetricKeySize = attributes.number(Attribute.VALUE_LEN) ?? 0;
     this.sensitive = attributes.boolean(Attribute.SENSITIVE);
     this.extractable = attributes.boolean(Attribute.EXTRACTABLE);
@@ -471,14 +464,13 @@ export class SecretKey extends TokenObject {
    */
   async sign(algorithm: string, data: Uint8Array, options: OperationOptions = {}): Promise<Buffer> {
     checkKnown(options, 'options', ['signal']);
-    this.#needs('hmac', 'sign');
-    const { hmac, size } = readDigest(algorithm, 'algorithm');
+    const { hmac, size } = this.#hmac(algorithm, 'sign');
     const bytes = readBytes(data, 'data');
     const signal = readSignal(options);
     const asked = `an HMAC with ${this.toString()}`;
-    return this.#reference.app.operate(
+    return this.reference.app.operate(
       (turn) =>
-        this.#withHmacKey(turn, hmac, asked, (key) =>
+        this.#withHmacKey(turn, asked, (key) =>
           sign({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, size),
         ),
       { asked, signal },
@@ -497,16 +489,15 @@ export class SecretKey extends TokenObject {
     options: OperationOptions = {},
   ): Promise<boolean> {
     checkKnown(options, 'options', ['signal']);
-    this.#needs('hmac', 'verify');
-    const { hmac, size } = readDigest(algorithm, 'algorithm');
+    const { hmac, size } = this.#hmac(algorithm, 'verify');
     const bytes = readBytes(data, 'data');
     const given = readBytes(signature, 'signature');
     const signal = readSignal(options);
     if (given.length !== size) return false;
     const asked = `the check of an HMAC with ${this.toString()}`;
-    return this.#reference.app.operate(
+    return this.reference.app.operate(
       (turn) =>
-        this.#withHmacKey(turn, hmac, asked, (key) =>
+        this.#withHmacKey(turn, asked, (key) =>
           verify({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, given),
         ),
       { asked, signal },
@@ -539,9 +530,9 @@ export class SecretKey extends TokenObject {
     const input = padding ? pad(plain) : plain;
     if (how.mode === 'cbc') checkBlocks(input);
     const asked = `encryption with ${this.toString()}`;
-    const output = await this.#reference.app.operate(
+    const output = await this.reference.app.operate(
       async (turn) => {
-        const key = await this.#reference.handle(turn, asked);
+        const key = await this.reference.handle(turn, asked);
         const { mechanism, tag } = how;
         const extra = BLOCK + tag;
         return cipher('encrypt', { turn, key, mechanism, asked, signal }, input, { extra, parts: true });
@@ -564,7 +555,7 @@ export class SecretKey extends TokenObject {
     data: Uint8Array,
     options: CipherOptions & { authTag?: Uint8Array | undefined },
   ): Promise<Buffer> {
-    checkKnown(options, 'options', [...CIPHER_OPTIONS, 'authTag']);
+    checkNeeded(options, 'options', [...CIPHER_OPTIONS, 'authTag']);
     const authTag = options.authTag === undefined ? undefined : readBytes(options.authTag, 'options.authTag');
     const authTagLength = options.authTagLength ?? authTag?.length;
     const read = this.#cipher(algorithm, { ...options, authTagLength }, [...CIPHER_OPTIONS, 'authTag']);
@@ -583,9 +574,9 @@ export class SecretKey extends TokenObject {
     const gcm = how.mode === 'gcm';
     let output: Buffer;
     try {
-      output = await this.#reference.app.operate(
+      output = await this.reference.app.operate(
         async (turn) => {
-          const key = await this.#reference.handle(turn, asked);
+          const key = await this.reference.handle(turn, asked);
           const operation = { turn, key, mechanism: how.mechanism, asked, signal };
           return cipher('decrypt', operation, input, { extra: BLOCK, parts: !gcm });
         },
@@ -625,7 +616,7 @@ export class SecretKey extends TokenObject {
         'must be gcm for a key that is no whole number of blocks',
       );
     }
-    return wrap(this.#reference, how.mechanism, key, signal);
+    return wrap(this.reference, how.mechanism, key, signal);
   }
 
   /**
@@ -640,7 +631,7 @@ export class SecretKey extends TokenObject {
   ): Promise<SecretKey> {
     const { how } = this.#cipher(algorithm, options, [...CIPHER_OPTIONS, ...NEW_KEY_OPTIONS, 'type']);
     if (how.mode === 'ctr') throw invalidArgValue('algorithm', algorithm, 'must be gcm or cbc');
-    return unwrap(this.#reference, how.mechanism, readBytes(wrapped, 'wrapped'), options);
+    return unwrap(this.reference, how.mechanism, readBytes(wrapped, 'wrapped'), options);
   }
 
   /**
@@ -650,8 +641,8 @@ export class SecretKey extends TokenObject {
   async export(options: OperationOptions = {}): Promise<Buffer> {
     checkKnown(options, 'options', ['signal']);
     const asked = `the value of ${this.toString()}`;
-    return this.#reference.app.operate(
-      async (turn) => secretValue(turn, await this.#reference.handle(turn, asked), asked),
+    return this.reference.app.operate(
+      async (turn) => secretValue(turn, await this.reference.handle(turn, asked), asked),
       { asked, signal: readSignal(options) },
     );
   }
@@ -660,28 +651,27 @@ export class SecretKey extends TokenObject {
    * A generic secret that was used with one digest makes the TA panic when it is used with another (as of OP-TEE 4.10): it
    * keeps the key as it has loaded it first, for whichever client. So each operation has a copy of its own.
    */
-  async #withHmacKey<T>(
-    turn: Turn,
-    hmac: number,
-    asked: string,
-    use: (key: number) => Promise<T>,
-  ): Promise<T> {
-    const handle = await this.#reference.handle(turn, asked);
-    const only = hmacOf(this.#keyType);
-    if (only !== undefined) {
-      if (only !== hmac)
-        throw invalidArgValue('algorithm', undefined, `must be the one that ${this.toString()} is for`);
-      return use(handle);
-    }
+  async #withHmacKey<T>(turn: Turn, asked: string, use: (key: number) => Promise<T>): Promise<T> {
+    const handle = await this.reference.handle(turn, asked);
+    if (this.#onlyHmac !== undefined) return use(handle);
     const control = pack(turn.handle, handle, encodeTemplate([[Attribute.TOKEN, false]]));
     const answer = await turn.ask({ command: Command.COPY_OBJECT, control, room: 4, asked });
-    const [copy] = decodeHandles(answer, 1, asked) as [number];
+    const copy = decodeHandle(answer, asked);
     try {
       return await use(copy);
     } finally {
       const question = { command: Command.DESTROY_OBJECT, control: u32s(turn.handle, copy), asked } as const;
       await turn.ask(question).catch(() => undefined); // it ends with its session at the latest
     }
+  }
+
+  #hmac(algorithm: unknown, what: string): Digest {
+    this.#needs('hmac', what);
+    const digest = readDigest(algorithm, 'algorithm');
+    if (this.#onlyHmac !== undefined && this.#onlyHmac !== digest.hmac) {
+      throw invalidArgValue('algorithm', undefined, `must be the one that ${this.toString()} is for`);
+    }
+    return digest;
   }
 
   #needs(type: SecretKey['type'], what: string): void {
@@ -693,32 +683,22 @@ export class SecretKey extends TokenObject {
     options: CipherOptions,
     names: readonly string[],
   ): { how: Cipher; signal: AbortSignal | undefined; padding: boolean } {
-    checkKnown(options, 'options', names);
-    if (options === undefined) throw invalidArgType('options', 'an object', options);
+    checkNeeded(options, 'options', names);
     this.#needs('aes', checkString(algorithm, 'algorithm'));
     const how = readCipher(algorithm, options, this.symmetricKeySize);
-    const padding = how.mode === 'cbc' && (options.autoPadding ?? true);
-    return { how, signal: readSignal(options), padding };
+    const autoPadding = checkBoolean(options.autoPadding ?? true, 'options.autoPadding');
+    return { how, signal: readSignal(options), padding: how.mode === 'cbc' && autoPadding };
   }
 }
 
-/** The mechanism of a key that is for one digest only. */
-function hmacOf(keyType: number | undefined): number | undefined {
-  switch (keyType) {
-    case KeyType.SHA_1_HMAC:
-      return Mechanism.SHA_1_HMAC;
-    case KeyType.SHA224_HMAC:
-      return Mechanism.SHA224_HMAC;
-    case KeyType.SHA256_HMAC:
-      return Mechanism.SHA256_HMAC;
-    case KeyType.SHA384_HMAC:
-      return Mechanism.SHA384_HMAC;
-    case KeyType.SHA512_HMAC:
-      return Mechanism.SHA512_HMAC;
-    default:
-      return undefined;
-  }
-}
+/** The mechanisms of keys that are for one digest only. */
+const HMAC_OF: ReadonlyMap<number | undefined, number> = new Map([
+  [KeyType.SHA_1_HMAC, Mechanism.SHA_1_HMAC],
+  [KeyType.SHA224_HMAC, Mechanism.SHA224_HMAC],
+  [KeyType.SHA256_HMAC, Mechanism.SHA256_HMAC],
+  [KeyType.SHA384_HMAC, Mechanism.SHA384_HMAC],
+  [KeyType.SHA512_HMAC, Mechanism.SHA512_HMAC],
+]);
 
 function checkBlocks(data: Buffer): void {
   if (data.length % BLOCK !== 0) {
@@ -746,55 +726,48 @@ export async function secretKeyAt(
 }
 
 const SECRET_USAGES = {
-  aes: ['encrypt', 'decrypt'],
-  hmac: ['sign', 'verify'],
-} as const satisfies Record<string, readonly KeyUsage[]>;
-
-/** Options of a new secret key, read once. */
-export interface ReadNewSecretKey {
-  readonly template: Template;
-  readonly token: boolean;
-  readonly signal: AbortSignal | undefined;
-  /** Its size; 0 if it is not given. */
-  readonly bytes: number;
-}
+  aes: { usual: ['encrypt', 'decrypt'], allowed: ['encrypt', 'decrypt', 'wrap', 'unwrap'] },
+  hmac: { usual: ['sign', 'verify'], allowed: ['sign', 'verify'] },
+} as const satisfies Record<string, Record<'usual' | 'allowed', readonly KeyUsage[]>>;
 
 /**
+ * Options of a new secret key, read once.
  * @param most bytes that it can have; 0 if its size is not given but found
  * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; RangeError ERR_OUT_OF_RANGE
  */
 export function newSecretKey(
   options: NewKeyOptions & { type: unknown; length?: unknown },
   most: number,
-): ReadNewSecretKey {
+): NewObject {
   const { type, length, usages } = options;
   if (type !== 'aes' && type !== 'hmac') throw invalidArgValue('type', type, "must be 'aes' or 'hmac'");
-  let bytes = 0;
-  if (most > 0) {
-    if (type === 'aes') {
-      if (length !== 128 && length !== 192 && length !== 256) {
-        throw invalidArgValue('options.length', length, 'must be 128, 192 or 256');
-      }
-      bytes = length / 8;
-    } else {
-      const bits = checkInteger(length, 'options.length', 8, most * 8);
-      if (bits % 8 !== 0)
-        throw invalidArgValue('options.length', undefined, `must be whole bytes, not ${bits} bits`);
-      bytes = bits / 8;
-    }
-    if (bytes > most) throw invalidArgValue('options.length', undefined, `can be ${most * 8} bits at most`);
-  }
-  const allowed: readonly KeyUsage[] =
-    type === 'aes' ? ['encrypt', 'decrypt', 'wrap', 'unwrap'] : ['sign', 'verify'];
+  const bytes = most > 0 ? secretSize(type, length, most) : undefined;
+  const { usual, allowed } = SECRET_USAGES[type];
   const { attributes, token, signal } = readNew(options);
   const template: Template = [
     ...classAttribute(ObjectClass.SECRET_KEY),
     [Attribute.KEY_TYPE, type === 'aes' ? KeyType.AES : KeyType.GENERIC_SECRET],
     ...attributes,
     ...protection(options),
-    ...usageAttributes(readUsages(usages, SECRET_USAGES[type], allowed)),
+    ...usageAttributes(readUsages(usages, usual, allowed)),
+    [Attribute.VALUE_LEN, bytes],
   ];
-  return { template, token, signal, bytes };
+  return { template, token, signal };
+}
+
+/** @returns bytes */
+function secretSize(type: 'aes' | 'hmac', length: unknown, most: number): number {
+  const name = 'options.length';
+  if (type === 'hmac') {
+    const bits = checkInteger(length, name, 8, most * 8);
+    if (bits % 8 !== 0) throw invalidArgValue(name, undefined, `must be whole bytes, not ${bits} bits`);
+    return bits / 8;
+  }
+  if (length !== 128 && length !== 192 && length !== 256) {
+    throw invalidArgValue(name, length, 'must be 128, 192 or 256');
+  }
+  if (length > most * 8) throw invalidArgValue(name, undefined, `can be ${most * 8} bits at most`);
+  return length / 8;
 }
 
 /** Room for a wrapped key: the largest, a private RSA key, has less than 3 KiB. */
@@ -832,9 +805,8 @@ async function unwrap(
     async (turn) => {
       const key = await by.handle(turn, asked);
       const control = pack(turn.handle, key, encodeMechanism(mechanism), encodeTemplate(template));
-      const question = { command: Command.UNWRAP_KEY, control, data: wrapped, room: 4, asked };
-      const [handle] = decodeHandles(await turn.effect(question), 1, asked);
-      return secretKeyAt(app, turn, handle as number, asked);
+      const handle = await make(turn, { command: Command.UNWRAP_KEY, control, data: wrapped, asked });
+      return secretKeyAt(app, turn, handle, asked);
     },
     { asked, signal, home: !token },
   );

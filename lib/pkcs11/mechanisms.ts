@@ -129,7 +129,7 @@ export interface OaepOptions {
 export const OAEP_OPTIONS = ['oaepHash', 'oaepLabel', 'signal'];
 
 /** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE */
-export function oaepParameters({ oaepHash = 'sha1', oaepLabel }: OaepOptions): {
+function oaepParameters({ oaepHash = 'sha1', oaepLabel }: OaepOptions): {
   of: Digest;
   parameters: Buffer;
 } {

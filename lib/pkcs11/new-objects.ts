@@ -1,9 +1,9 @@
 /** Options of keys that are made, imported, unwrapped or derived, as attributes. */
 import { randomBytes } from 'node:crypto';
 import { invalidArgType, invalidArgValue } from '../client/errors.js';
-import { checkBoolean, checkSignal, checkString } from '../client/validate.js';
+import { checkBoolean, checkString } from '../client/validate.js';
 import { Attribute, ObjectClass } from './constants.js';
-import { readId } from './objects.js';
+import { readId, readSignal } from './objects.js';
 import type { Template } from './serializer.js';
 
 /** What every new object has. */
@@ -36,22 +36,32 @@ export const NEW_KEY_OPTIONS = [...NEW_OBJECT_OPTIONS, 'extractable', 'sensitive
 
 /** Options of a new object, read once. */
 export interface ReadNew {
-  readonly id: Buffer;
   readonly token: boolean;
   readonly signal: AbortSignal | undefined;
   /** CKA_TOKEN, CKA_LABEL, CKA_ID */
   readonly attributes: Template;
 }
 
+/** What a new object is made of. */
+export interface NewObject {
+  readonly template: Template;
+  readonly token: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Text as an attribute; undefined is left out. @throws TypeError ERR_INVALID_ARG_TYPE */
+export function readText(text: unknown, name: string): Buffer | undefined {
+  return text === undefined ? undefined : Buffer.from(checkString(text, name), 'utf8');
+}
+
 /** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE */
 export function readNew(options: NewObjectOptions): ReadNew {
-  const { id, label, token = true, signal } = options;
+  const { id, label, token = true } = options;
   const bytes = id === undefined ? randomBytes(16) : readId(id, 'options.id');
-  const text = label === undefined ? undefined : Buffer.from(checkString(label, 'options.label'), 'utf8');
+  const text = readText(label, 'options.label');
   return {
-    id: bytes,
     token: checkBoolean(token, 'options.token'),
-    signal: signal === undefined ? undefined : checkSignal(signal, 'options.signal'),
+    signal: readSignal(options),
     attributes: [
       [Attribute.TOKEN, token],
       [Attribute.LABEL, text],
@@ -78,12 +88,14 @@ export function readUsages(
 ): readonly KeyUsage[] {
   if (usages === undefined) return defaults;
   if (!Array.isArray(usages)) throw invalidArgType('options.usages', 'an array', usages);
-  for (const usage of usages as unknown[]) {
+  // What is checked is what is used, whatever the array says when it is read again.
+  const given = Array.from<unknown>(usages);
+  for (const usage of given) {
     if (!(allowed as readonly unknown[]).includes(usage)) {
       throw invalidArgValue('options.usages', usage, `can have ${allowed.join(', ')}`);
     }
   }
-  return usages as KeyUsage[];
+  return given as KeyUsage[];
 }
 
 export function usageAttributes(usages: readonly KeyUsage[]): Template {

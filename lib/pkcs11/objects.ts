@@ -7,6 +7,7 @@ import { Attribute, CKR, Command, ObjectClass } from './constants.js';
 import { isResult, notFound, Pkcs11Error } from './errors.js';
 import {
   decodeAttributes,
+  decodeHandle,
   decodeSizes,
   decodeU32s,
   encodeTemplate,
@@ -16,6 +17,7 @@ import {
   type Template,
   type Wanted,
 } from './serializer.js';
+import type { Question } from './wire.js';
 
 /** What an object can be found by. At least one of them. */
 export interface ObjectQuery {
@@ -44,6 +46,15 @@ export function readId(id: unknown, name: string): Buffer {
   return Buffer.from(id, 'hex');
 }
 
+/**
+ * Options that a call cannot do without, with these names only.
+ * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+ */
+export function checkNeeded(options: unknown, name: string, names: readonly string[]): void {
+  if (options === undefined) throw invalidArgType(name, 'an object', options);
+  checkKnown(options, name, names);
+}
+
 /** A query, read once. */
 export interface ReadQuery {
   readonly id: Buffer | undefined;
@@ -53,12 +64,12 @@ export interface ReadQuery {
 
 /** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE */
 export function readQuery(query: ObjectQuery, needed: boolean): ReadQuery {
-  checkKnown(query, 'query', ['id', 'label', 'signal']);
-  const { id, label, signal } = query;
+  checkNeeded(query, 'query', ['id', 'label', 'signal']);
+  const { id, label } = query;
   const read = {
     id: id === undefined ? undefined : readId(id, 'query.id'),
     label: label === undefined ? undefined : checkString(label, 'query.label'),
-    signal: signal === undefined ? undefined : checkSignal(signal, 'query.signal'),
+    signal: readSignal(query, 'query'),
   };
   if (needed && read.id === undefined && read.label === undefined) {
     throw invalidArgValue('query', undefined, 'must have an id or a label');
@@ -66,7 +77,19 @@ export function readQuery(query: ObjectQuery, needed: boolean): ReadQuery {
   return read;
 }
 
-export function describeQuery(what: string, { id, label }: ReadQuery): string {
+/** What an object is found by; undefined: by anything. */
+type Names = Pick<ReadQuery, 'id' | 'label'>;
+
+/** What is looked for. */
+export function queryTemplate(objectClass: ObjectClass, { id, label }: Names): Template {
+  return [
+    [Attribute.CLASS, objectClass],
+    [Attribute.ID, id],
+    [Attribute.LABEL, label === undefined ? undefined : Buffer.from(label, 'utf8')],
+  ];
+}
+
+export function describeQuery(what: string, { id, label }: Names): string {
   const by = [
     ...(id === undefined ? [] : [`id ${id.toString('hex')}`]),
     ...(label === undefined ? [] : [`label ${inspect(label)}`]),
@@ -74,10 +97,12 @@ export function describeQuery(what: string, { id, label }: ReadQuery): string {
   return by.length === 0 ? what : `${what} with ${by.join(' and ')}`;
 }
 
-/** @throws AbortError's place: the signal of an operation, read once. */
-export function readSignal(options: OperationOptions | undefined): AbortSignal | undefined {
-  const signal = options?.signal;
-  return signal === undefined ? undefined : checkSignal(signal, 'options.signal');
+/**
+ * The signal of an operation, read once.
+ * @throws TypeError ERR_INVALID_ARG_TYPE
+ */
+export function readSignal({ signal }: OperationOptions, name = 'options'): AbortSignal | undefined {
+  return signal === undefined ? undefined : checkSignal(signal, `${name}.signal`);
 }
 
 /** How many handles there is room for at first. */
@@ -244,41 +269,56 @@ export class ObjectReference {
         hint: 'the PKCS#11 TA died, and with it all session objects. Make it again, or keep it on the token',
       });
     }
-    const { id, label } = this;
-    const template: Template = [
-      [Attribute.CLASS, this.objectClass],
-      [Attribute.TOKEN, true],
-      [Attribute.ID, id.length > 0 ? id : undefined],
-      [Attribute.LABEL, label !== '' ? Buffer.from(label) : undefined],
-    ];
-    const found = await find(turn, template, asked);
-    if (found.length !== 1) {
-      throw notFound(describeQuery('object', { id, label, signal: undefined }), found.length);
+    const template: Template = [...queryTemplate(this.objectClass, this.#names), [Attribute.TOKEN, true]];
+    const same: number[] = [];
+    for (const handle of await find(turn, template, asked)) {
+      // No id or no label is none to look for, and others that have one are found as well.
+      const its = new Attributes(await readAttributes(turn, handle, [Attribute.ID, Attribute.LABEL], asked));
+      const id = its.bytes(Attribute.ID) ?? Buffer.alloc(0);
+      if (id.equals(this.id) && its.text(Attribute.LABEL) === this.label) same.push(handle);
     }
-    this.#handle = found[0] as number;
+    if (same.length !== 1) throw notFound(describeQuery('object', this.#names), same.length);
+    this.#handle = same[0] as number;
     this.#generation = turn.generation;
     return this.#handle;
   }
 
-  async destroy(signal?: AbortSignal): Promise<void> {
-    const asked = `the destruction of ${this.toString()}`;
-    await this.app.operate(
-      async (turn) => {
-        const control = u32s(turn.handle, await this.handle(turn, asked));
-        await turn.effect({ command: Command.DESTROY_OBJECT, control, asked });
-      },
-      { asked, signal },
-    );
+  toString(): string {
+    return describeQuery(CLASS_NAMES[this.objectClass], this.#names);
   }
 
-  toString(): string {
-    const what = CLASS_NAMES[this.objectClass];
-    return describeQuery(what, {
+  get #names(): Names {
+    return {
       id: this.id.length > 0 ? this.id : undefined,
       label: this.label === '' ? undefined : this.label,
-      signal: undefined,
-    });
+    };
   }
+}
+
+/** An object that was found or made. */
+export interface Found {
+  readonly reference: ObjectReference;
+  readonly attributes: Attributes;
+}
+
+/** Reads what a handle stands for. */
+export async function objectAt(
+  app: Application,
+  turn: Turn,
+  handle: number,
+  objectClass: ObjectClass,
+  asked: string,
+): Promise<Found> {
+  const attributes = await describeObject(turn, handle, objectClass, asked);
+  return {
+    reference: new ObjectReference(app, objectClass, handle, turn.generation, attributes),
+    attributes,
+  };
+}
+
+/** Makes an object. @returns its handle */
+export async function make(turn: Turn, question: Omit<Question, 'room'>): Promise<number> {
+  return decodeHandle(await turn.effect({ ...question, room: 4 }), question.asked);
 }
 
 export const CLASS_NAMES: Record<ObjectClass, string> = {
@@ -303,11 +343,16 @@ export abstract class TokenObject {
 
   /** @internal */
   constructor(reference: ObjectReference) {
-    this.id = reference.id;
+    this.id = Buffer.from(reference.id); // the caller's, who can write into it
     this.label = reference.label;
     this.token = reference.token;
     this.private = reference.isPrivate;
     this.#reference = reference;
+  }
+
+  /** @internal */
+  protected get reference(): ObjectReference {
+    return this.#reference;
   }
 
   /** @internal */
@@ -321,8 +366,18 @@ export abstract class TokenObject {
    * Removes it from the token, for good.
    * @throws (rejects with) Pkcs11Error
    */
-  destroy({ signal }: OperationOptions = {}): Promise<void> {
-    return this.#reference.destroy(signal);
+  async destroy(options: OperationOptions = {}): Promise<void> {
+    checkKnown(options, 'options', ['signal']);
+    const signal = readSignal(options);
+    const { reference } = this;
+    const asked = `the destruction of ${this.toString()}`;
+    await reference.app.operate(
+      async (turn) => {
+        const control = u32s(turn.handle, await reference.handle(turn, asked));
+        await turn.effect({ command: Command.DESTROY_OBJECT, control, asked });
+      },
+      { asked, signal },
+    );
   }
 
   toString(): string {

@@ -4,13 +4,13 @@ import { createHash } from 'node:crypto';
 import { AbortError } from '../client/errors.js';
 import type { Turn } from './application.js';
 import { CKR, Command } from './constants.js';
-import { isResult } from './errors.js';
+import { badAnswer, isResult } from './errors.js';
 import type { Digest } from './mechanisms.js';
 import { encodeMechanism, pack, u32s, type MechanismWithParameters } from './serializer.js';
 import type { Question } from './wire.js';
 
 /** Bytes of data that go to the TA at once. Each is temporary memory of the TEE. */
-export const PART = 64 * 1024;
+const PART = 64 * 1024;
 
 /** The commands of an operation that takes data. */
 interface Commands {
@@ -67,64 +67,77 @@ function init({ init: command }: Commands, { turn, key, mechanism, asked }: Oper
   return { command, control, asked };
 }
 
-function checkAborted({ signal, asked }: Operation): void {
+function checkAborted({ signal, asked }: Pick<Operation, 'signal' | 'asked'>): void {
   if (signal?.aborted === true)
     throw new AbortError(signal.reason, asked, undefined, 'was ended between two parts');
 }
 
-/** Sends data in parts. @returns what the last step brought back */
+/** What an operation sends and gets besides data. */
+type Besides = Pick<Question, 'room' | 'signature' | 'secret'>;
+
+/**
+ * Sends data in parts.
+ * @param last of the last step
+ * @param each of the step with a part of so many bytes
+ * @returns what each step brought back
+ */
 async function inParts(
   commands: Commands,
   operation: Operation,
   data: Iterable<Buffer> | AsyncIterable<Buffer>,
-  last: Pick<Question, 'room' | 'signature'>,
-): Promise<Uint8Array> {
+  last: Besides,
+  each: (size: number) => Besides = () => ({}),
+): Promise<Buffer> {
   const { turn, asked } = operation;
+  // (A control block is wiped when it was sent with a secret: each step has its own.)
+  const step = (
+    command: Command,
+    data: Buffer | undefined,
+    besides: Besides,
+    end = false,
+  ): Promise<Uint8Array> => turn.step({ command, control: u32s(turn.handle), data, asked, ...besides }, end);
   await turn.step(init(commands, operation));
   turn.begun = true; // a stream gives its parts once
-  for await (const part of data) {
-    for (let at = 0; at < part.length; at += PART) {
+  const outputs: Uint8Array[] = [];
+  for await (const all of data) {
+    for (let at = 0; at < all.length; at += PART) {
       checkAborted(operation);
-      const control = u32s(turn.handle);
-      await turn.step({ command: commands.update, control, data: part.subarray(at, at + PART), asked });
+      const part = all.subarray(at, at + PART);
+      outputs.push(await step(commands.update, part, each(part.length)));
     }
   }
   checkAborted(operation);
-  return turn.step({ command: commands.final, control: u32s(turn.handle), asked, ...last }, true);
+  outputs.push(await step(commands.final, undefined, last, true));
+  return Buffer.concat(outputs);
 }
 
-function whole(
+async function whole(
   commands: Commands,
   operation: Operation,
   data: Buffer,
-  last: Pick<Question, 'room' | 'signature' | 'secret'>,
-): Promise<Uint8Array> {
+  besides: Besides,
+): Promise<Buffer> {
   const { turn, asked } = operation;
-  const control = u32s(turn.handle);
-  return turn.oneShot(init(commands, operation), {
-    command: commands.oneShot,
-    control,
-    data,
-    asked,
-    ...last,
-  });
+  const shot = { command: commands.oneShot, control: u32s(turn.handle), data, asked, ...besides };
+  return Buffer.from(await turn.oneShot(init(commands, operation), shot));
+}
+
+/** In one part where it fits, and where the mechanism takes no parts: EdDSA, and RSA with parameters. */
+function run(commands: Commands, operation: Operation, data: Buffer, besides: Besides): Promise<Buffer> {
+  return data.length <= PART || operation.mechanism.parameters !== undefined
+    ? whole(commands, operation, data, besides)
+    : inParts(commands, operation, [data], besides);
 }
 
 /** Signs what the mechanism takes: a digest, or for HMAC and EdDSA the data. */
-export async function sign(operation: Operation, data: Buffer, room: number): Promise<Buffer> {
-  const inOnePart = data.length <= PART || operation.mechanism.parameters !== undefined;
-  const signature = inOnePart
-    ? await whole(SIGN, operation, data, { room })
-    : await inParts(SIGN, operation, [data], { room });
-  return Buffer.from(signature);
+export function sign(operation: Operation, data: Buffer, room: number): Promise<Buffer> {
+  return run(SIGN, operation, data, { room });
 }
 
 /** @returns is the signature right */
 export async function verify(operation: Operation, data: Buffer, signature: Buffer): Promise<boolean> {
-  const inOnePart = data.length <= PART || operation.mechanism.parameters !== undefined;
   try {
-    if (inOnePart) await whole(VERIFY, operation, data, { signature });
-    else await inParts(VERIFY, operation, [data], { signature });
+    await run(VERIFY, operation, data, { signature });
     return true;
   } catch (error) {
     if (isResult(error, CKR.CKR_SIGNATURE_INVALID) || isResult(error, CKR.CKR_SIGNATURE_LEN_RANGE))
@@ -134,45 +147,53 @@ export async function verify(operation: Operation, data: Buffer, signature: Buff
 }
 
 /** A digest that the TA computes. */
-export async function digest(
+export function digest(
   operation: Operation,
   data: Buffer | AsyncIterable<Buffer>,
   room: number,
 ): Promise<Buffer> {
-  if (Buffer.isBuffer(data) && data.length <= PART)
-    return Buffer.from(await whole(DIGEST, operation, data, { room }));
-  return Buffer.from(await inParts(DIGEST, operation, Buffer.isBuffer(data) ? [data] : data, { room }));
+  return Buffer.isBuffer(data)
+    ? run(DIGEST, operation, data, { room })
+    : inParts(DIGEST, operation, data, { room });
 }
 
 /**
- * Encrypts or decrypts.
+ * Encrypts or decrypts: what goes in or comes out is plain text, a secret.
  * @param extra bytes that can come out beyond those that go in
- * @param secret is the data, or what comes out, a secret: it is when it is plain text
+ * @param parts can it be done in parts
  */
-export async function cipher(
+export function cipher(
   direction: 'encrypt' | 'decrypt',
   operation: Operation,
   data: Buffer,
   { extra, parts }: { extra: number; parts: boolean },
 ): Promise<Buffer> {
   const commands = direction === 'encrypt' ? ENCRYPT : DECRYPT;
-  if (!parts || data.length <= PART) {
-    return Buffer.from(await whole(commands, operation, data, { room: data.length + extra, secret: true }));
-  }
+  const besides = (size: number): Besides => ({ room: size + extra, secret: true });
+  return parts && data.length > PART
+    ? inParts(commands, operation, [data], besides(0), besides)
+    : whole(commands, operation, data, besides(data.length));
+}
+
+/** Bytes of random that the TA gives at once: it has them in its heap first. */
+const RANDOM_PART = 2048;
+
+/** Random bytes of the TEE. */
+export async function random(
+  operation: Pick<Operation, 'turn' | 'asked' | 'signal'>,
+  size: number,
+): Promise<Buffer> {
   const { turn, asked } = operation;
-  await turn.step(init(commands, operation));
-  const found: Uint8Array[] = [];
-  for (let at = 0; at < data.length; at += PART) {
+  const bytes = Buffer.alloc(size);
+  for (let at = 0; at < size; at += RANDOM_PART) {
     checkAborted(operation);
-    turn.begun = true;
-    const part = data.subarray(at, at + PART);
+    const room = Math.min(RANDOM_PART, size - at);
     const control = u32s(turn.handle);
-    const room = part.length + extra;
-    found.push(await turn.step({ command: commands.update, control, data: part, room, asked, secret: true }));
+    const part = await turn.ask({ command: Command.GENERATE_RANDOM, control, room, asked, secret: true });
+    if (part.length !== room) throw badAnswer(asked, `it has ${part.length} bytes instead of ${room}`);
+    bytes.set(part, at);
   }
-  const control = u32s(turn.handle);
-  found.push(await turn.step({ command: commands.final, control, room: extra, asked, secret: true }, true));
-  return Buffer.concat(found);
+  return bytes;
 }
 
 /** Bytes that are hashed between two turns of the event loop: about a millisecond. */

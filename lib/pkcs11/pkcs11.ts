@@ -2,10 +2,11 @@ import { debuglog, inspect } from 'node:util';
 import { TeeContext } from '../client/context.js';
 import { closedError, invalidArgType, invalidArgValue, TeeError } from '../client/errors.js';
 import type { Session } from '../client/session.js';
-import { checkKnown, checkSignal, checkString, checkU32 } from '../client/validate.js';
+import { checkKnown, checkString, checkU32 } from '../client/validate.js';
 import { tokenInfo } from './application.js';
 import { Command, PKCS11_TA } from './constants.js';
 import { notFound } from './errors.js';
+import { readSignal } from './objects.js';
 import { decodeU32s, u32s } from './serializer.js';
 import { describeToken, Token, type TokenHome, type TokenInfo } from './token.js';
 import { TokenLogin } from './token-login.js';
@@ -50,7 +51,7 @@ export class Pkcs11 {
   static async open(options: Pkcs11Options = {}): Promise<Pkcs11> {
     checkKnown(options, 'options', ['context', 'signal']);
     const { context } = options;
-    const signal = options.signal === undefined ? undefined : checkSignal(options.signal, 'options.signal');
+    const signal = readSignal(options);
     if (context !== undefined && !(context instanceof TeeContext)) {
       throw invalidArgType('options.context', 'a TeeContext', context);
     }
@@ -156,10 +157,13 @@ export class Pkcs11 {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([...this.#logins].map((login) => login.close()));
-    const session = await this.#session?.catch(() => undefined);
-    await session?.close();
+    const session = this.#session?.catch(() => undefined);
+    const closing = [...this.#logins].map((login) => login.close());
+    const settled = await Promise.allSettled([...closing, session?.then((one) => one?.close())]);
+    // Also if one of them could not be closed.
     if (this.#own) await this.#tee.close();
+    const failed = settled.find((result) => result.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
   }
 
   /** Starts to close it and does not wait. */

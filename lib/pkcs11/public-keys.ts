@@ -21,13 +21,13 @@ export interface Curve {
 const hex = (text: string): Buffer => Buffer.from(text, 'hex');
 
 /** Source of the identifiers: RFC 5480; of Ed25519 as the TA knows it: PKCS #11 3.0, "edwards25519" and RFC 8410. */
-export const CURVES: readonly Curve[] = [
+const CURVES: readonly Curve[] = [
   { name: 'P-256', openssl: 'prime256v1', parameters: hex('06082a8648ce3d030107'), size: 32 },
   { name: 'P-384', openssl: 'secp384r1', parameters: hex('06052b81040022'), size: 48 },
   { name: 'P-521', openssl: 'secp521r1', parameters: hex('06052b81040023'), size: 66 },
   { name: 'Ed25519', openssl: 'ed25519', parameters: hex('130c656477617264733235353139'), size: 32 },
 ];
-const ED25519 = CURVES[3] as Curve;
+export const ED25519 = CURVES[3] as Curve;
 /** What else stands for Ed25519: its object identifiers. */
 const ED25519_ALSO = [hex('06032b6570'), hex('06092b06010401da470f01')];
 

@@ -164,6 +164,11 @@ export function decodeHandles(answer: Uint8Array, count: number, asked: string):
   return handles;
 }
 
+/** The handle of one thing. @throws ERR_PKCS11_ANSWER */
+export function decodeHandle(answer: Uint8Array, asked: string): number {
+  return decodeHandles(answer, 1, asked)[0] as number;
+}
+
 /** What a token says of itself. Source: `struct pkcs11_token_info`. */
 export interface RawTokenInfo {
   readonly label: string;

@@ -36,20 +36,24 @@ import {
   usageAttributes,
   type KeyUsage,
   type NewKeyOptions,
+  type NewObject,
   type NewObjectOptions,
 } from './new-objects.js';
 import {
+  checkNeeded,
   CLASS_NAMES,
   describeQuery,
   find,
+  make,
+  queryTemplate,
   readQuery,
   readSignal,
   TokenObject,
   type ObjectQuery,
   type OperationOptions,
 } from './objects.js';
-import { digest } from './operations.js';
-import { CURVES, importKey, readCurve, type ImportedKey } from './public-keys.js';
+import { digest, random } from './operations.js';
+import { ED25519, importKey, readCurve, type ImportedKey } from './public-keys.js';
 import { decodeHandles, encodeMechanism, encodeTemplate, pack, u32s, type Template } from './serializer.js';
 
 const debug = debuglog('node-optee');
@@ -102,6 +106,7 @@ const MAX_SECRET = 512;
 export class TokenLogin {
   readonly #app: Application;
   readonly #closed: (login: TokenLogin) => void;
+  #closing: Promise<void> | undefined;
 
   private constructor(app: Application, closed: (login: TokenLogin) => void) {
     this.#app = app;
@@ -126,35 +131,15 @@ export class TokenLogin {
   async generateKeyPair(type: 'ec' | 'ed25519' | 'rsa', options: KeyPairOptions = {}): Promise<KeyPair> {
     checkKnown(options, 'options', [...NEW_KEY_OPTIONS, 'namedCurve', 'modulusLength', 'publicExponent']);
     const [mechanism, keyType, parameters] = pairParameters(type, options);
-    const { attributes, token, signal } = readNew(options);
-    const { usual, allowed } = PAIR_USAGES[type];
-    const usages = readUsages(options.usages, usual, allowed);
-    const publicTemplate: Template = [
-      ...classAttribute(ObjectClass.PUBLIC_KEY),
-      [Attribute.KEY_TYPE, keyType],
-      ...attributes,
-      [Attribute.PRIVATE, false],
-      ...usageAttributes(otherUsages(usages)),
-      ...parameters,
-    ];
-    const privateTemplate: Template = [
-      ...classAttribute(ObjectClass.PRIVATE_KEY),
-      [Attribute.KEY_TYPE, keyType],
-      ...attributes,
-      ...protection(options),
-      ...usageAttributes(usages),
-    ];
+    const ofType: Template = [[Attribute.KEY_TYPE, keyType]];
+    const { templates, token, signal } = newPair(type, options, [...ofType, ...parameters], ofType);
     const asked = `the generation of a key pair (${type})`;
     return this.#app.operate(
       async (turn) => {
-        const templates = [encodeTemplate(publicTemplate), encodeTemplate(privateTemplate)];
-        const control = pack(turn.handle, encodeMechanism({ id: mechanism }), ...templates);
+        const encoded = templates.map(encodeTemplate);
+        const control = pack(turn.handle, encodeMechanism({ id: mechanism }), ...encoded);
         const answer = await turn.effect({ command: Command.GENERATE_KEY_PAIR, control, room: 8, asked });
-        const [publicHandle, privateHandle] = decodeHandles(answer, 2, asked) as [number, number];
-        return {
-          privateKey: await privateKeyAt(this.#app, turn, privateHandle, asked),
-          publicKey: await publicKeyAt(this.#app, turn, publicHandle, asked),
-        };
+        return this.#pairAt(turn, decodeHandles(answer, 2, asked) as [number, number], asked);
       },
       { asked, signal, home: !token },
     );
@@ -166,17 +151,15 @@ export class TokenLogin {
    * @throws (rejects with) Pkcs11Error, …
    */
   async generateKey(type: 'aes' | 'hmac', options: SecretKeyOptions): Promise<SecretKey> {
-    checkKnown(options, 'options', [...NEW_KEY_OPTIONS, 'length']);
-    const { template, bytes, token, signal } = newSecretKey({ ...options, type }, MAX_SECRET);
+    checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, 'length']);
+    const { template, token, signal } = newSecretKey({ ...options, type }, MAX_SECRET);
     const id = type === 'aes' ? Mechanism.AES_KEY_GEN : Mechanism.GENERIC_SECRET_KEY_GEN;
     const asked = `the generation of a key (${type})`;
     return this.#app.operate(
       async (turn) => {
-        const all = encodeTemplate([...template, [Attribute.VALUE_LEN, bytes]]);
-        const control = pack(turn.handle, encodeMechanism({ id }), all);
-        const answer = await turn.effect({ command: Command.GENERATE_KEY, control, room: 4, asked });
-        const [handle] = decodeHandles(answer, 1, asked);
-        return secretKeyAt(this.#app, turn, handle as number, asked);
+        const control = pack(turn.handle, encodeMechanism({ id }), encodeTemplate(template));
+        const handle = await make(turn, { command: Command.GENERATE_KEY, control, asked });
+        return secretKeyAt(this.#app, turn, handle, asked);
       },
       { asked, signal, home: !token },
     );
@@ -219,23 +202,8 @@ export class TokenLogin {
   async importPrivateKey(key: KeyObject | string, options: NewKeyOptions = {}): Promise<KeyPair> {
     checkKnown(options, 'options', NEW_KEY_OPTIONS);
     const { type, publicAttributes, privateAttributes } = importKey(readKey(key, 'private'), 'key');
-    const { usual, allowed } = PAIR_USAGES[type];
-    const usages = readUsages(options.usages, usual, allowed);
-    const { attributes, token, signal } = readNew(options);
-    const publicTemplate: Template = [
-      ...classAttribute(ObjectClass.PUBLIC_KEY),
-      ...attributes,
-      [Attribute.PRIVATE, false],
-      ...usageAttributes(otherUsages(usages)),
-      ...publicAttributes,
-    ];
-    const privateTemplate: Template = [
-      ...classAttribute(ObjectClass.PRIVATE_KEY),
-      ...attributes,
-      ...protection(options),
-      ...usageAttributes(usages),
-      ...privateAttributes,
-    ];
+    const { templates, token, signal } = newPair(type, options, publicAttributes, privateAttributes);
+    const [publicTemplate, privateTemplate] = templates;
     const asked = 'the import of a private key';
     return this.#app.operate(
       async (turn) => {
@@ -248,10 +216,7 @@ export class TokenLogin {
           await turn.ask({ command: Command.DESTROY_OBJECT, control, asked }).catch(() => undefined);
           throw error;
         }
-        return {
-          privateKey: await privateKeyAt(this.#app, turn, privateHandle, asked),
-          publicKey: await publicKeyAt(this.#app, turn, publicHandle, asked),
-        };
+        return this.#pairAt(turn, [publicHandle, privateHandle], asked);
       },
       { asked, signal, home: !token },
     );
@@ -263,7 +228,7 @@ export class TokenLogin {
    * @throws (rejects with) Pkcs11Error, …
    */
   async importSecretKey(key: KeyObject | Uint8Array, options: ImportSecretKeyOptions): Promise<SecretKey> {
-    checkKnown(options, 'options', [...NEW_KEY_OPTIONS, 'type']);
+    checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, 'type']);
     const secret = readSecret(key);
     const { template, token, signal } = newSecretKey(options, 0);
     if (options.type === 'aes' && ![16, 24, 32].includes(secret.length)) {
@@ -365,13 +330,14 @@ export class TokenLogin {
 
   /** All objects, or those with an id or a label. @throws (rejects with) Pkcs11Error, … */
   async objects(query: ObjectQuery = {}): Promise<TokenObject[]> {
+    const read = readQuery(query, false);
     return (
       await Promise.all([
-        this.privateKeys(query),
-        this.publicKeys(query),
-        this.secretKeys(query),
-        this.certificates(query),
-        query.id === undefined ? this.dataObjects(query) : [],
+        this.privateKeys(read),
+        this.publicKeys(read),
+        this.secretKeys(read),
+        this.certificates(read),
+        read.id === undefined ? this.dataObjects(read) : [],
       ])
     ).flat();
   }
@@ -418,26 +384,15 @@ export class TokenLogin {
     checkInteger(size, 'size', 0, 1 << 20);
     const signal = readSignal(options);
     const asked = `${size} random bytes`;
-    return this.#app.operate(
-      async (turn) => {
-        const bytes = Buffer.alloc(size);
-        for (let at = 0; at < size; at += RANDOM_PART) {
-          const room = Math.min(RANDOM_PART, size - at);
-          const control = u32s(turn.handle);
-          const part = await turn.ask({
-            command: Command.GENERATE_RANDOM,
-            control,
-            room,
-            asked,
-            secret: true,
-          });
-          if (part.length !== room) throw notFound(`random bytes: ${part.length} of ${room} came`, 0);
-          bytes.set(part, at);
-        }
-        return bytes;
-      },
-      { asked, signal },
-    );
+    return this.#app.operate((turn) => random({ turn, asked, signal }, size), { asked, signal });
+  }
+
+  async #pairAt(turn: Turn, handles: readonly [number, number], asked: string): Promise<KeyPair> {
+    const [publicHandle, privateHandle] = handles;
+    return {
+      privateKey: await privateKeyAt(this.#app, turn, privateHandle, asked),
+      publicKey: await publicKeyAt(this.#app, turn, publicHandle, asked),
+    };
   }
 
   async #one<T>(objectClass: ObjectClass, query: ObjectQuery, at: At<T>): Promise<T> {
@@ -474,8 +429,8 @@ export class TokenLogin {
    * @returns resolves when the TEE has closed it; the same promise each time
    */
   close(): Promise<void> {
-    this.#closed(this);
-    return this.#app.close();
+    this.#closing ??= this.#app.close().finally(() => this.#closed(this));
+    return this.#closing;
   }
 
   /** Starts to close it and does not wait. */
@@ -490,25 +445,37 @@ export class TokenLogin {
 
 type At<T> = (app: Application, turn: Turn, handle: number, asked: string) => Promise<T>;
 
-/** Bytes of random that the TA gives at once: it has them in its heap first. */
-const RANDOM_PART = 2048;
-
-function queryTemplate(
-  objectClass: ObjectClass,
-  { id, label }: { id: Buffer | undefined; label: string | undefined },
-): Template {
-  return [
-    [Attribute.CLASS, objectClass],
-    [Attribute.ID, id],
-    [Attribute.LABEL, label === undefined ? undefined : Buffer.from(label, 'utf8')],
-  ];
+/** Makes an object of attributes. @returns its handle */
+function create(turn: Turn, template: Template, asked: string, secret = false): Promise<number> {
+  const control = pack(turn.handle, encodeTemplate(template));
+  return make(turn, { command: Command.CREATE_OBJECT, control, asked, secret });
 }
 
-/** Makes an object of attributes. @returns its handle */
-async function create(turn: Turn, template: Template, asked: string, secret = false): Promise<number> {
-  const control = pack(turn.handle, encodeTemplate(template));
-  const answer = await turn.effect({ command: Command.CREATE_OBJECT, control, room: 4, asked, secret });
-  return decodeHandles(answer, 1, asked)[0] as number;
+/** The two sides of a new key pair, the public one first. */
+function newPair(
+  type: ImportedKey['type'],
+  options: NewKeyOptions,
+  publicAttributes: Template,
+  privateAttributes: Template,
+): Omit<NewObject, 'template'> & { templates: readonly [Template, Template] } {
+  const { usual, allowed } = PAIR_USAGES[type];
+  const usages = readUsages(options.usages, usual, allowed);
+  const { attributes, token, signal } = readNew(options);
+  const publicTemplate: Template = [
+    ...classAttribute(ObjectClass.PUBLIC_KEY),
+    ...attributes,
+    [Attribute.PRIVATE, false],
+    ...usageAttributes(otherUsages(usages)),
+    ...publicAttributes,
+  ];
+  const privateTemplate: Template = [
+    ...classAttribute(ObjectClass.PRIVATE_KEY),
+    ...attributes,
+    ...protection(options),
+    ...usageAttributes(usages),
+    ...privateAttributes,
+  ];
+  return { templates: [publicTemplate, privateTemplate], token, signal };
 }
 
 function pairParameters(
@@ -516,21 +483,22 @@ function pairParameters(
   options: KeyPairOptions,
 ): [mechanism: number, keyType: number, Template] {
   const { namedCurve, modulusLength, publicExponent } = options;
-  const only = (name: keyof KeyPairOptions, kind: string): void => {
-    if (options[name] !== undefined && type !== kind) {
+  for (const [name, value, kind] of [
+    ['namedCurve', namedCurve, 'ec'],
+    ['modulusLength', modulusLength, 'rsa'],
+    ['publicExponent', publicExponent, 'rsa'],
+  ] as const) {
+    if (value !== undefined && type !== kind) {
       throw invalidArgValue(`options.${name}`, undefined, `is for '${kind}' only`);
     }
-  };
-  only('namedCurve', 'ec');
-  only('modulusLength', 'rsa');
-  only('publicExponent', 'rsa');
+  }
   switch (type) {
     case 'ec': {
       const { parameters } = readCurve(namedCurve, 'options.namedCurve');
       return [Mechanism.EC_KEY_PAIR_GEN, KeyType.EC, [[Attribute.EC_PARAMS, parameters]]];
     }
     case 'ed25519': {
-      const parameters = CURVES.find(({ name }) => name === 'Ed25519')?.parameters;
+      const { parameters } = ED25519;
       return [Mechanism.EC_EDWARDS_KEY_PAIR_GEN, KeyType.EC_EDWARDS, [[Attribute.EC_PARAMS, parameters]]];
     }
     case 'rsa': {

@@ -1,7 +1,8 @@
 import { Login } from '../client/login.js';
 import type { TeeContext } from '../client/context.js';
 import { invalidArgValue } from '../client/errors.js';
-import { checkKnown, checkSignal, checkString } from '../client/validate.js';
+import { hex32 } from '../client/results.js';
+import { checkKnown, checkString } from '../client/validate.js';
 import { Application, notInitialized } from './application.js';
 import { Command, Mechanism, TokenFlag, User } from './constants.js';
 import {
@@ -14,7 +15,7 @@ import {
   type NamedIdentity,
   type Pin,
 } from './identity.js';
-import type { OperationOptions } from './objects.js';
+import { readSignal, type OperationOptions } from './objects.js';
 import { decodeU32s, encodeLabel, LABEL_SIZE, pack, u32s, type RawTokenInfo } from './serializer.js';
 import type { TokenLogin } from './token-login.js';
 import type { Question } from './wire.js';
@@ -126,7 +127,7 @@ export class Token {
     const known = new Map<number, string>(Object.entries(Mechanism).map(([name, id]) => [id, `CKM_${name}`]));
     return decodeU32s(await this.#home.ask(question), asked)
       .sort((a, b) => a - b)
-      .map((id) => known.get(id) ?? `CKM_0x${id.toString(16).padStart(8, '0')}`);
+      .map((id) => known.get(id) ?? `CKM_${hex32(id)}`);
   }
 
   /**
@@ -146,9 +147,8 @@ export class Token {
       const { flags } = await this.#home.info(this.slot);
       // A PIN that an identity token ignores, and an identity that is counted as a wrong PIN.
       if ((flags & TokenFlag.TOKEN_INITIALIZED) !== 0) this.#checkMode(flags, pin.length > 0);
-      const app = { tee: this.#home.tee, slot: this.slot, login };
       await Application.askAlone(
-        app,
+        { tee: this.#home.tee, login },
         {
           command: Command.INIT_TOKEN,
           control: pack(this.slot, pin.length, encodeLabel(label), pin),
@@ -169,7 +169,7 @@ export class Token {
    */
   async setUserPin(options: { soPin: Pin; pin: Pin } & OperationOptions): Promise<void> {
     checkSecretOptions(options, 'options', ['soPin', 'pin', 'signal']);
-    const signal = readSignalOf(options);
+    const signal = readSignal(options);
     await withPins([options.soPin, 'options.soPin'], [options.pin, 'options.pin'], (soPin, pin) =>
       this.#asSecurityOfficer(Login.public, soPin, signal, (handle) => ({
         command: Command.INIT_PIN,
@@ -187,7 +187,7 @@ export class Token {
    */
   async setUserIdentity(options: { so: Identity; user: NamedIdentity } & OperationOptions): Promise<void> {
     checkSecretOptions(options, 'options', ['so', 'user', 'signal']);
-    const signal = readSignalOf(options);
+    const signal = readSignal(options);
     const login = readIdentity(options.so, 'options.so');
     const pin = identityPin(options.user, 'options.user');
     await this.#asSecurityOfficer(login, Buffer.alloc(0), signal, (handle) => ({
@@ -204,10 +204,10 @@ export class Token {
    */
   async changePin(options: { pin: Pin; newPin: Pin } & OperationOptions): Promise<void> {
     checkSecretOptions(options, 'options', ['pin', 'newPin', 'signal']);
-    const signal = readSignalOf(options);
+    const signal = readSignal(options);
     const { pin, newPin } = options;
     await withPins([pin, 'options.pin'], [newPin, 'options.newPin'], async (before, after) => {
-      this.#checkMode((await this.#initialized()).flags, true);
+      await this.#check(true);
       await this.#with({ login: Login.public }, signal, (handle) => this.#newPin(handle, before, after));
     });
   }
@@ -218,7 +218,7 @@ export class Token {
    */
   async changeSoPin(options: { soPin: Pin; newPin: Pin } & OperationOptions): Promise<void> {
     checkSecretOptions(options, 'options', ['soPin', 'newPin', 'signal']);
-    const signal = readSignalOf(options);
+    const signal = readSignal(options);
     const { soPin, newPin } = options;
     await withPins([soPin, 'options.soPin'], [newPin, 'options.newPin'], (before, after) =>
       this.#asSecurityOfficer(Login.public, before, signal, (handle) => this.#newPin(handle, before, after)),
@@ -233,7 +233,12 @@ export class Token {
   async login(options: LoginOptions): Promise<TokenLogin> {
     checkSecretOptions(options, 'options', ['pin', 'identity', 'gid', 'signal']);
     const { login, pin, signal } = readWho(options, 'pin');
-    this.#checkMode((await this.#initialized(pin)).flags, pin.length > 0, pin);
+    try {
+      await this.#check(pin.length > 0);
+    } catch (error) {
+      pin.fill(0);
+      throw error;
+    }
     const who = { tee: this.#home.tee, slot: this.slot, login, user: User.USER, pin };
     return this.#home.login(await Application.open(who, signal));
   }
@@ -245,7 +250,7 @@ export class Token {
    */
   async open(options: OperationOptions = {}): Promise<TokenLogin> {
     checkKnown(options, 'options', ['signal']);
-    const signal = readSignalOf(options);
+    const signal = readSignal(options);
     const who = { tee: this.#home.tee, slot: this.slot, login: Login.public };
     return this.#home.login(await Application.open(who, signal));
   }
@@ -259,25 +264,19 @@ export class Token {
     };
   }
 
-  /** @param secret wiped if it is not */
-  async #initialized(secret?: Buffer): Promise<RawTokenInfo> {
-    try {
-      const info = await this.#home.info(this.slot);
-      if ((info.flags & TokenFlag.TOKEN_INITIALIZED) === 0) {
-        throw notInitialized(`the login to the token in slot ${this.slot}`);
-      }
-      return info;
-    } catch (error) {
-      secret?.fill(0);
-      throw error;
+  /** Is it initialized, and are its users known in this way? */
+  async #check(byPin: boolean): Promise<void> {
+    const { flags } = await this.#home.info(this.slot);
+    if ((flags & TokenFlag.TOKEN_INITIALIZED) === 0) {
+      throw notInitialized(`the login to the token in slot ${this.slot}`);
     }
+    this.#checkMode(flags, byPin);
   }
 
   /** A PIN for an identity token is ignored by the TA, or worse; an identity for a PIN token counts as a wrong PIN. */
-  #checkMode(flags: number, byPin: boolean, secret?: Buffer): void {
+  #checkMode(flags: number, byPin: boolean): void {
     const identity = (flags & TokenFlag.PROTECTED_AUTHENTICATION_PATH) !== 0;
     if (identity !== byPin) return;
-    secret?.fill(0);
     throw invalidArgValue(
       'options',
       undefined,
@@ -287,13 +286,14 @@ export class Token {
     );
   }
 
+  /** @param pin its caller wipes it */
   async #asSecurityOfficer(
     login: Login,
     pin: Buffer,
     signal: AbortSignal | undefined,
     question: (handle: number) => Question,
   ): Promise<void> {
-    this.#checkMode((await this.#initialized(pin)).flags, pin.length > 0, pin);
+    await this.#check(pin.length > 0);
     await this.#with({ login, user: User.SO, pin }, signal, question);
   }
 
@@ -312,10 +312,6 @@ export class Token {
   }
 }
 
-function readSignalOf({ signal }: OperationOptions): AbortSignal | undefined {
-  return signal === undefined ? undefined : checkSignal(signal, 'options.signal');
-}
-
 /** A PIN, or an identity. */
 function readWho(
   options: object,
@@ -323,7 +319,7 @@ function readWho(
 ): { login: Login; pin: Buffer; signal: AbortSignal | undefined } {
   const given = options as { identity?: unknown; signal?: AbortSignal } & Record<string, unknown>;
   const [pin, identity] = [given[pinName], given.identity];
-  const signal = readSignalOf(given);
+  const signal = readSignal(given);
   if ((pin === undefined) === (identity === undefined)) {
     throw invalidArgValue('options', undefined, `must have either ${pinName} or identity`);
   }

@@ -7,19 +7,9 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { Pkcs11 } from 'node-optee/pkcs11';
+import { CERTIFICATE } from '../support/certificate.js';
 
 const CLI = join(__dirname, '../../../dist/cli.js');
-const CERTIFICATE = `-----BEGIN CERTIFICATE-----
-MIIBdDCCARmgAwIBAgICEjQwCgYIKoZIzj0EAwIwFzEVMBMGA1UEAwwMdGVzdCBz
-dWJqZWN0MCAXDTI2MTEzMDA2MDUyN1oYDzIxMjYxMTA2MDYwNTI3WjAXMRUwEwYD
-VQQDDAx0ZXN0IHN1YmplY3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQe66Im
-D1vC/rVOQxKarqFd/wAqZOJCTEDVao77iDitewHuViRD+rejZ/cpob91cQ1TOTO5
-coNCbhU0D1TfXQsWo1MwUTAdBgNVHQ4EFgQU8hhVKFIW0n7maFpL2N23R+4P4igw
-HwYDVR0jBBgwFoAU8hhVKFIW0n7maFpL2N23R+4P4igwDwYDVR0TAQH/BAUwAwEB
-/zAKBggqhkjOPQQDAgNJADBGAiEAueOmAsJFSyioArzfnUNdSbaSSl4PE8Ru81UL
-Cs8ajIACIQD6R41KLKqP1VMAs/GPKQhWNjHX18YwAm1tdu6kzh2rRQ==
------END CERTIFICATE-----
-`;
 const folder = mkdtempSync(join(tmpdir(), 'token-'));
 const file = (name: string, content: string): string => {
   const path = join(folder, name);

@@ -5,22 +5,12 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { inspect } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Pkcs11, type KeyPair, type Token, type TokenLogin } from 'node-optee/pkcs11';
+import { CERTIFICATE } from '../support/certificate.js';
 import { child, lastLine, rejection, useTee } from '../support/device.js';
 
 const guest = useTee();
 const SO_PIN = 'security officer';
 const PIN = 'user-1234';
-const CERTIFICATE = `-----BEGIN CERTIFICATE-----
-MIIBdDCCARmgAwIBAgICEjQwCgYIKoZIzj0EAwIwFzEVMBMGA1UEAwwMdGVzdCBz
-dWJqZWN0MCAXDTI2MTEzMDA2MDUyN1oYDzIxMjYxMTA2MDYwNTI3WjAXMRUwEwYD
-VQQDDAx0ZXN0IHN1YmplY3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQe66Im
-D1vC/rVOQxKarqFd/wAqZOJCTEDVao77iDitewHuViRD+rejZ/cpob91cQ1TOTO5
-coNCbhU0D1TfXQsWo1MwUTAdBgNVHQ4EFgQU8hhVKFIW0n7maFpL2N23R+4P4igw
-HwYDVR0jBBgwFoAU8hhVKFIW0n7maFpL2N23R+4P4igwDwYDVR0TAQH/BAUwAwEB
-/zAKBggqhkjOPQQDAgNJADBGAiEAueOmAsJFSyioArzfnUNdSbaSSl4PE8Ru81UL
-Cs8ajIACIQD6R41KLKqP1VMAs/GPKQhWNjHX18YwAm1tdu6kzh2rRQ==
------END CERTIFICATE-----
-`;
 
 let pkcs11: Pkcs11;
 let token: Token;

@@ -6,11 +6,14 @@ import { Parameter } from '#lib/client/parameters';
 import { Login } from '#lib/client/login';
 import type { Session } from '#lib/client/session';
 import { Application, Turn } from '#lib/pkcs11/application';
-import { CKR, Command, TokenFlag, User } from '#lib/pkcs11/constants';
-import { digest } from '#lib/pkcs11/operations';
+import { DataObject } from '#lib/pkcs11/certificates';
+import { Attribute, CKR, Command, ObjectClass, TokenFlag, User } from '#lib/pkcs11/constants';
+import { Attributes, ObjectReference } from '#lib/pkcs11/objects';
+import { cipher, digest, random as randomBytes } from '#lib/pkcs11/operations';
 import { Pkcs11 } from '#lib/pkcs11/pkcs11';
-import { pack, TOKEN_INFO_SIZE, u32s } from '#lib/pkcs11/serializer';
+import { encodeTemplate, pack, TOKEN_INFO_SIZE, u32s } from '#lib/pkcs11/serializer';
 import { Token } from '#lib/pkcs11/token';
+import { TokenLogin } from '#lib/pkcs11/token-login';
 import { ask } from '#lib/pkcs11/wire';
 
 // The declarations have nothing internal.
@@ -18,6 +21,9 @@ const { specOf } = Parameter as unknown as {
   specOf(this: void, param: unknown): { bytes?: Uint8Array } | undefined;
 };
 const internal = Token as unknown as { make(home: object, info: object): Token };
+const internalLogin = TokenLogin as unknown as {
+  make(app: Application, closed: (login: TokenLogin) => void): TokenLogin;
+};
 
 const PIN = 'user-1234';
 const DEAD = 0xffff3024;
@@ -39,6 +45,10 @@ class FakeTa {
   answer: (command: number) => Answer | undefined | Promise<Answer | undefined> = () => undefined;
   /** Why it cannot be reached. */
   unreachable: Error | undefined;
+  /** What else than usual comes out of a command. */
+  readonly outputs = new Map<number, Uint8Array>();
+  closed = 0;
+  closeError: Error | undefined;
 
   readonly tee = Object.create(TeeContext.prototype, {
     openSession: { value: () => this.#open() },
@@ -64,8 +74,9 @@ class FakeTa {
         return closed;
       },
       close: () => {
+        if (!closed) this.closed++;
         closed = true;
-        return Promise.resolve();
+        return this.closeError === undefined ? Promise.resolve() : Promise.reject(this.closeError);
       },
       invoke: async (command: number, params: (Parameter<unknown> | undefined)[]) => {
         if (closed) throw Object.assign(new Error('the session is closed'), { code: 'ERR_TEE_CLOSED' });
@@ -74,7 +85,7 @@ class FakeTa {
         const found = await this.answer(command);
         if (id <= this.#alive) throw teeError(DEAD, control);
         if (found instanceof Error) throw found;
-        return [u32s(found ?? CKR.CKR_OK), undefined, output(command)];
+        return [u32s(found ?? CKR.CKR_OK), undefined, this.outputs.get(command) ?? output(command)];
       },
     };
     return session as unknown as Session;
@@ -197,6 +208,39 @@ describe('a TA that died', () => {
     await app.close();
   });
 
+  test('an object without a name is not taken for the only one there is now', async () => {
+    const ta = new FakeTa();
+    const app = await login(ta);
+    const yes = Buffer.of(1);
+    const attributes = new Attributes(new Map([[Attribute.TOKEN, yes]]));
+    const reference = new ObjectReference(app, ObjectClass.DATA, 7, 0, attributes);
+    ta.die();
+    ta.outputs.set(Command.FIND_OBJECTS, u32s(8));
+    const none = encodeTemplate([
+      [Attribute.ID, Buffer.alloc(0)],
+      [Attribute.LABEL, Buffer.alloc(0)],
+    ]);
+    const find = (): Promise<number> =>
+      app.operate(
+        async (turn) => {
+          await turn.ask(RANDOM);
+          return reference.handle(turn, 'a test');
+        },
+        { asked: 'a test' },
+      );
+    const sizes = pack(16, 2, Attribute.ID, 0, Attribute.LABEL, 4);
+    const value = pack(12, 1, Attribute.LABEL, 4, Buffer.from('note'));
+    const answers = [sizes, value];
+    ta.answer = (command) => {
+      if (command === Command.GET_ATTRIBUTE_VALUE) ta.outputs.set(command, answers.shift() as Buffer);
+      return undefined;
+    };
+    expect(await thrown(find())).toMatchObject({ code: 'ERR_PKCS11_NOT_FOUND' });
+    answers.push(none);
+    expect(await find()).toBe(8);
+    await app.close();
+  });
+
   test('a stream whose end it did not live to see is not read again', async () => {
     const ta = new FakeTa();
     const app = await login(ta);
@@ -217,6 +261,51 @@ describe('a TA that died', () => {
 });
 
 describe('closing a login', () => {
+  test('with its Pkcs11, which waits also for one that is being closed, and closes all though one fails', async () => {
+    const ta = new FakeTa();
+    const pkcs11 = await Pkcs11.open({ context: ta.tee });
+    ta.outputs.set(Command.SLOT_LIST, u32s(0));
+    const login = await (await pkcs11.token({ slot: 0 })).open();
+    let go = (): void => undefined;
+    const wait = new Promise<undefined>((resolve) => (go = () => resolve(undefined)));
+    ta.outputs.set(Command.GENERATE_RANDOM, Buffer.alloc(4));
+    ta.answer = () => wait;
+    const random = login.randomBytes(4);
+    await new Promise(setImmediate);
+    const first = login.close();
+    ta.closeError = new Error('it does not close');
+    let closed = false;
+    const closing = thrown(pkcs11.close()).finally(() => (closed = true));
+    await new Promise(setImmediate);
+    expect(closed).toBe(false);
+    go();
+    expect(await random).toHaveLength(4);
+    expect(await thrown(first)).toBe(ta.closeError);
+    expect(await closing).toBe(ta.closeError);
+    expect(ta.closed).toBe(ta.opened);
+  });
+
+  test('in the getter of a signal, an operation with a session of its own does not begin', async () => {
+    const ta = new FakeTa();
+    const app = await login(ta);
+    const { signal } = new AbortController();
+    let closing: Promise<void> | undefined;
+    Object.defineProperty(signal, 'aborted', {
+      get: () => {
+        closing = app.close();
+        return false;
+      },
+    });
+    const work = jest.fn(() => Promise.resolve());
+    for (const own of [true, false]) {
+      expect(await thrown(app.operate(work, { asked: 'a test', own, signal }))).toMatchObject({
+        code: 'ERR_TEE_CLOSED',
+      });
+    }
+    expect(work).not.toHaveBeenCalled();
+    await closing;
+  });
+
   test('waits for an operation with a session of its own, and no PIN is sent afterwards', async () => {
     const ta = new FakeTa();
     const app = await login(ta);
@@ -240,6 +329,39 @@ describe('closing a login', () => {
     expect(await made).toMatchObject({ code: 'ERR_TEE_CLOSED' });
     await closing;
     expect(ta.commands(Command.LOGIN)).toHaveLength(1);
+  });
+});
+
+describe('an operation in parts', () => {
+  test('says in each of them which session it is of, and is aborted between two', async () => {
+    const ta = new FakeTa();
+    const app = await login(ta);
+    const data = Buffer.alloc(150_000);
+    const encrypt = (signal?: AbortSignal): Promise<Buffer> =>
+      app.operate(
+        (turn) => cipher('encrypt', { ...DIGEST, turn, signal }, data, { extra: 16, parts: true }),
+        { asked: 'a cipher', signal },
+      );
+    expect(await encrypt()).toEqual(Buffer.from('found'.repeat(4)));
+    const steps = [...ta.commands(Command.ENCRYPT_UPDATE), ...ta.commands(Command.ENCRYPT_FINAL)];
+    expect(steps).toEqual(Array(4).fill(u32s(1)));
+    ta.outputs.set(Command.GENERATE_RANDOM, Buffer.alloc(2048));
+    for (const [made, command] of [
+      [encrypt, Command.ENCRYPT_UPDATE],
+      [
+        (signal?: AbortSignal) =>
+          app.operate((turn) => randomBytes({ turn, asked: 'a test', signal }, 1 << 20), { asked: 'a test' }),
+        Command.GENERATE_RANDOM,
+      ],
+    ] as const) {
+      const abort = new AbortController();
+      const before = ta.commands(command).length;
+      ta.answer = (asked) => (asked === command ? void abort.abort() : undefined);
+      expect(await thrown(made(abort.signal))).toMatchObject({ code: 'ABORT_ERR' });
+      expect(ta.commands(command)).toHaveLength(before + 1);
+    }
+    expect(ta.commands(Command.RELEASE_ACTIVE_PROCESSING)).toHaveLength(1);
+    await app.close();
   });
 });
 
@@ -317,6 +439,36 @@ describe('two calls together', () => {
     expect(await thrown(made)).toMatchObject({ code: 'CKR_SESSION_HANDLE_INVALID' });
     expect(turn.begun).toBe(false);
   });
+});
+
+test('wrong types are named, and nothing is sent', async () => {
+  const ta = new FakeTa();
+  const app = await login(ta);
+  const open = internalLogin.make(app, () => undefined);
+  const Data = DataObject as unknown as new (found: object) => DataObject;
+  const object = new Data({
+    reference: new ObjectReference(app, ObjectClass.DATA, 1, 0, new Attributes(new Map())),
+    attributes: new Attributes(new Map()),
+  });
+  const before = ta.asked.length;
+  const none = undefined as never;
+  for (const [call, name] of [
+    [() => open.objects(null as never), 'query'],
+    [() => open.privateKey(none), 'query'],
+    [() => open.generateKey('aes', none), 'options'],
+    [() => open.importSecretKey(Buffer.alloc(16), none), 'options'],
+    [() => open.importData(Buffer.alloc(1), { private: 1 as never }), 'options.private'],
+    [() => object.destroy(null as never), 'options'],
+    [() => object.destroy({ signal: 'none' as never }), 'options.signal'],
+    [() => open.destroy(object, { reason: 'none' } as never), 'options'],
+  ] as const) {
+    expect(await thrown(call())).toMatchObject({
+      code: expect.stringMatching(/^ERR_INVALID_ARG/),
+      message: expect.stringMatching(new RegExp(`^${name} `)),
+    });
+  }
+  expect(ta.asked).toHaveLength(before);
+  await app.close();
 });
 
 describe('copies of PINs', () => {

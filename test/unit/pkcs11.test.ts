@@ -32,21 +32,10 @@ import {
   pack,
   u32s,
 } from '#lib/pkcs11/serializer';
+import { CERTIFICATE } from '../support/certificate.js';
 
 const u32 = fc.integer({ min: 0, max: 0xffffffff });
 const bytes = fc.uint8Array({ maxLength: 40 });
-/** Made by OpenSSL; nobody has its key. */
-const CERTIFICATE = `-----BEGIN CERTIFICATE-----
-MIIBdDCCARmgAwIBAgICEjQwCgYIKoZIzj0EAwIwFzEVMBMGA1UEAwwMdGVzdCBz
-dWJqZWN0MCAXDTI2MTEzMDA2MDUyN1oYDzIxMjYxMTA2MDYwNTI3WjAXMRUwEwYD
-VQQDDAx0ZXN0IHN1YmplY3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQe66Im
-D1vC/rVOQxKarqFd/wAqZOJCTEDVao77iDitewHuViRD+rejZ/cpob91cQ1TOTO5
-coNCbhU0D1TfXQsWo1MwUTAdBgNVHQ4EFgQU8hhVKFIW0n7maFpL2N23R+4P4igw
-HwYDVR0jBBgwFoAU8hhVKFIW0n7maFpL2N23R+4P4igwDwYDVR0TAQH/BAUwAwEB
-/zAKBggqhkjOPQQDAgNJADBGAiEAueOmAsJFSyioArzfnUNdSbaSSl4PE8Ru81UL
-Cs8ajIACIQD6R41KLKqP1VMAs/GPKQhWNjHX18YwAm1tdu6kzh2rRQ==
------END CERTIFICATE-----
-`;
 const MALFORMED = expect.objectContaining({ code: 'ERR_PKCS11_ANSWER' });
 
 describe('to the TA', () => {
@@ -304,6 +293,10 @@ test('ids, usages and imports name what is wrong', () => {
   for (const bad of ['0', 'device', '', 5]) expect(() => readId(bad, 'options.id')).toThrow(/^options\.id/);
   expect(() => readUsages('sign', [], ['sign'])).toThrow(/options\.usages/);
   expect(() => readUsages(['wrap'], [], ['sign'])).toThrow(/options\.usages can have sign/);
+  // One that says something else when it is read again.
+  let reads = 0;
+  const changing = Object.defineProperty([], 0, { get: () => (reads++ === 0 ? 'sign' : 'wrap') });
+  expect(readUsages(changing, [], ['sign'])).toEqual(['sign']);
   expect(() =>
     importKey(
       createPublicKey(generateKeyPairSync('x25519').publicKey.export({ type: 'spki', format: 'pem' })),
