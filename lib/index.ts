@@ -23,3 +23,6 @@ export { Session } from './client/session.js';
 export type { InvokeTrace } from './client/session.js';
 export { SharedMemory } from './client/shared-memory.js';
 export type { Range } from './client/shared-memory.js';
+
+// As data: the getters that TypeScript makes end up in a hash table, where each use of `value.in` is looked up anew.
+module.exports = Object.defineProperty({ ...(module.exports as object) }, '__esModule', { value: true });

@@ -13,17 +13,9 @@ import {
   type FailedOutput,
 } from './errors.js';
 import { callHint, resultHint } from './hints.js';
-import { Aborted, AnswerFlags, failureOf, Place, RequestFlags, Status } from './native.js';
-import type {
-  Answer,
-  ContextHandle,
-  Native,
-  SessionHandle,
-  SharedMemoryHandle,
-  Tell,
-  Ticket,
-} from './native.js';
-import { describeParam, memoryOf, NONE, readFailedOutputs, readOutputs, type Spec } from './parameters.js';
+import { Aborted, AnswerFlags, failureOf, Place, RequestFlags, RequestPlace, Status } from './native.js';
+import type { Answer, ContextHandle, Native, SessionHandle, Tell, Ticket } from './native.js';
+import { describeParam, memoryOf, readFailedOutputs, readOutputs, type Spec } from './parameters.js';
 import { originName, TEE_RESULTS } from './results.js';
 import { checkBoolean, checkOptions, checkSignal } from './validate.js';
 
@@ -170,15 +162,21 @@ function named<E extends Named>(error: E, request: Request): E {
 }
 type Named = { -readonly [K in 'taName' | 'commandName']?: TeeError[K] };
 
-/** Notes what an answer says of its session. */
-function noteCondition({ invoke }: Request, answer: Answer): void {
-  const condition = invoke?.condition;
-  if (condition === undefined) return;
+/**
+ * Notes what an answer says of its session.
+ * @returns did the call succeed
+ */
+function noteAnswer({ invoke }: Request, answer: Answer): boolean {
   const answered = answer.number(Place.status) === Status.answered;
-  if (answered && answer.number(Place.result) === TEE_RESULTS.TEE_ERROR_TARGET_DEAD) condition.dead = true;
-  const cancelPending = (answer.number(Place.flags) & AnswerFlags.cancelPending) !== 0;
-  // A call that was never in the TEE changes nothing.
-  if (answered || cancelPending) condition.cancelPending = cancelPending;
+  const result = answer.number(Place.result);
+  if (invoke !== undefined) {
+    const { condition } = invoke;
+    if (answered && result === TEE_RESULTS.TEE_ERROR_TARGET_DEAD) condition.dead = true;
+    const cancelPending = (answer.number(Place.flags) & AnswerFlags.cancelPending) !== 0;
+    // A call that was never in the TEE changes nothing.
+    if (answered || cancelPending) condition.cancelPending = cancelPending;
+  }
+  return answered && result === 0;
 }
 
 /** The error of a call that did not succeed. */
@@ -255,43 +253,40 @@ function answeredError(request: Request, failed: Failed): TeeError {
   return named(error, request);
 }
 
-/** What the addon takes as a parameter's memory. */
-const memory = ({ bytes, shared }: Spec): Uint8Array | SharedMemoryHandle | 0 | undefined =>
-  shared?.handle.number ?? bytes;
-
-/** Calls the addon's function with all that it needs; the only place that does. */
-function send<H extends number, R>(
-  call: (handle: H, ...rest: Parameters<Native['invoke']> extends [unknown, ...infer A] ? A : never) => R,
-  handle: H,
+/**
+ * Hands a call to the addon's function; the only place that does. From its first line on no code of a user's runs.
+ * @returns what the function returns
+ */
+function send<R>(
+  { request }: Native,
+  call: (...bytes: [...Bytes, ...Bytes, uuid: Uint8Array, client: Uint8Array]) => R,
+  handle: number,
   number: number,
   { params, wipe, open }: Request,
 ): R {
   const { length } = params;
-  const p = length > 0 ? (params[0] as Spec) : NONE;
-  const q = length > 1 ? (params[1] as Spec) : NONE;
-  const r = length > 2 ? (params[2] as Spec) : NONE;
-  const s = length > 3 ? (params[3] as Spec) : NONE;
+  request[RequestPlace.handle] = handle;
+  request[RequestPlace.number] = number;
+  request[RequestPlace.requestFlags] = wipe ? RequestFlags.wipe : 0;
+  request[RequestPlace.count] = length;
+  for (let i = 0; i < length; i++) {
+    const { kind, a, b, shared } = params[i] as Spec;
+    const at = i * (RequestPlace.next - RequestPlace.kind);
+    request[at + RequestPlace.kind] = kind;
+    request[at + RequestPlace.a] = a;
+    request[at + RequestPlace.b] = b;
+    request[at + RequestPlace.memory] = shared === undefined ? 0 : shared.handle.number;
+  }
   return call(
-    handle,
-    number,
-    wipe ? RequestFlags.wipe : 0,
-    (p.kind | (q.kind << 8) | (r.kind << 16) | (s.kind << 24)) >>> 0,
-    p.a,
-    p.b,
-    memory(p),
-    q.a,
-    q.b,
-    memory(q),
-    r.a,
-    r.b,
-    memory(r),
-    s.a,
-    s.b,
-    memory(s),
-    open?.uuid,
-    open?.login.client,
+    length > 0 ? (params[0] as Spec).bytes : undefined,
+    length > 1 ? (params[1] as Spec).bytes : undefined,
+    length > 2 ? (params[2] as Spec).bytes : undefined,
+    length > 3 ? (params[3] as Spec).bytes : undefined,
+    open?.uuid as Uint8Array,
+    open?.login.client as Uint8Array,
   );
 }
+type Bytes = [Uint8Array | undefined, Uint8Array | undefined];
 
 /**
  * What a call that succeeded brings its caller.
@@ -305,10 +300,9 @@ export type Finish<T> = (session: SessionHandle, outputs: unknown[]) => T;
  */
 export function runCall<T>(n: Native, request: Request, finish: Finish<T>): T {
   const { invoke, open } = request;
-  if (invoke !== undefined) send(n.invokeSync, invoke.session, invoke.command, request);
-  else if (open !== undefined) send(n.openSessionSync, open.context, open.login.method, request);
-  noteCondition(request, n.answer);
-  if (!n.answer.succeeded) throw callError(request, readFailed(request.params, n.answer));
+  if (invoke !== undefined) send(n, n.invokeSync, invoke.session, invoke.command, request);
+  else if (open !== undefined) send(n, n.openSessionSync, open.context, open.login.method, request);
+  if (!noteAnswer(request, n.answer)) throw callError(request, readFailed(request.params, n.answer));
   return finished(n, request, n.answer, finish);
 }
 
@@ -357,8 +351,7 @@ export function startCall<T>(
         };
       n.settle.set(ticket, (answer) => {
         call.abort = undefined; // the ticket can be another call's after this
-        noteCondition(request, answer);
-        if (!answer.succeeded) {
+        if (!noteAnswer(request, answer)) {
           const failed = readFailed(request.params, answer);
           return tellError(() => endError(request, failed, signal));
         }
@@ -397,8 +390,8 @@ export function startCall<T>(
 function sendStart(n: Native, request: Request): Ticket {
   const { invoke, open } = request;
   let ticket: Ticket = 0;
-  if (invoke !== undefined) ticket = send(n.invoke, invoke.session, invoke.command, request);
-  else if (open !== undefined) ticket = send(n.openSession, open.context, open.login.method, request);
+  if (invoke !== undefined) ticket = send(n, n.invoke, invoke.session, invoke.command, request);
+  else if (open !== undefined) ticket = send(n, n.openSession, open.context, open.login.method, request);
   if (ticket === 0) throw callError(request, readFailed([], n.answer));
   return ticket;
 }

@@ -17,7 +17,7 @@ export class Handle<H extends number = number, R = unknown> {
   /**
    * @param owner the object that a user has
    * @param close closes it in the addon. It must not hold the owner, or that would live for ever
-   * @param parent what it closes with
+   * @param parent what it closes with, which itself has none
    */
   constructor(owner: object, what: string, number: H, close: (number: H) => R, parent?: Handle) {
     this.what = what;
@@ -29,7 +29,7 @@ export class Handle<H extends number = number, R = unknown> {
 
   /** Was it, or what it closes with, closed? */
   get closed(): boolean {
-    return this.#number === 0 || this.#parent?.closed === true;
+    return this.#number === 0 || (this.#parent !== undefined && this.#parent.#number === 0);
   }
 
   /** The addon's number of it; 0 when it was closed. */
@@ -42,8 +42,11 @@ export class Handle<H extends number = number, R = unknown> {
    * @throws ERR_TEE_CLOSED
    */
   use(): H {
-    if (this.closed) throw closedError(`the ${this.what}`);
-    return this.#number as H;
+    const number = this.#number;
+    if (number === 0 || (this.#parent !== undefined && this.#parent.#number === 0)) {
+      throw closedError(`the ${this.what}`);
+    }
+    return number;
   }
 
   /** Closes it. Returns what the addon says; undefined if it was closed before. */

@@ -11,8 +11,8 @@
  * mistaken for a newer one, and the table knows what kind of object each is. They are valid in the environment (and the
  * copy of this module) that made them.
  *
- * **A call** takes all its numbers and bytes as arguments of one native function. What it brings back is an
- * {@link Answer}. What ends at once writes {@link Native.answer}, which the next such function overwrites: it is read as
+ * **A call** is one native function, which takes its numbers from {@link Native.request} and its bytes as arguments: they
+ * are written and read with nothing in between that could run code of a user's. What it brings back is an {@link Answer}. What ends at once writes {@link Native.answer}, which the next such function overwrites: it is read as
  * a whole before code of a user's can run, be it a setter of `Array.prototype` (so there are no `push` and no `map`
  * here). The answers of jobs come together in a delivery, in places of their own that nothing else writes.
  *
@@ -35,6 +35,30 @@ export type SharedMemoryHandle = number & { readonly [kind]: 'shared memory' };
 export type DmaHeapHandle = number & { readonly [kind]: 'dma-heap' };
 /** A dma-buf descriptor that we own. */
 export type DmaBufHandle = number & { readonly [kind]: 'dma-buf' };
+
+/** Where in a request's numbers what is. */
+export const enum RequestPlace {
+  /** Of the session; of an opening that of the context. */
+  handle = 0,
+  /** The command; the login method. */
+  number = 1,
+  /** {@link RequestFlags} */
+  requestFlags = 2,
+  /** How many parameters there are. */
+  count = 3,
+  /** Of the first parameter: its {@link ParamKind}, */
+  kind = 4,
+  /** a value's a; of memory the offset, */
+  a = 5,
+  /** a value's b; of memory the size, */
+  b = 6,
+  /** and the handle of its shared memory. */
+  memory = 7,
+  /** Of the second one, and so on. */
+  next = 8,
+  /** How many numbers a request has. */
+  requestLength = 20,
+}
 
 /** Where in an answer's numbers what is. */
 export const enum Place {
@@ -190,26 +214,20 @@ export function failureOf(status: number, detail: number): Failure {
 /** What a function or a job brought back. */
 export class Answer {
   readonly #numbers: Float64Array;
-  readonly #at: number;
   readonly #outputs: (Uint8Array | undefined)[];
   readonly #first: number;
 
   /** @param index 0: of what ends at once; 1 and up: of a delivery */
-  constructor(numbers: Float64Array, outputs: (Uint8Array | undefined)[], index = 0) {
-    this.#numbers = numbers;
-    this.#at = index * Place.length;
+  constructor(records: Float64Array, outputs: (Uint8Array | undefined)[], index: number) {
+    const first = index * Place.length;
+    this.#numbers = records.subarray(first, first + Place.length);
     this.#outputs = outputs;
     this.#first = index * 4;
   }
 
   /** @param place of {@link Place} */
   number(place: Place): number {
-    return this.#numbers[this.#at + place] as number;
-  }
-
-  /** Did the TEE answer with TEE_SUCCESS? */
-  get succeeded(): boolean {
-    return this.number(Place.status) === Status.answered && this.number(Place.result) === 0;
+    return this.#numbers[place] as number;
   }
 
   /** What went wrong; undefined if nothing did. */
@@ -220,17 +238,17 @@ export class Answer {
 
   /** What describes the thing that was made. */
   data(index: number): number {
-    return this.number(Place.data + index);
+    return this.#numbers[Place.data + index] as number;
   }
 
   /** A value's a. Of an intoOut or inPlace: 1 if there was room for the output. */
   a(param: number): number {
-    return this.data(2 * param);
+    return this.#numbers[Place.data + 2 * param] as number;
   }
 
   /** A value's b; a memory's size as the TEE reported it, which can be more than there was room for. */
   b(param: number): number {
-    return this.data(2 * param + 1);
+    return this.#numbers[Place.data + 1 + 2 * param] as number;
   }
 
   /** Takes the new array of a temporary output, cut to what the TA wrote. Undefined if there was no memory for it. */
@@ -340,15 +358,14 @@ export const readStatistics = (answer: Answer): ContextStatistics | undefined =>
         temporaryRegistrations: answer.data(4),
       };
 
-/** a and b of a value; offset and size of memory. Its bytes, or the handle of its shared memory. */
-type Parameter = [a: number, b: number, memory: Uint8Array | SharedMemoryHandle | 0 | undefined];
-/** @param kinds the {@link ParamKind} of each parameter in its byte, that of the first in the lowest one */
-type Call<Handle, Result> = (
-  handle: Handle,
-  number: number,
-  flags: RequestFlags | 0,
-  kinds: number,
-  ...rest: [...Parameter, ...Parameter, ...Parameter, ...Parameter, uuid?: Uint8Array, client?: Uint8Array]
+type Bytes = Uint8Array | undefined;
+/** Its numbers are in {@link Native.request}; bytes are what a temporary buffer of the same index takes in, or goes into. */
+type Call<Result, More extends unknown[] = []> = (
+  bytes0: Bytes,
+  bytes1: Bytes,
+  bytes2: Bytes,
+  bytes3: Bytes,
+  ...more: More
 ) => Result;
 
 /**
@@ -380,21 +397,17 @@ export interface Functions {
 
   /**
    * Opens a session. What goes in is copied before it returns.
-   * @param number the login method
    * @param uuid the TA's UUID, 16 bytes in the order of its text
    * @param client clnt_uuid, 16 bytes: the group id in host order in the first 4 for a group login, else zeros
    */
-  openSession: Call<ContextHandle, Ticket>;
+  openSession: Call<Ticket, [uuid: Uint8Array, client: Uint8Array]>;
   /** The same, blocking. */
-  openSessionSync: Call<ContextHandle, void>;
+  openSessionSync: Call<void, [uuid: Uint8Array, client: Uint8Array]>;
 
-  /**
-   * Invokes a command. Calls of one session run in the order in which they were made, each when the one before has ended.
-   * @param number the command
-   */
-  invoke: Call<SessionHandle | 0, Ticket>;
+  /** Invokes a command. Calls of one session run in the order in which they were made, each when the one before has ended. */
+  invoke: Call<Ticket>;
   /** The same, blocking: takes its place behind the session's asynchronous calls, which need no event loop. */
-  invokeSync: Call<SessionHandle | 0, void>;
+  invokeSync: Call<void>;
 
   /** Aborts one asynchronous open or invoke, also when its session or context is closing. */
   abort(call: Ticket): Aborted;
@@ -475,6 +488,8 @@ export interface Functions {
 }
 
 export interface Native extends Functions {
+  /** The numbers of the next call, by {@link RequestPlace}: written right before it. */
+  readonly request: Float64Array;
   /** Of what ended at once: valid until another function of the addon is called. */
   readonly answer: Answer;
   /** What reads the answer of each job under way, by its ticket: put in right after the job was started. */
@@ -486,14 +501,16 @@ interface Addon {
   /**
    * Makes a client of its own: handles, jobs and answers of one copy of this module (a test runner can load several into
    * one environment).
-   * @param records the answers' numbers, over a SharedArrayBuffer, which cannot be detached, so C++ need not ask anew
-   *   where it is
+   * @param request the numbers of a call, and
+   * @param records those of answers, over SharedArrayBuffers, which cannot be detached, so C++ need not ask anew where
+   *   they are
    * @param outputs the answers' new arrays, four places each. It has something at each index, so that none is looked for
    *   in its prototype
    * @param deliver called with how many answers there are, from the second one on
    * @param mostBytes of an ArrayBuffer in this runtime
    */
   attach(
+    request: Float64Array,
     records: Float64Array,
     outputs: (Uint8Array | undefined)[],
     deliver: (count: number) => void,
@@ -516,15 +533,17 @@ export function native(): Native {
 }
 
 function attach(addon: Addon): Native {
-  const records = new Float64Array(
-    new SharedArrayBuffer(ANSWERS * Place.length * Float64Array.BYTES_PER_ELEMENT),
-  );
+  const numbers = (count: number): Float64Array =>
+    new Float64Array(new SharedArrayBuffer(count * Float64Array.BYTES_PER_ELEMENT));
+  const request = numbers(RequestPlace.requestLength);
+  const records = numbers(ANSWERS * Place.length);
   const outputs = new Array<Uint8Array | undefined>(ANSWERS * 4).fill(undefined);
+  const answers = Array.from({ length: ANSWERS }, (_, index) => new Answer(records, outputs, index));
   const settle = new Map<Ticket, Settle>();
   const tell = new TellInOrder();
   const deliver = (count: number): void => {
     for (let i = 1; i <= count; i++) {
-      const answer = new Answer(records, outputs, i);
+      const answer = answers[i] as Answer;
       const ticket = answer.number(Place.ticket);
       const read = settle.get(ticket);
       settle.delete(ticket);
@@ -532,11 +551,11 @@ function attach(addon: Addon): Native {
     }
     tell.next();
   };
-  const functions = addon.attach(records, outputs, deliver, constants.MAX_LENGTH);
+  const functions = addon.attach(request, records, outputs, deliver, constants.MAX_LENGTH);
   // From here on no buffer can be moved, so the pages of all others can go with the thread.
   if (!isMainThread) process.once('exit', () => functions.detachBuffers());
   // In an object of its own: one that Node-API filled property by property is a hash table for V8.
-  return { ...functions, answer: new Answer(records, outputs), settle };
+  return { ...functions, request, answer: answers[0] as Answer, settle };
 }
 
 /** Users are told in the order of their calls: whoever comes behind an error waits until that one is known. */

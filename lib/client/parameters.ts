@@ -193,30 +193,32 @@ export function readParams(params: unknown, nullMemref: boolean): readonly Spec[
   if (!(count >= 0 && count <= MAX_PARAMETERS)) {
     throw outOfRange('params.length', `at most ${MAX_PARAMETERS}`, count);
   }
-  return count === 0 ? NO_SPECS : each(count, readParam, params as readonly unknown[], nullMemref);
+  if (count === 0) return NO_SPECS;
+  const specs = places<Spec>(count, NONE);
+  for (let i = 0; i < count; i++) specs[i] = readParam(i, (params as readonly unknown[])[i], nullMemref);
+  return specs;
 }
 
 /**
- * What a function returns for each of so many parameters. Without `push` and `map`, which a setter of Array.prototype's
- * can get between.
+ * An array of so many places, each with something in it: where nothing was, and in `push` and `map`, a setter of
+ * Array.prototype's could get between.
  */
-function each<A, B, T>(count: number, read: (i: number, a: A, b: B) => T, a: A, b: B): T[] {
+function places<T>(count: number, something: T): T[] {
   switch (count) {
     case 0:
       return [];
     case 1:
-      return [read(0, a, b)];
+      return [something];
     case 2:
-      return [read(0, a, b), read(1, a, b)];
+      return [something, something];
     case 3:
-      return [read(0, a, b), read(1, a, b), read(2, a, b)];
+      return [something, something, something];
     default:
-      return [read(0, a, b), read(1, a, b), read(2, a, b), read(3, a, b)];
+      return [something, something, something, something];
   }
 }
 
-function readParam(i: number, params: readonly unknown[], nullMemref: boolean): Spec {
-  const param = params[i];
+function readParam(i: number, param: unknown, nullMemref: boolean): Spec {
   if (param === undefined) return NONE;
   const spec = Parameter.specOf(param);
   if (spec === undefined) {
@@ -273,11 +275,12 @@ function report(bytes: Uint8Array, size: number, room: number): Uint8Array {
  * @throws ERR_MEMORY_ALLOCATION_FAILED; ERR_INVALID_ARG_VALUE where the caller's own bytes have no room any more
  */
 export function readOutputs(specs: readonly Spec[], answer: Answer): unknown[] {
-  return each(specs.length, readOutput, specs, answer);
+  const outputs = places<unknown>(specs.length, undefined);
+  for (let i = 0; i < specs.length; i++) outputs[i] = readOutput(i, specs[i] as Spec, answer);
+  return outputs;
 }
 
-function readOutput(i: number, specs: readonly Spec[], answer: Answer): unknown {
-  const spec = specs[i] as Spec;
+function readOutput(i: number, spec: Spec, answer: Answer): unknown {
   switch (spec.kind) {
     case ParamKind.valueOut:
     case ParamKind.valueInout:
@@ -316,11 +319,13 @@ function lost(i: number, spec: Spec): Error {
 
 /** What a call that failed brought back: values, and sizes as the TA left them. */
 export function readFailedOutputs(specs: readonly Spec[], answer: Answer): FailedOutput[] {
-  return each(specs.length, readFailedOutput, specs, answer);
+  const outputs = places<FailedOutput>(specs.length, undefined);
+  for (let i = 0; i < specs.length; i++) outputs[i] = readFailedOutput(i, specs[i] as Spec, answer);
+  return outputs;
 }
 
-function readFailedOutput(i: number, specs: readonly Spec[], answer: Answer): FailedOutput {
-  switch ((specs[i] as Spec).kind) {
+function readFailedOutput(i: number, { kind }: Spec, answer: Answer): FailedOutput {
+  switch (kind) {
     case ParamKind.valueOut:
     case ParamKind.valueInout:
       return { a: answer.a(i), b: answer.b(i) };

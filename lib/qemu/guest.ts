@@ -97,8 +97,10 @@ export class Guest {
    * @throws GuestError ERR_GUEST_BOOT, ERR_GUEST_PANIC or ERR_GUEST_SETUP; what a build throws; TypeError and RangeError,
    *   which name the option, before anything is done
    */
-  static async boot(options: BootOptions = {}): Promise<Guest> {
-    const plan = checkBootOptions(options);
+  static async boot(given: BootOptions = {}): Promise<Guest> {
+    const plan = checkBootOptions(given);
+    // A build can take long, and the caller's object is the caller's.
+    const options = { ...given, env: { ...given.env }, tas: [...(given.tas ?? [])] };
     const { target, tas } = plan;
     options.signal?.throwIfAborted();
     const machine = await machineOf(options);
@@ -123,7 +125,7 @@ export class Guest {
 
   private constructor(
     machine: Machine,
-    options: BootOptions,
+    options: BootOptions & { readonly env: Readonly<Record<string, string>> },
     { target: share, tas, user }: BootPlan,
     mounts: readonly Mount[],
   ) {
@@ -133,7 +135,7 @@ export class Guest {
     const exclusive = storage === undefined ? {} : { exclusive: storage };
     const mountPoint = nodeModules === undefined ? undefined : newMountPoint(`${share}/node_modules`);
     this.machine = machine;
-    this.#env = options.env ?? {};
+    this.#env = options.env;
     this.#share = share;
     this.#storage = options.storage;
     this.#user = user;

@@ -31,7 +31,7 @@ void noDevice(const Napi::CallbackInfo& info) {
 
 Napi::Value attach(const Napi::CallbackInfo& info) {
   // lib/ keeps it as long as the functions.
-  double* record = info[0].As<Napi::Float64Array>().Data();
+  double* record = info[1].As<Napi::Float64Array>().Data();
   Napi::Object functions = Napi::Object::New(info.Env());
   for (const char* name : {"openContext", "openDmaHeap", "adoptDmaBuf"}) {
     functions.Set(name, Napi::Function::New<noDevice>(info.Env(), name, record));

@@ -12,44 +12,52 @@ using core::Call;
 using core::Parameter;
 using core::ParamKind;
 using core::Place;
+using core::RequestPlace;
 using core::Status;
 
 namespace {
 
-// The arguments of invoke and openSession: Functions in lib/client/native.ts.
-enum Argument : size_t { kHandle, kNumber, kFlags, kKinds, kParams, kUuid = 16, kClient, kCount };
-// Of each parameter: a, b and its memory.
-constexpr size_t kStride = 3;
+// The arguments of openSession, of which invoke has the first four: Functions in lib/client/native.ts.
+constexpr size_t kBytes = 0, kUuid = core::kMaxParams, kClient = kUuid + 1, kCount = kClient + 1;
 
 // An ArrayBuffer's memory is zeroed before it is written, that of a Buffer is not; from here on that counts.
 constexpr size_t kZeroedFirst = 4096;
 
-struct Arguments {
-  napi_value values[kCount];
-  Client* client = nullptr;
-
-  Arguments(napi_env env, napi_callback_info info) {
-    size_t count = kCount;
+// What a function was called with. Its arguments are read at the first use: most calls have no bytes.
+class Arguments {
+ public:
+  Arguments(napi_env env, napi_callback_info info) : env_(env), info_(info) {
     void* data = nullptr;
-    // Those that were not given are undefined.
-    if (napi_get_cb_info(env, info, &count, values, nullptr, &data) == napi_ok)
+    if (napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data) == napi_ok)
       client = static_cast<Client*>(data);
   }
+
+  // Those that were not given are undefined.
+  napi_value operator[](size_t index) {
+    size_t count = kCount;
+    if (!read_) napi_get_cb_info(env_, info_, &count, values_, nullptr, nullptr);
+    read_ = true;
+    return values_[index];
+  }
+
+  Client* client = nullptr;
+
+ private:
+  const napi_env env_;
+  const napi_callback_info info_;
+  napi_value values_[kCount] = {};
+  bool read_ = false;
 };
 
-bool getUint(napi_env env, napi_value value, double most, uint64_t& number) {
-  double read;
-  return napi_get_value_double(env, value, &read) == napi_ok && toUint(read, most, number);
-}
-
-bool getUint32(napi_env env, napi_value value, uint32_t& number) {
+bool getUint32(double value, uint32_t& number) {
   uint64_t wide;
-  if (!getUint(env, value, 4294967295.0, wide)) return false;
+  if (!toUint(value, 4294967295.0, wide)) return false;
   number = static_cast<uint32_t>(wide);
   return true;
 }
 
-double getHandle(napi_env env, napi_value value) {
+// -1, which is neither a handle nor a ticket, for what is no number.
+double getNumber(napi_env env, napi_value value) {
   double read;
   return napi_get_value_double(env, value, &read) == napi_ok ? read : -1;
 }
@@ -77,22 +85,34 @@ bool refuse(Call& call, int32_t status, uint32_t detail) {
   return false;
 }
 
-// What is not right about an argument is told by its index.
-bool badArgument(Call& call, size_t index) {
-  return refuse(call, Status::argument, static_cast<uint32_t>(index));
+// What is not right about a request is told by its place; an argument's comes behind those.
+bool badArgument(Call& call, size_t place) {
+  return refuse(call, Status::argument, static_cast<uint32_t>(place));
 }
 
 bool goesInto(ParamKind kind) {
   return kind == ParamKind::intoOut || kind == ParamKind::inPlace;
 }
 
-bool readTemporary(napi_env env, const napi_value* values, size_t at, uint32_t index, Call& call,
+// A parameter's part of a request.
+struct Numbers {
+  const double* request;
+  size_t at;
+
+  Numbers(const double* request, uint32_t index)
+      : request(request), at(index * (RequestPlace::next - RequestPlace::kind)) {}
+  double operator[](RequestPlace place) const { return request[at + place]; }
+  bool bad(Call& call, RequestPlace place) const { return badArgument(call, at + place); }
+};
+
+bool readTemporary(napi_env env, const Numbers& numbers, Arguments& arguments, uint32_t index, Call& call,
                    Bytes& bytes) {
   Parameter& param = call.params[index];
-  if (!getUint(env, values[at + 1], kMaxSafe, param.b)) return badArgument(call, at + 1);
+  if (!toUint(numbers[RequestPlace::b], kMaxSafe, param.b)) return numbers.bad(call, RequestPlace::b);
   param.room = param.b;
   if (param.kind == ParamKind::temporaryOut) return true;
-  if (!getBytes(env, values[at + 2], bytes)) return badArgument(call, at + 2);
+  if (!getBytes(env, arguments[kBytes + index], bytes))
+    return badArgument(call, RequestPlace::requestLength + index);
   // Its memory was moved, or it has become shorter or longer since the parameter was made.
   if (bytes.length != param.room) return refuse(call, Status::bytesChanged, index);
   static const uint8_t none = 0;
@@ -100,13 +120,12 @@ bool readTemporary(napi_env env, const napi_value* values, size_t at, uint32_t i
   return true;
 }
 
-bool readShared(napi_env env, Client& client, const napi_value* values, size_t at, uint32_t index,
-                Call& call) {
+bool readShared(Client& client, const Numbers& numbers, uint32_t index, Call& call) {
   Parameter& param = call.params[index];
-  if (!getUint(env, values[at], kMaxSafe, param.a)) return badArgument(call, at);
-  if (!getUint(env, values[at + 1], kMaxSafe, param.b)) return badArgument(call, at + 1);
+  if (!toUint(numbers[RequestPlace::a], kMaxSafe, param.a)) return numbers.bad(call, RequestPlace::a);
+  if (!toUint(numbers[RequestPlace::b], kMaxSafe, param.b)) return numbers.bad(call, RequestPlace::b);
   param.room = param.b;
-  param.shared = client.handles.get<core::SharedMemory>(getHandle(env, values[at + 2]));
+  param.shared = client.handles.get<core::SharedMemory>(numbers[RequestPlace::memory]);
   if (!param.shared) return refuse(call, Status::sharedMemoryClosed, index);
   if (param.shared->context() != call.context) return refuse(call, Status::otherContext, index);
   if (!param.shared->contains(param.a, param.b)) return refuse(call, Status::outOfBounds, index);
@@ -114,10 +133,12 @@ bool readShared(napi_env env, Client& client, const napi_value* values, size_t a
 }
 
 // bytes: where the caller's own are, valid until JavaScript runs again.
-bool readParam(napi_env env, Client& client, const napi_value* values, uint32_t index, Call& call,
-               Bytes& bytes) {
-  const size_t at = kParams + index * kStride;
+bool readParam(napi_env env, Arguments& arguments, uint32_t index, Call& call, Bytes& bytes) {
+  const Numbers numbers(arguments.client->request(), index);
   Parameter& param = call.params[index];
+  uint32_t kind;
+  if (!getUint32(numbers[RequestPlace::kind], kind)) return numbers.bad(call, RequestPlace::kind);
+  param.kind = static_cast<ParamKind>(kind);
   switch (param.kind) {
     case ParamKind::none:
     case ParamKind::valueOut:
@@ -126,49 +147,47 @@ bool readParam(napi_env env, Client& client, const napi_value* values, uint32_t 
     case ParamKind::nullInout:
       return true;
     case ParamKind::valueIn:
-    case ParamKind::valueInout: {
-      uint32_t a, b;
-      if (!getUint32(env, values[at], a)) return badArgument(call, at);
-      if (!getUint32(env, values[at + 1], b)) return badArgument(call, at + 1);
-      param.a = a;
-      param.b = b;
+    case ParamKind::valueInout:
+      if (!toUint(numbers[RequestPlace::a], 4294967295.0, param.a)) return numbers.bad(call, RequestPlace::a);
+      if (!toUint(numbers[RequestPlace::b], 4294967295.0, param.b)) return numbers.bad(call, RequestPlace::b);
       return true;
-    }
     case ParamKind::temporaryIn:
     case ParamKind::temporaryOut:
     case ParamKind::temporaryInout:
     case ParamKind::intoOut:
     case ParamKind::inPlace:
-      return readTemporary(env, values, at, index, call, bytes);
+      return readTemporary(env, numbers, arguments, index, call, bytes);
     case ParamKind::sharedIn:
     case ParamKind::sharedOut:
     case ParamKind::sharedInout:
-      return readShared(env, client, values, at, index, call);
+      return readShared(*arguments.client, numbers, index, call);
   }
-  return badArgument(call, kKinds);
+  param.kind = ParamKind::none;
+  return numbers.bad(call, RequestPlace::kind);
 }
 
-bool readCall(napi_env env, Client& client, const napi_value* values, Call& call, Bytes* bytes) {
-  uint32_t flags, kinds;
-  if (!getUint32(env, values[kNumber], call.number)) return badArgument(call, kNumber);
-  if (!getUint32(env, values[kFlags], flags) || flags > core::RequestFlags::wipe)
-    return badArgument(call, kFlags);
-  if (!getUint32(env, values[kKinds], kinds)) return badArgument(call, kKinds);
+bool readCall(napi_env env, Arguments& arguments, Call& call, Bytes* bytes) {
+  const double* request = arguments.client->request();
+  uint32_t flags, count;
+  if (!getUint32(request[RequestPlace::number], call.number)) return badArgument(call, RequestPlace::number);
+  if (!getUint32(request[RequestPlace::requestFlags], flags) || flags > core::RequestFlags::wipe)
+    return badArgument(call, RequestPlace::requestFlags);
+  if (!getUint32(request[RequestPlace::count], count) || count > core::kMaxParams)
+    return badArgument(call, RequestPlace::count);
   call.wipe = (flags & core::RequestFlags::wipe) != 0;
-  for (uint32_t i = 0; kinds != 0; i++, kinds >>= 8) {
-    call.params[i].kind = static_cast<ParamKind>(kinds & 0xff);
-    if (!readParam(env, client, values, i, call, bytes[i])) return false;
+  for (uint32_t i = 0; i < count; i++) {
+    if (!readParam(env, arguments, i, call, bytes[i])) return false;
     call.count = i + 1;
   }
   return true;
 }
 
-bool readUuids(napi_env env, const napi_value* values, Call& call) {
+bool readUuids(napi_env env, Arguments& arguments, Call& call) {
   Bytes uuid, client;
-  if (!getBytes(env, values[kUuid], uuid) || uuid.length != sizeof(call.uuid))
-    return badArgument(call, kUuid);
-  if (!getBytes(env, values[kClient], client) || client.length != sizeof(call.client)) {
-    return badArgument(call, kClient);
+  if (!getBytes(env, arguments[kUuid], uuid) || uuid.length != sizeof(call.uuid))
+    return badArgument(call, RequestPlace::requestLength + kUuid);
+  if (!getBytes(env, arguments[kClient], client) || client.length != sizeof(call.client)) {
+    return badArgument(call, RequestPlace::requestLength + kClient);
   }
   memcpy(call.uuid, uuid.data, sizeof(call.uuid));
   memcpy(call.client, client.data, sizeof(call.client));
@@ -230,15 +249,14 @@ void findOwn(napi_env env, const Ticket& ticket, Bytes* bytes) {
 }
 
 // Returns the ticket; or 0, with the reason in the first record.
-napi_value startCall(napi_env env, Client& client, std::shared_ptr<Call> call, const napi_value* values,
-                     bool good) {
+napi_value startCall(napi_env env, Arguments& arguments, std::shared_ptr<Call> call, bool good) {
+  Client& client = *arguments.client;
   Ticket ticket;
   ticket.job = ticket.call = call;
   for (uint32_t i = 0; good && i < call->count; i++) {
     if (!goesInto(call->params[i].kind)) continue;
-    if (napi_create_reference(env, values[kParams + i * kStride + 2], 1, &ticket.into[i]) != napi_ok) {
-      good = badArgument(*call, kParams + i * kStride + 2);
-    }
+    if (napi_create_reference(env, arguments[kBytes + i], 1, &ticket.into[i]) != napi_ok)
+      good = badArgument(*call, RequestPlace::requestLength + i);
   }
   const uint32_t index = client.enter(std::move(ticket));
   if (good && call->context->start(call)) return toNumber(env, index);
@@ -247,43 +265,53 @@ napi_value startCall(napi_env env, Client& client, std::shared_ptr<Call> call, c
   return toNumber(env, 0);
 }
 
+// An open or invoke of what the request's handle names; null if that is nothing.
+template <Call::Kind kind>
+std::shared_ptr<Call> makeCall(Client& client, bool sync) {
+  const double handle = client.request()[RequestPlace::handle];
+  std::shared_ptr<Call> call;
+  if constexpr (kind == Call::Kind::open) {
+    auto context = client.handles.get<core::Context>(handle);
+    if (!context) return nullptr;
+    call = std::make_shared<Call>(kind, std::move(context), sync);
+    call->sessionKey = call->context->newSessionKey();
+  } else {
+    auto session = client.handles.get<core::Session>(handle);
+    if (!session) return nullptr;
+    call = std::make_shared<Call>(kind, session->context, sync);
+    call->sessionKey = session->key;
+    call->session = std::move(session);
+  }
+  return call;
+}
+
 // Opens a session with a context, or invokes a command of a session.
 template <Call::Kind kind, bool sync>
 napi_value call(napi_env env, napi_callback_info info) {
-  const Arguments arguments(env, info);
+  Arguments arguments(env, info);
   if (arguments.client == nullptr) return nullptr;
   Client& client = *arguments.client;
-  const double handle = getHandle(env, arguments.values[kHandle]);
-  std::shared_ptr<core::Context> context;
-  std::shared_ptr<core::Session> session;
-  if (kind == Call::Kind::open) {
-    context = client.handles.get<core::Context>(handle);
-  } else if ((session = client.handles.get<core::Session>(handle))) {
-    context = session->context;
-  }
-  if (!context) {
+  std::shared_ptr<Call> call = makeCall<kind>(client, sync);
+  if (!call) {
     core::Answer none;
     none.refuse(Status::closed);
     client.answer(none);
     return toNumber(env, 0);
   }
-  const auto made = std::make_shared<Call>(kind, context, sync);
-  made->sessionKey = session ? session->key : context->newSessionKey();
-  made->session = std::move(session);
   Bytes bytes[core::kMaxParams];
-  const bool good = (kind != Call::Kind::open || readUuids(env, arguments.values, *made)) &&
-                    readCall(env, client, arguments.values, *made, bytes);
-  if (!sync) return startCall(env, client, made, arguments.values, good);
-  if (good) context->runSync(made);
-  writeCall(env, client, *made, 0, bytes);
+  const bool good = (kind != Call::Kind::open || readUuids(env, arguments, *call)) &&
+                    readCall(env, arguments, *call, bytes);
+  if (!sync) return startCall(env, arguments, std::move(call), good);
+  if (good) call->context->runSync(call);
+  writeCall(env, client, *call, 0, bytes);
   return nullptr;
 }
 
 napi_value abort(napi_env env, napi_callback_info info) {
-  const Arguments arguments(env, info);
+  Arguments arguments(env, info);
   auto aborted = core::Aborted::ended;
   uint64_t index;
-  if (arguments.client != nullptr && getUint(env, arguments.values[0], kMaxSafe, index)) {
+  if (arguments.client != nullptr && toUint(getNumber(env, arguments[0]), kMaxSafe, index)) {
     Client& client = *arguments.client;
     Ticket* ticket = client.find(index);
     if (ticket != nullptr && ticket->call && ticket->call->kind != Call::Kind::closeSession) {
@@ -295,16 +323,16 @@ napi_value abort(napi_env env, napi_callback_info info) {
 }
 
 napi_value closeSession(napi_env env, napi_callback_info info) {
-  const Arguments arguments(env, info);
+  Arguments arguments(env, info);
   if (arguments.client == nullptr) return nullptr;
   Client& client = *arguments.client;
-  Entry* entry = client.handles.find(getHandle(env, arguments.values[0]));
+  Entry* entry = client.handles.find(getNumber(env, arguments[0]));
   const auto session = entry == nullptr ? nullptr : entry->as<core::Session>();
   if (!session) return toNumber(env, 0);
   client.handles.remove(*entry);
   const auto call = std::make_shared<Call>(Call::Kind::closeSession, session->context, false);
   call->session = session;
-  return startCall(env, client, call, arguments.values, true);
+  return startCall(env, arguments, call, true);
 }
 
 }  // namespace

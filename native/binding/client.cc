@@ -12,11 +12,11 @@ namespace binding {
 namespace {
 
 // A Float64Array over a SharedArrayBuffer, whose memory can neither move nor be detached.
-bool isRecords(const Napi::Value& value) {
+bool isNumbers(const Napi::Value& value, size_t least) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array)
     return false;
   const auto array = value.As<Napi::Float64Array>();
-  return !array.ArrayBuffer().IsArrayBuffer() && array.ElementLength() >= 2 * core::Place::length;
+  return !array.ArrayBuffer().IsArrayBuffer() && array.ElementLength() >= least;
 }
 
 }  // namespace
@@ -24,15 +24,18 @@ bool isRecords(const Napi::Value& value) {
 // Addon.attach in lib/client/native.ts.
 Napi::Value Client::attach(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (!isRecords(info[0]) || !info[1].IsArray() || !info[2].IsFunction() || !info[3].IsNumber()) {
+  if (!isNumbers(info[0], core::RequestPlace::requestLength) ||
+      !isNumbers(info[1], 2 * core::Place::length) || !info[2].IsArray() || !info[3].IsFunction() ||
+      !info[4].IsNumber()) {
     Napi::TypeError::New(env,
-                         "attach(records: Float64Array over a SharedArrayBuffer, outputs: array, deliver: "
-                         "function, mostBytes: number)")
+                         "attach(request: Float64Array over a SharedArrayBuffer, records: likewise, outputs: "
+                         "array, deliver: function, mostBytes: number)")
         .ThrowAsJavaScriptException();
     return env.Undefined();
   }
-  auto* client = new Client(env, info[0].As<Napi::Float64Array>(), info[1].As<Napi::Array>(),
-                            info[2].As<Napi::Function>(), info[3].As<Napi::Number>().DoubleValue());
+  auto* client =
+      new Client(env, info[0].As<Napi::Float64Array>(), info[1].As<Napi::Float64Array>(),
+                 info[2].As<Napi::Array>(), info[3].As<Napi::Function>(), info[4].As<Napi::Number>());
   Napi::Object functions = Napi::Object::New(env);
   addCallFunctions(functions, *client);
   addContextFunctions(functions, *client);
@@ -40,12 +43,14 @@ Napi::Value Client::attach(const Napi::CallbackInfo& info) {
   return functions;
 }
 
-Client::Client(Napi::Env env, Napi::Float64Array records, Napi::Array outputs, Napi::Function deliver,
-               double mostBytes)
+Client::Client(Napi::Env env, Napi::Float64Array request, Napi::Float64Array records, Napi::Array outputs,
+               Napi::Function deliver, double mostBytes)
     : buffers(mostBytes),
       env_(env),
+      requestReference_(Napi::Persistent(request)),
       recordsReference_(Napi::Persistent(records)),
       outputs_(Napi::Reference<Napi::Array>::New(outputs, 1)),
+      request_(request.Data()),
       records_(records.Data()),
       recordCount_(records.ElementLength() / core::Place::length),
       completions_(std::make_shared<core::Completions>(wake, this)) {
@@ -169,6 +174,7 @@ void Client::onEnvironmentEnd(Client* self) {
   for (const auto& context : contexts) context->close(nullptr);
   self->views.wait();
   self->views.sweep();
+  self->requestReference_.Reset();
   self->recordsReference_.Reset();
   self->outputs_.Reset();
 }

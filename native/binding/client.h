@@ -35,6 +35,8 @@ class Client {
   Buffers buffers;
   SharedViews views;
 
+  // The numbers of the call that is being made, by core::RequestPlace.
+  const double* request() const { return request_; }
   // An answer's numbers. The first one is that of what ends at once; those of a delivery follow, so nothing
   // that is called in the middle of one writes there.
   double* record(size_t index = 0) const { return records_ + index * core::Place::length; }
@@ -73,14 +75,16 @@ class Client {
   static void onWake(Napi::Env env, Napi::Function deliver, Client* client, void*);
   using Wake = Napi::TypedThreadSafeFunction<Client, void, onWake>;
 
-  Client(Napi::Env env, Napi::Float64Array records, Napi::Array outputs, Napi::Function deliver,
-         double mostBytes);
+  Client(Napi::Env env, Napi::Float64Array request, Napi::Float64Array records, Napi::Array outputs,
+         Napi::Function deliver, double mostBytes);
   static void wake(void* self);
   static void onEnvironmentEnd(Client* self);
 
   const Napi::Env env_;
+  Napi::Reference<Napi::Float64Array> requestReference_;
   Napi::Reference<Napi::Float64Array> recordsReference_;
   Napi::Reference<Napi::Array> outputs_;
+  const double* const request_;
   double* const records_;
   const size_t recordCount_;
   Wake wake_;

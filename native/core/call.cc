@@ -36,7 +36,14 @@ Aborted Call::abort() {
   }
 }
 
-// Each buffer begins a page, an empty one too: OP-TEE maps whole pages. 0: there is none.
+bool Call::hasTemporary() const {
+  for (uint32_t i = 0; i < count; i++) {
+    if (params[i].isTemporary()) return true;
+  }
+  return false;
+}
+
+// Each buffer begins a page, an empty one too: OP-TEE maps whole pages.
 size_t Call::layOut() {
   size_t size = 0;
   for (uint32_t i = 0; i < count; i++) {
@@ -74,7 +81,6 @@ Failure Call::keepInputs() {
 
 Failure Call::takeMemory() {
   const size_t size = layOut();
-  if (size == 0) return {};
   auto slot = context->temporary().take(size, sessionKey, device->get());
   if (!slot.ok()) return slot.failure();
   slot_ = std::move(slot.value());
@@ -92,7 +98,7 @@ Failure Call::takeMemory() {
 
 void Call::giveMemory() {
   for (uint32_t i = 0; i < count; i++) params[i].shared.reset();
-  if (sync || !slot_) return;
+  if (!slot_) return;
   size_t size = 0;
   for (uint32_t i = 0; answer.answered() && i < count; i++) {
     if (params[i].isTemporary() && params[i].isOut()) size += params[i].written();

@@ -84,9 +84,11 @@ class Call : public Job {
 
   // Copies what temporary buffers take in, which is then not the caller's any more.
   Failure keepInputs();
-  // Takes the memory that the TEE needs. Can block.
+  bool hasTemporary() const;
+  // Takes the memory that the TEE needs for temporary buffers. Can block.
   Failure takeMemory();
-  // Gives it back but for a blocking call's temporary buffers, whose outputs are read from them.
+  // An asynchronous call keeps what came out and gives its memory back. (A blocking one, whose outputs are
+  // read from there, goes at once.)
   void giveMemory();
   // The bytes that a temporary output has brought; null if there was no memory for them (or there are none).
   const uint8_t* output(const Parameter& param) const {

@@ -65,8 +65,7 @@ bool Context::start(const std::shared_ptr<Call>& call) {
   Guard lock(mutex_);
   if (!accept(*call)) return false;
   if (call->kind != Call::Kind::open) {
-    call->session->push(call);
-    next(lock, *call->session);
+    queue(lock, call);
     return true;
   }
   call->begin();
@@ -83,58 +82,71 @@ void Context::runSync(const std::shared_ptr<Call>& call) {
   if (!accept(*call)) return;
   if (call->kind == Call::Kind::open) {
     call->begin();
-  } else {
-    call->session->push(call);
-    next(lock, *call->session);
+  } else if (!call->session->push(call)) {
     turn_.wait(lock, [&call] { return call->state() != Call::State::queued; });
   }
-  lock.unlock();
-  perform(*call);
-  lock.lock();
+  perform(lock, *call);
   finish(call);
   if (call->kind == Call::Kind::invoke) next(lock, *call->session);
 }
 
 void Context::runTask(const std::shared_ptr<Call>& call) {
   const std::shared_ptr<Context> self = shared_from_this();
-  perform(*call);
   Guard lock(mutex_);
+  perform(lock, *call);
   finish(call);
   if (call->kind != Call::Kind::open) next(lock, *call->session);
+}
+
+// Puts an asynchronous call into its session's queue.
+void Context::queue(Guard& lock, const std::shared_ptr<Call>& call) {
+  if (call->session->push(call) && !hand(lock, call)) next(lock, *call->session);
 }
 
 // Gives the session's next call its turn, if it has come.
 void Context::next(Guard& lock, Session& session) {
   while (const std::shared_ptr<Call> call = session.next()) {
-    if (call->sync) return turn_.notify_all();
-    const int error = callers_->post(call);
-    if (error == 0) return;
-    // Without a thread a close is done here, although it may block; another call ends with the errno.
-    if (call->kind != Call::Kind::closeSession) call->answer.fail({Operation::thread, error});
-    lock.unlock();
-    perform(*call);
-    lock.lock();
-    finish(call);
+    if (hand(lock, call)) return;
   }
 }
 
-// All of a call that can block, without the lock.
-void Context::perform(Call& call) {
+// Hands a call that has begun to the thread that performs it. False if there was none and it is over.
+bool Context::hand(Guard& lock, const std::shared_ptr<Call>& call) {
+  if (call->sync) {
+    turn_.notify_all();
+    return true;
+  }
+  const int error = callers_->post(call);
+  if (error == 0) return true;
+  // Without a thread a close is done here, although it may block; another call ends with the errno.
+  if (call->kind != Call::Kind::closeSession) call->answer.fail({Operation::thread, error});
+  perform(lock, *call);
+  finish(call);
+  return false;
+}
+
+// All of a call that can block, which is done without the lock.
+void Context::perform(Guard& lock, Call& call) {
   if (call.answer.answered()) {
-    Failure failure = call.takeMemory();
-    if (!failure) {
-      Guard lock(mutex_);
-      if (call.enter()) {
-        lock.unlock();
-        failure = send(call);
-        lock.lock();
-        // No CANCEL may be sent any more: it would hit the session's next call.
-        call.leave();
-      }
+    Failure failure;
+    if (call.hasTemporary()) {
+      lock.unlock();
+      failure = call.takeMemory();
+      lock.lock();
+    }
+    if (!failure && call.enter()) {
+      lock.unlock();
+      failure = send(call);
+      lock.lock();
+      // No CANCEL may be sent any more: it would hit the session's next call.
+      call.leave();
     }
     if (failure) call.answer.fail(failure);
   }
+  if (call.sync) return;
+  lock.unlock();
   call.giveMemory();
+  lock.lock();
 }
 
 Failure Context::send(Call& call) {
@@ -287,8 +299,7 @@ void Context::close(std::shared_ptr<Job> closed) {
     call->session = session;
     call->device = device_;
     uses_++;
-    session->push(std::move(call));
-    next(lock, *session);
+    queue(lock, call);
   }
   releaseUse();
 }

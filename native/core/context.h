@@ -61,8 +61,10 @@ class Context : public std::enable_shared_from_this<Context> {
 
   bool accept(Call& call);
   void runTask(const std::shared_ptr<Call>& call);
+  void queue(Guard& lock, const std::shared_ptr<Call>& call);
   void next(Guard& lock, Session& session);
-  void perform(Call& call);
+  bool hand(Guard& lock, const std::shared_ptr<Call>& call);
+  void perform(Guard& lock, Call& call);
   Failure send(Call& call);
   void opened(Call& call, uint32_t id);
   void finish(const std::shared_ptr<Call>& call);

@@ -25,18 +25,22 @@ class Session {
   // Its close has been queued: no call is taken any more.
   bool closed() const { return closed_; }
 
-  void push(std::shared_ptr<Call> call) {
+  // True if the call's turn has come at once: it has begun.
+  bool push(const std::shared_ptr<Call>& call) {
     if (call->kind == Call::Kind::closeSession) closed_ = true;
-    Call& pushed = *call;
-    pushed.place = waiting_.insert(waiting_.end(), std::move(call));
+    if (!current_ && !held_ && waiting_.empty()) {
+      begin(call);
+      return true;
+    }
+    call->place = waiting_.insert(waiting_.end(), call);
+    return false;
   }
 
   // Begins the next call if its turn has come, else null.
   std::shared_ptr<Call> next() {
     if (current_ || held_ || waiting_.empty()) return nullptr;
-    current_ = std::move(waiting_.front());
+    begin(std::move(waiting_.front()));
     waiting_.pop_front();
-    current_->begin();
     return current_;
   }
 
@@ -62,6 +66,11 @@ class Session {
   void forgetCancel() { stale_ = false; }
 
  private:
+  void begin(std::shared_ptr<Call> call) {
+    current_ = std::move(call);
+    current_->begin();
+  }
+
   std::list<std::shared_ptr<Call>> waiting_;
   std::shared_ptr<Call> current_;
   bool held_ = false;

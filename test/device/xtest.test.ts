@@ -18,6 +18,7 @@ import {
   native,
   ParamKind,
   Place,
+  RequestPlace,
   Status,
   type ContextHandle,
   type SessionHandle,
@@ -235,14 +236,17 @@ describe('1014: dma-bufs of the protected heap', () => {
     const dma = heap.allocSync(SIZE);
     n.registerDmaBuf(context, dma.fd, true);
     const memory = n.answer.number(Place.made) as SharedMemoryHandle;
-    const none = [0, 0, undefined, 0, 0, undefined] as const;
-    const ids = [parseUuid(TEST_TA), new Uint8Array(16)] as const;
-    n.openSessionSync(context, 0, 0, 0, ...none, ...none, ...ids);
+    const none = [undefined, undefined, undefined, undefined] as const;
+    n.request.set([context, 0, 0, 0]);
+    n.openSessionSync(...none, parseUuid(TEST_TA), new Uint8Array(16));
     const session = n.answer.number(Place.made) as SessionHandle;
-    const kinds = ParamKind.sharedInout << 8;
     const invoke = (offset: number, size: number): number => {
-      const params = [0, 0, undefined, offset, size, memory] as const;
-      n.invokeSync(session, TA.TEST_TA_TOUCH, 0, kinds, ...params, ...none);
+      n.request.set([session, TA.TEST_TA_TOUCH, 0, 2]);
+      n.request.set(
+        [ParamKind.none, 0, 0, 0, ParamKind.sharedInout, offset, size, memory],
+        RequestPlace.kind,
+      );
+      n.invokeSync(...none);
       return n.answer.number(Place.status);
     };
     try {

@@ -27,6 +27,7 @@ test('the same enums are on both sides', () => {
     'ParamKind',
     'Place',
     'RequestFlags',
+    'RequestPlace',
     'Status',
   ]);
   expect([...typescript.keys()].sort()).toEqual([...native.keys()].sort());

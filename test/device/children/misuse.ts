@@ -3,7 +3,7 @@
  * neither crash nor throw, and afterwards be as good as before. Arguments: seed, number of calls; more of them where
  * nothing of a kind was right yet.
  */
-import { native, Place, type Answer, type Settle } from '#lib/client/native';
+import { native, Place, RequestPlace, type Answer, type Settle } from '#lib/client/native';
 import { TEST_TA } from '../../support/census.js';
 
 const [seedText = '1', countText = '1000'] = process.argv.slice(2);
@@ -76,20 +76,23 @@ const VALUES: (() => unknown)[] = [
 
 const KINDS = [0, 0, 0, 1, 2, 3, 5, 6, 7, 0xd, 0xe, 0xf, 0x15, 0x16, 0x17, 0x1e, 0x25, 0x26, 0x27];
 
-/** Arguments of a call that may be good ones. */
+/** Arguments of a call that may be good ones, and the numbers that go with them. */
 function callArguments(handle: number, open: boolean): unknown[] {
   const kinds = Array.from({ length: 4 }, (_, i) => (random() < 0.5 - i / 8 ? pick(KINDS) : 0));
-  const params = kinds.flatMap((kind) => {
-    const shared = kind >= 0x20;
-    const memory = shared ? (pick(handles.memory) ?? 0) : pick([new Uint8Array(100), Buffer.alloc(5000)]);
-    const size = memory instanceof Uint8Array ? memory.length : pick([0, 1, 100, 5000]);
-    return [pick([0, 1, 100, 4096]), size, memory];
-  });
-  const packed = kinds.reduce((sum, kind, i) => sum + kind * 2 ** (8 * i), 0);
+  const bytes = kinds.map(() => pick([new Uint8Array(100), Buffer.alloc(5000)]));
   const number = open ? 0 : pick([0, 0, 1, 2, 3, 7, 14, 15]);
-  const args: unknown[] = [handle, number, pick([0, 0, 1]), packed, ...params, UUID, new Uint8Array(16)];
+  const numbers = [handle, number, pick([0, 0, 1]), pick([0, 1, 2, 3, 4])];
+  kinds.forEach((kind, i) => {
+    const size = kind >= 0x20 ? pick([0, 1, 100, 5000]) : (bytes[i]?.length ?? 0);
+    numbers.push(kind, pick([0, 1, 100, 4096]), size, pick(handles.memory) ?? 0);
+  });
+  const args: unknown[] = [...bytes, UUID, new Uint8Array(16)];
   const wrong = random() < 0.3 ? 4 : 0;
-  for (let i = 0; i < wrong; i++) args[Math.floor(random() * args.length)] = pick(VALUES)();
+  for (let i = 0; i < wrong; i++) {
+    if (random() < 0.5) args[Math.floor(random() * args.length)] = pick(VALUES)();
+    else numbers[Math.floor(random() * numbers.length)] = pick(NUMBERS);
+  }
+  n.request.set(numbers);
   return args;
 }
 
@@ -140,6 +143,7 @@ function once(): void {
   const open = name.startsWith('openSession');
   const good = random() < 0.7;
   let args = Array.from({ length: Math.floor(random() * 8) }, () => pick(VALUES)());
+  n.request[Math.floor(random() * RequestPlace.requestLength)] = pick([...NUMBERS, anyHandle()]);
   if (good && (open || session)) {
     args = callArguments(pick(session ? handles.session : handles.context) ?? 0, open);
   } else if (good && random() < 0.7) {
