@@ -7,11 +7,11 @@ export type Args = Readonly<Record<string, unknown>>;
 export type Results = Record<string, unknown>;
 
 /**
- * Makes a slot's parameter of the arguments. This can run code of the caller's, so all slots are done before anything is
+ * Makes a slot's parameter of its arguments. This can run code of the caller's, so all slots are done before anything is
  * sent.
- * @param keep copy bytes that go in: they are sent later, or twice
+ * @param given the values of all arguments of the call; a slot knows which are its own
  */
-export type Encode = (args: Args, keep: boolean) => Parameter<unknown>;
+export type Encode = (given: readonly unknown[]) => Parameter<unknown>;
 
 /**
  * Puts what a parameter brought back into the results.

@@ -285,7 +285,7 @@ export function dispatchSourceOf(ta: Description): string[] {
     '}',
     '',
     ...entryPoint(ta, 'invoke', ['uint32_t command'], ') {'),
-    ...(ta.commands.length === 0 ? ['  (void)session;', '  (void)types;', '  (void)params;'] : []),
+    ...unused(ta),
     '  switch (command) {',
     ...ta.commands.flatMap((command) => [
       `    case ${commandMacro(ta, command)}:`,
@@ -298,14 +298,20 @@ export function dispatchSourceOf(ta: Description): string[] {
   ];
 }
 
+/** Arguments of `<name>_invoke` that no command needs. */
+function unused({ commands }: Description): string[] {
+  if (commands.length === 0) return ['  (void)session;', '  (void)types;', '  (void)params;'];
+  return commands.some(({ slots }) => slots.length > 0) ? [] : ['  (void)params;'];
+}
+
 /** Checks the types, and calls. */
 function callOf(ta: Description, call: Call, indent: number): string[] {
   const space = ' '.repeat(indent);
   const lines = ifThen(indent, `types != ${typesMacro(ta, call)}`, BAD);
   if (call.slots.length > 0)
     return [...lines, `${space}return dispatch_call_${call.cName}(session, params);`];
-  const unused = call.cName === 'open' ? [`${space}(void)params;`] : [];
-  return [...unused, ...lines, `${space}return ${ta.name}_${call.cName}(session);`];
+  const params = call.cName === 'open' ? [`${space}(void)params;`] : [];
+  return [...params, ...lines, `${space}return ${ta.name}_${call.cName}(session);`];
 }
 
 function membershipOf(name: string, members: readonly string[]): string[] {
