@@ -27,16 +27,17 @@ export function valueIn({ direction, fields }: ValueSlot, call: string, at: numb
   const place = `${call}.${first.name}`;
   if (first.place === 'ab') {
     const { default: fallback } = first;
-    return (given) => {
-      const wide = u64Of(given[at] ?? fallback, place);
+    return (args) => {
+      const given = args[at];
+      const wide = u64Of(given === undefined ? fallback : given, place);
       return Parameter.make(kind, upperOf(wide), lowerOf(wide));
     };
   }
   const numberA = numberOfField(first);
-  if (second === undefined) return (given) => Parameter.make(kind, numberA(given[at], place), 0);
+  if (second === undefined) return (args) => Parameter.make(kind, numberA(args[at], place), 0);
   const numberB = numberOfField(second);
   const placeB = `${call}.${second.name}`;
-  return (given) => Parameter.make(kind, numberA(given[at], place), numberB(given[at + 1], placeB));
+  return (args) => Parameter.make(kind, numberA(args[at], place), numberB(args[at + 1], placeB));
 }
 
 /** What a value brings back. */
