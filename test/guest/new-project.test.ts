@@ -85,7 +85,8 @@ class Watching {
         this.#output = this.#output.slice(end);
         return printed;
       }
-      if (this.#child.exitCode !== null) throw new Error(`It ended:\n${this.#output}`);
+      if (this.#child.exitCode !== null || this.#child.signalCode !== null)
+        throw new Error(`It ended:\n${this.#output}`);
       await delay(50);
     }
   }
@@ -95,9 +96,10 @@ class Watching {
     return this.until(/^\S+ duration_ms .*\n/m);
   }
 
+  /** To all its processes, as a terminal does. */
   kill(signal: NodeJS.Signals): void {
-    if (this.#child.pid !== undefined && this.#child.exitCode === null)
-      process.kill(-this.#child.pid, signal);
+    const { pid, exitCode, signalCode } = this.#child;
+    if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, signal);
   }
 }
 
@@ -119,7 +121,11 @@ test(
       `import { readFileSync } from 'node:fs';
        console.log('boot', readFileSync('/proc/sys/kernel/random/boot_id', 'utf8'));\n`,
     );
+    // What does not compile is a sentence, and the next change is awaited.
+    edit(join(project, 'ta/notary.c'), '*sum = a + b;', '*sum = a + b');
     watching = new Watching(project);
+    await watching.until(/notary\.c:\d+.*error.*\n/);
+    edit(join(project, 'ta/notary.c'), '*sum = a + b', '*sum = a + b;');
     const first = await watching.report();
     expect(counts(first)).toEqual([5, 0]);
 
