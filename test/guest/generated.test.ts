@@ -184,7 +184,7 @@ test('every slot in the guest, both ways; whatever is wrong is refused, and noth
   const guest = await Guest.boot({ share: ROOT, tas: [ta], nodeModules: await prepareNodeModules(ROOT) });
   try {
     const child = ['node', join(ROOT, 'build/test/device/children/generated.js'), String(runs)];
-    const { status, stdout, stderr } = await guest.run(child, { cwd: ROOT, timeout: 15 * 60_000 });
+    const { status, stdout, stderr } = await guest.run(child, { cwd: ROOT, timeout: BUILD_TIMEOUT / 2 });
     expect({ status, stderr: stderr.toString() }).toEqual({ status: 0, stderr: '' });
     const counts = JSON.parse(stdout.toString()) as Record<string, number>;
     // Each answer came often enough to mean something.
