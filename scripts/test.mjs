@@ -305,7 +305,7 @@ const earlyTasks = () => [
     'clang-format',
     '--dry-run',
     '-Werror',
-    ...cFiles('native', 'qemu/agent', 'test/ta', 'test/native', 'bench/c', 'examples'),
+    ...cFiles('native', 'qemu/agent', 'qemu/hello-world', 'test/ta', 'test/native', 'bench/c', 'examples'),
   ]),
   check('types', [...bin('tsc'), '-p', 'test/types']),
   check('publint', [...bin('publint'), '--strict']),

@@ -147,16 +147,22 @@ function changed(folder = root) {
   return Math.max(0, ...times);
 }
 
-let last = changed();
-if (!build() && !process.argv.includes('--watch')) process.exit(1);
+let seen = changed();
+async function nextChange() {
+  while (changed() === seen) await delay(300);
+  seen = changed();
+}
+
+const watch = process.argv.includes('--watch');
+while (!build()) {
+  if (!watch) process.exit(1);
+  await nextChange();
+}
 const guest = await Guest.boot({ share: root, tas: [join(root, 'ta/build')] });
 try {
   process.exitCode = await runTests(guest);
-  while (process.argv.includes('--watch')) {
-    await delay(300);
-    const now = changed();
-    if (now === last) continue;
-    last = now;
+  while (watch) {
+    await nextChange();
     console.log('\\n${name} has changed.');
     // Sessions of the old TA ended with the tests: the next one loads the new TA.
     if (build()) await runTests(guest);

@@ -3,14 +3,16 @@ import { MAX_PARAMETERS } from '../client/parameters.js';
 import { hex32, TEE_RESULTS } from '../client/results.js';
 import { formatUuid, parseUuid } from '../client/uuid.js';
 import { U32_MAX } from '../client/validate.js';
-import type {
-  BytesSlot,
-  CommandDescription,
-  Description,
-  ResultDescription,
-  SlotDescription,
-  ValueField,
-  ValueSlot,
+import {
+  cNamesOf,
+  hasSize,
+  type BytesSlot,
+  type CommandDescription,
+  type Description,
+  type ResultDescription,
+  type SlotDescription,
+  type ValueField,
+  type ValueSlot,
 } from './description.js';
 import { fieldOf, structOf } from './fields.js';
 import type { FieldType, ScalarType, StructLayout } from './layout.js';
@@ -94,16 +96,13 @@ function checkCommands(commands: unknown, ta: string, structs: Structs): Command
     const checked = checkSlots(slots, `${at}.slots`, `${ta}_${cName}`, argumentProblem, structs);
     if (
       repeatable &&
-      !checked.some((slot) => slot.kind === 'bytes' && slot.direction === 'out' && grows(slot))
+      !checked.some((slot) => slot.kind === 'bytes' && slot.direction === 'out' && hasSize(slot))
     ) {
       throw refused(`${at}.repeatable`, 'no output of this command can need more room than it was given');
     }
     return { name, cName, id, slots: checked, repeatable };
   });
 }
-
-/** Is its size not known before? */
-const grows = ({ min, max }: BytesSlot): boolean => min !== max;
 
 type NameProblem = (name: unknown) => string | undefined;
 
@@ -131,13 +130,6 @@ function checkSlots(
     }
     return checked;
   });
-}
-
-/** The names of a slot's arguments in C. What has a size has another one for it. */
-function cNamesOf(slot: SlotDescription): string[] {
-  if (slot.kind === 'value') return slot.fields.map(({ cName }) => cName);
-  const sized = slot.kind === 'memory' || (slot.kind === 'bytes' && grows(slot));
-  return sized ? [slot.cName, `${slot.cName}_size`] : [slot.cName];
 }
 
 function checkSlot(data: SlotData, place: string, problem: NameProblem, structs: Structs): SlotDescription {

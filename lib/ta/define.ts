@@ -7,8 +7,9 @@ import { checkDefinition } from './check.js';
 import { clientOf, type Client, type MakeClient } from './client.js';
 import { argsOf, parametersOf, prepare, type Call } from './command.js';
 import type { SessionPoolOptions } from '../client/pool.js';
-import { describe, type Described, type Description, type SlotDescription } from './description.js';
+import { describe, namesOf, type Described, type Description, type SlotDescription } from './description.js';
 import { commandOf } from './invocation.js';
+import { OPEN_OPTIONS, POOL_OPTIONS } from './names.js';
 import { poolOf, type Pool } from './pool.js';
 import type { Check, OpenArguments, TaDefinition } from './types.js';
 
@@ -77,11 +78,11 @@ export function defineTrustedApplication<const D extends TaDefinition>(
 export function defineTrustedApplication(definition: unknown): Described {
   const description = checkDefinition(definition);
   const { name, uuid } = description;
-  const opening = prepare('open', name, description.open);
+  const opening = prepare('open', name, description.open, false);
   const commands = new Map(description.commands.map((command) => [command.name, commandOf(command, name)]));
   const client = clientOf(commands, opening);
   const pool = poolOf(commands, client);
-  const names = namesOf(description);
+  const names = taNames(description);
   const ta = {
     name,
     uuid,
@@ -98,24 +99,20 @@ export function defineTrustedApplication(definition: unknown): Described {
   return Object.freeze(describe(ta, description));
 }
 
-const OPEN_OPTIONS = ['login', 'signal', 'wipe'];
-
 /** Reads how a session is opened, which can run code of the caller's. */
 function readOpening(opening: Call, names: TaNames, tee: unknown, options: unknown): OpenSessionOptions {
   if (!(tee instanceof TeeContext)) throw invalidArgType('tee', 'a TeeContext', tee);
   const given = argsOf(opening, options);
-  const params = parametersOf(opening, given, false, OPEN_OPTIONS);
+  const params = parametersOf(opening, given, OPEN_OPTIONS);
   const { login, signal, wipe } = given as OpenOptions;
   return { login, signal, wipe, params, [NAMES]: names };
 }
-
-const POOL_OPTIONS = ['idle', 'login', 'max', 'replaceAfterCancel', 'wipe'];
 
 /** Reads how a pool is made, which can run code of the caller's. */
 function readPool(opening: Call, names: TaNames, tee: unknown, options: unknown): SessionPoolOptions {
   if (!(tee instanceof TeeContext)) throw invalidArgType('tee', 'a TeeContext', tee);
   const given = argsOf(opening, options);
-  const params = parametersOf(opening, given, false, POOL_OPTIONS);
+  const params = parametersOf(opening, given, POOL_OPTIONS);
   const { idle, login, max, replaceAfterCancel, wipe } = given as PoolOptions;
   return { idle, login, max, replaceAfterCancel, wipe, params, [NAMES]: names };
 }
@@ -130,12 +127,9 @@ function made(client: MakeClient, session: Session): unknown {
   }
 }
 
-function namesOf({ name, results, open, commands }: Description): TaNames {
+function taNames({ name, results, open, commands }: Description): TaNames {
   const params = (call: string, slots: readonly SlotDescription[]): string[] =>
-    slots.map((slot) => {
-      const own = slot.kind === 'value' ? slot.fields.map((field) => field.name).join(' and ') : slot.name;
-      return `${call}.${own}`;
-    });
+    slots.map((slot) => `${call}.${namesOf(slot).join(' and ')}`);
   return {
     name,
     results: new Map(results.map((result) => [result.value, result.name])),

@@ -126,6 +126,20 @@ export interface MemorySlot {
   readonly optional: boolean;
 }
 
+/** The names of what a slot has: of a value one or two. */
+export const namesOf = (slot: SlotDescription): string[] =>
+  slot.kind === 'value' ? slot.fields.map(({ name }) => name) : [slot.name];
+
+/** The names of a slot's arguments in C. What has no fixed size has another one for it. */
+export function cNamesOf(slot: SlotDescription): string[] {
+  if (slot.kind === 'value') return slot.fields.map(({ cName }) => cName);
+  return hasSize(slot) ? [slot.cName, `${slot.cName}_size`] : [slot.cName];
+}
+
+/** Is its size told with each call? */
+export const hasSize = (slot: SlotDescription): boolean =>
+  slot.kind === 'memory' || (slot.kind === 'bytes' && slot.min !== slot.max);
+
 const DESCRIPTION: unique symbol = Symbol.for('node-optee:description') as never;
 
 /** Marks what `defineTrustedApplication` made. Two copies of the package, a project's and that of a command, know each other's. */

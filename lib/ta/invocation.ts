@@ -22,7 +22,7 @@ export interface Command {
 
 /** @param ta the TA's name */
 export function commandOf({ name, id, slots, repeatable }: CommandDescription, ta: string): Command {
-  const call = prepare(name, ta, slots);
+  const call = prepare(name, ta, slots, repeatable);
   const growth = slots.map((slot) => (slot.kind === 'bytes' && slot.direction === 'out' ? slot.max : 0));
   return {
     id,
@@ -36,8 +36,8 @@ export function commandOf({ name, id, slots, repeatable }: CommandDescription, t
  * Reads the arguments of a call, which can run code of the caller's.
  * @throws as the arguments of a call do
  */
-export function readArgs({ call, growth }: Command, args: unknown): readonly Parameter<unknown>[] {
-  return parametersOf(call, argsOf(call, args), growth !== undefined);
+export function readArgs({ call }: Command, args: unknown): readonly Parameter<unknown>[] {
+  return parametersOf(call, argsOf(call, args));
 }
 
 const OPTIONS = ['signal', 'wipe'];

@@ -11,17 +11,21 @@ import { decodeText, encodeText } from './text.js';
 
 type MemrefSlot = BytesSlot | StructSlot | TextSlot | MemorySlot;
 
-/** The parameter of a memref. */
-export function memrefIn(slot: MemrefSlot, place: string): Encode {
+/**
+ * The parameter of a memref.
+ * @param at where the arguments of the call have its own
+ * @param keep copy bytes that go in: they are sent later, or twice
+ */
+export function memrefIn(slot: MemrefSlot, place: string, at: number, keep: boolean): Encode {
   switch (slot.kind) {
     case 'bytes':
-      return slot.direction === 'out' ? bytesOut(slot, place) : bytesIn(slot, place);
+      return slot.direction === 'out' ? bytesOut(slot, place, at) : bytesIn(slot, place, at, keep);
     case 'struct':
-      return structIn(slot, place);
+      return structIn(slot, place, at);
     case 'text':
-      return textIn(slot, place);
+      return textIn(slot, place, at);
     case 'memory':
-      return memoryIn(slot, place);
+      return memoryIn(slot, place, at);
   }
 }
 
@@ -75,10 +79,10 @@ function checkSize(bytes: Uint8Array, slot: BytesSlot, place: string): Uint8Arra
   return bytes;
 }
 
-function bytesIn(slot: BytesSlot, place: string): Encode {
-  const { name, direction, optional } = slot;
-  return (args, keep) => {
-    const given = args[name];
+function bytesIn(slot: BytesSlot, place: string, at: number, keep: boolean): Encode {
+  const { direction, optional } = slot;
+  return (args) => {
+    const given = args[at];
     if (given === undefined && optional) return buffer.null('in');
     const bytes = checkSize(checkBytes(given, place), slot, place);
     const sent = keep ? new Uint8Array(bytes) : bytes;
@@ -86,11 +90,11 @@ function bytesIn(slot: BytesSlot, place: string): Encode {
   };
 }
 
-function bytesOut(slot: BytesSlot, place: string): Encode {
-  const { name, min, max, initial } = slot;
+function bytesOut(slot: BytesSlot, place: string, at: number): Encode {
+  const { min, max, initial } = slot;
   const usual = buffer.out(initial);
   return (args) => {
-    const given = args[name];
+    const given = args[at];
     if (given === undefined) return usual;
     if (typeof given === 'number' && min !== max) return buffer.out(checkInteger(given, place, 0, max));
     if (ArrayBuffer.isView(given)) return buffer.into(checkSize(checkBytes(given, place), slot, place));
@@ -102,13 +106,13 @@ function bytesOut(slot: BytesSlot, place: string): Encode {
   };
 }
 
-function structIn({ name, direction, struct }: StructSlot, place: string): Encode {
+function structIn({ direction, struct }: StructSlot, place: string, at: number): Encode {
   const { encode } = codecOf(struct);
   switch (direction) {
     case 'in':
-      return (args) => buffer.in(encode(args[name], place));
+      return (args) => buffer.in(encode(args[at], place));
     case 'inout':
-      return (args) => buffer.inout(encode(args[name], place));
+      return (args) => buffer.inout(encode(args[at], place));
     case 'out': {
       const room = buffer.out(struct.size);
       return () => room;
@@ -116,18 +120,18 @@ function structIn({ name, direction, struct }: StructSlot, place: string): Encod
   }
 }
 
-function textIn({ name, direction, max, optional }: TextSlot, place: string): Encode {
+function textIn({ direction, max, optional }: TextSlot, place: string, at: number): Encode {
   switch (direction) {
     case 'in':
       return (args) => {
-        const given = args[name];
+        const given = args[at];
         if (given === undefined && optional) return buffer.null('in');
         return buffer.in(encodeText(given, max, place));
       };
     case 'inout':
       return (args) => {
         const room = new Uint8Array(max);
-        room.set(encodeText(args[name], max, place));
+        room.set(encodeText(args[at], max, place));
         return buffer.inout(room);
       };
     case 'out': {
@@ -137,10 +141,10 @@ function textIn({ name, direction, max, optional }: TextSlot, place: string): En
   }
 }
 
-function memoryIn(slot: MemorySlot, place: string): Encode {
-  const { name, direction, min, max, optional } = slot;
+function memoryIn(slot: MemorySlot, place: string, at: number): Encode {
+  const { direction, min, max, optional } = slot;
   return (args) => {
-    const given = args[name];
+    const given = args[at];
     if (given === undefined && optional) return buffer.null(direction);
     const { memory, offset, size } = rangeOf(given, place);
     if (size < min || size > max) throw outOfRange(place, sizes(slot), size);

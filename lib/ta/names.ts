@@ -28,7 +28,7 @@ const C_WORDS = new Set(
 const CALLED_IN_C = new Set(['memchr', 'memcmp', 'memcpy', 'memmove', 'memset', 'strlen']);
 
 /** What every object of JavaScript has. */
-const OBJECT_NAMES = new Set([
+const OBJECT_NAMES = [
   'constructor',
   'hasOwnProperty',
   'isPrototypeOf',
@@ -37,22 +37,30 @@ const OBJECT_NAMES = new Set([
   'toLocaleString',
   'toString',
   'valueOf',
-]);
+] as const;
 
-/** What a client or a pool has besides the commands. */
-const CLIENT_NAMES = new Set([
-  ...['catch', 'finally', 'then'], // an object that has `then` cannot be awaited
-  ...['close', 'closed', 'invoke', 'invokeSync', 'open', 'openSync', 'outputs', 'pool', 'session'],
-  ...['statistics', 'sync', 'use'],
-]);
+/** What a client or a pool has besides the commands. An object that has `then` cannot be awaited. */
+const CLIENT_NAMES = [
+  ...(['catch', 'finally', 'then'] as const),
+  ...(['close', 'closed', 'invoke', 'invokeSync', 'open', 'openSync', 'outputs', 'pool', 'session'] as const),
+  ...(['statistics', 'sync', 'use'] as const),
+] as const;
+
+/** Names that no command can have. */
+export type ReservedCommand = (typeof OBJECT_NAMES | typeof CLIENT_NAMES)[number];
 
 /** Functions that a TA has besides its commands'. */
 const C_FUNCTIONS = new Set([
   ...['close', 'close_session', 'create', 'destroy', 'dispatch', 'invoke', 'open', 'open_session', 'session'],
 ]);
 
-/** Options of opening that stand beside the arguments. */
-const OPTION_NAMES = new Set(['idle', 'login', 'max', 'params', 'replaceAfterCancel', 'signal', 'wipe']);
+/** Options of opening a client, and of making a pool, that stand beside the arguments. */
+export const OPEN_OPTIONS = ['login', 'signal', 'wipe'] as const;
+export const POOL_OPTIONS = ['idle', 'login', 'max', 'replaceAfterCancel', 'wipe'] as const;
+/** `params` is what these have in place of arguments where a TA is not described. */
+const OPTIONS = [...OPEN_OPTIONS, ...POOL_OPTIONS, 'params'] as const;
+
+const isIn = (names: readonly string[], name: string): boolean => names.includes(name);
 
 /** What is wrong with a name; undefined if nothing is. */
 function problemOf(name: unknown, pattern: RegExp, like: string): string | undefined {
@@ -70,7 +78,7 @@ export function variableProblem(name: unknown): string | undefined {
   if (problem !== undefined) return problem;
   const given = name as string;
   if (C_WORDS.has(cNameOf(given))) return `'${given}' is a word of C that cannot be a name`;
-  if (OBJECT_NAMES.has(given)) return `'${given}' is a name that every object of JavaScript has`;
+  if (isIn(OBJECT_NAMES, given)) return `'${given}' is a name that every object of JavaScript has`;
   return undefined;
 }
 
@@ -89,8 +97,9 @@ export function argumentProblem(name: unknown): string | undefined {
 /** Of an argument of the opening. */
 export function openArgumentProblem(name: unknown): string | undefined {
   const problem = argumentProblem(name);
-  if (problem === undefined && OPTION_NAMES.has(name as string))
+  if (problem === undefined && isIn(OPTIONS, name as string)) {
     return `'${String(name)}' is an option of open`;
+  }
   return problem;
 }
 
@@ -99,8 +108,8 @@ export function commandProblem(name: unknown): string | undefined {
   const problem = problemOf(name, NAME, 'count or signHash');
   if (problem !== undefined) return problem;
   const given = name as string;
-  if (OBJECT_NAMES.has(given)) return `'${given}' is a name that every object of JavaScript has`;
-  if (CLIENT_NAMES.has(given)) return `'${given}' is a name that every client or pool has`;
+  if (isIn(OBJECT_NAMES, given)) return `'${given}' is a name that every object of JavaScript has`;
+  if (isIn(CLIENT_NAMES, given)) return `'${given}' is a name that every client or pool has`;
   if (C_FUNCTIONS.has(cNameOf(given))) return `'${given}' is a function that every TA has`;
   return undefined;
 }
@@ -133,7 +142,7 @@ export function resultProblem(name: unknown): string | undefined {
 /** Of a member of an enumeration. */
 export function memberProblem(name: unknown): string | undefined {
   const problem = problemOf(name, /^[A-Za-z][A-Za-z0-9_]*$/, 'OFF or readOnly');
-  if (problem === undefined && OBJECT_NAMES.has(name as string)) {
+  if (problem === undefined && isIn(OBJECT_NAMES, name as string)) {
     return `'${String(name)}' is a name that every object of JavaScript has`;
   }
   return problem;

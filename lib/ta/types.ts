@@ -1,5 +1,6 @@
 /** What TypeScript knows of a description: the names and types of arguments and results. */
 import type { CallOptions } from '../client/call.js';
+import type { ReservedCommand } from './names.js';
 import type { Slot } from './slots.js';
 
 /** At most four. */
@@ -76,25 +77,6 @@ export type SyncMethods<D extends TaDefinition> = {
     ...call: Call<Arguments<D['commands'][K]>, Pick<CallOptions, 'wipe'>>
   ) => Results<D['commands'][K]>;
 };
-
-/** Names that no command can have, since clients and pools have them. */
-export type ReservedCommand =
-  | 'catch'
-  | 'close'
-  | 'closed'
-  | 'constructor'
-  | 'finally'
-  | 'invoke'
-  | 'invokeSync'
-  | 'open'
-  | 'openSync'
-  | 'outputs'
-  | 'pool'
-  | 'session'
-  | 'statistics'
-  | 'sync'
-  | 'then'
-  | 'use';
 
 type NamesOf<S> = S extends Slot<infer In, infer Out> ? keyof In | keyof Out : never;
 /** Do two slots have the same name? */

@@ -13,29 +13,31 @@ function numberOfField({ type, default: fallback }: ValueField): ToNumber<number
   return (given, place) => (given === undefined ? usual : number(given, place));
 }
 
-/** The parameter of a value. */
-export function valueIn({ direction, fields }: ValueSlot, call: string): Encode {
+/**
+ * The parameter of a value.
+ * @param at where the arguments of the call have its first number
+ */
+export function valueIn({ direction, fields }: ValueSlot, call: string, at: number): Encode {
   if (direction === 'out') {
     const room = value.out();
     return () => room;
   }
   const kind = direction === 'in' ? ParamKind.valueIn : ParamKind.valueInout;
   const [first, second] = fields as [ValueField, ValueField?];
-  const { name, default: fallback } = first;
-  const place = `${call}.${name}`;
+  const place = `${call}.${first.name}`;
   if (first.place === 'ab') {
+    const { default: fallback } = first;
     return (args) => {
-      const given = args[name];
+      const given = args[at];
       const wide = u64Of(given === undefined ? fallback : given, place);
       return Parameter.make(kind, upperOf(wide), lowerOf(wide));
     };
   }
   const numberA = numberOfField(first);
-  if (second === undefined) return (args) => Parameter.make(kind, numberA(args[name], place), 0);
+  if (second === undefined) return (args) => Parameter.make(kind, numberA(args[at], place), 0);
   const numberB = numberOfField(second);
-  const { name: nameB } = second;
-  const placeB = `${call}.${nameB}`;
-  return (args) => Parameter.make(kind, numberA(args[name], place), numberB(args[nameB], placeB));
+  const placeB = `${call}.${second.name}`;
+  return (args) => Parameter.make(kind, numberA(args[at], place), numberB(args[at + 1], placeB));
 }
 
 /** What a value brings back. */

@@ -52,6 +52,16 @@ test.each(Object.entries(SAYS))(
 );
 
 test(
+  'one in a file, with the test TA',
+  () =>
+    expect(run('values-and-buffers')).toEqual({
+      status: 0,
+      stdout: expect.stringContaining('the TA copied 5 bytes: hello\n'),
+    }),
+  BUILD_TIMEOUT,
+);
+
+test(
   'secure-storage, over a reboot',
   () => {
     const folder = join(newFolder(), 'storage');

@@ -1,6 +1,6 @@
 /** The C that is generated from a description: how it looks, that it compiles, and in the guest what it does. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { beforeAll, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
@@ -11,6 +11,7 @@ import { layOut, type FieldType } from '#lib/ta/layout';
 import { Every, everySource } from '../support/every-slot.js';
 import { descriptionIn, generatedTa, WARNINGS } from '../support/generated-ta.js';
 import { BUILD_TIMEOUT, newFolder } from '../support/guest.js';
+import { randomTa } from '../support/random-ta.js';
 
 jest.setTimeout(BUILD_TIMEOUT);
 
@@ -30,25 +31,21 @@ function written(ta: unknown): string {
   return folder;
 }
 
-function compile(folder: string, file: string): void {
+/** Compiles files, and all is said as an error. */
+function compile(folder: string, ...files: string[]): void {
   const own = execFileSync(COMPILER, ['-print-file-name=include'], { encoding: 'utf8' }).trim();
   const includes = ['-nostdinc', '-isystem', join(kit, 'include'), '-isystem', own];
-  const { status, stderr } = spawnSync(
-    COMPILER,
-    [
-      ...WARNINGS,
-      '-Os',
-      ...includes,
-      '-D__LP64__=1',
-      '-DARM64=1',
-      '-DTRACE_LEVEL=1',
-      '-c',
-      file,
-      '-o',
-      '/dev/null',
-    ],
-    { cwd: folder, encoding: 'utf8' },
-  );
+  const target = ['-D__LP64__=1', '-DARM64=1', '-DTRACE_LEVEL=1'];
+  const args = [...WARNINGS, '-Os', ...includes, ...target, '-c', ...files];
+  const { status, stderr } = spawnSync(COMPILER, args, { cwd: folder, encoding: 'utf8' });
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+}
+
+/** Are files as clang-format has them? */
+function checkFormat(folder: string, files: readonly string[]): void {
+  writeFileSync(join(folder, '.clang-format'), readFileSync(join(ROOT, '.clang-format')));
+  const args = ['--dry-run', '-Werror', ...files];
+  const { status, stderr } = spawnSync('clang-format', args, { cwd: folder, encoding: 'utf8' });
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
 }
 
@@ -79,14 +76,29 @@ test('an empty TA, and one with everything: no warnings, formatted', () => {
   ] as const) {
     const folder = written(ta);
     compile(folder, `${name}_dispatch.c`);
-    writeFileSync(join(folder, '.clang-format'), readFileSync(join(ROOT, '.clang-format')));
-    const files = ['_ta.h', '_dispatch.h', '_dispatch.c'].map((end) => name + end);
-    const { status, stderr } = spawnSync('clang-format', ['--dry-run', '-Werror', ...files], {
-      cwd: folder,
-      encoding: 'utf8',
-    });
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    checkFormat(
+      folder,
+      ['_ta.h', '_dispatch.h', '_dispatch.c'].map((end) => name + end),
+    );
   }
+});
+
+test.each([
+  ['no warnings, formatted', false],
+  ['with names that do not fit into a line: no warnings', true],
+])('small TAs at random: %s', (_, long) => {
+  const numRuns = process.env['NODE_OPTEE_LONG'] ? 500 : 40;
+  const folder = newFolder();
+  const files = fc.sample(randomTa(long), { numRuns, seed: 17 }).flatMap((ta, i) => {
+    mkdirSync(join(folder, String(i)));
+    return generate(descriptionIn(ta), 'test.mjs').map(({ name, text }) => {
+      writeFileSync(join(folder, String(i), name), text);
+      return join(String(i), name);
+    });
+  });
+  // Object files go over one another in the folder; nobody needs them.
+  compile(folder, ...files.filter((file) => file.endsWith('.c')));
+  if (!long) checkFormat(folder, files);
 });
 
 test('what cannot be said in C is refused', () => {
@@ -172,7 +184,7 @@ test('every slot in the guest, both ways; whatever is wrong is refused, and noth
   const guest = await Guest.boot({ share: ROOT, tas: [ta], nodeModules: await prepareNodeModules(ROOT) });
   try {
     const child = ['node', join(ROOT, 'build/test/device/children/generated.js'), String(runs)];
-    const { status, stdout, stderr } = await guest.run(child, { cwd: ROOT, timeout: 15 * 60_000 });
+    const { status, stdout, stderr } = await guest.run(child, { cwd: ROOT, timeout: BUILD_TIMEOUT / 2 });
     expect({ status, stderr: stderr.toString() }).toEqual({ status: 0, stderr: '' });
     const counts = JSON.parse(stdout.toString()) as Record<string, number>;
     // Each answer came often enough to mean something.

@@ -31,11 +31,13 @@ describe('the tarball', () => {
       'prebuilds',
       'qemu',
       'scripts',
+      'test',
     ]);
     expect(paths.filter((path) => path.startsWith('prebuilds/')).sort()).toEqual([
       'prebuilds/linux-arm64/node-optee.node',
       'prebuilds/linux-x64/node-optee.node',
     ]);
+    expect(paths.filter((path) => /^test\/(?!ta\/)|^test\/ta\/build\//.test(path))).toEqual([]);
     expect(paths.filter((path) => path.startsWith('scripts/')).sort()).toEqual([
       'scripts/ci-guest.sh',
       'scripts/host-packages.cjs',

@@ -9,6 +9,7 @@ const ROOT = dirname(require.resolve('node-optee/package.json'));
 export interface Packed {
   /** The application's folder. */
   readonly app: string;
+  readonly tarball: string;
   /** What the tarball holds. */
   readonly files: readonly { path: string }[];
   remove(): void;
@@ -21,15 +22,17 @@ export function installPacked(): Packed {
     filename: string;
     files: { path: string }[];
   }[];
+  const tarball = join(folder, packed.filename);
   const app = join(folder, 'app');
   mkdirSync(app);
   writeFileSync(join(app, 'package.json'), '{ "private": true }');
-  execFileSync('npm', ['install', '--offline', '--no-audit', join(folder, packed.filename)], {
+  execFileSync('npm', ['install', '--offline', '--no-audit', tarball], {
     cwd: app,
     stdio: 'pipe',
   });
   return {
     app,
+    tarball,
     files: packed.files,
     remove: () => rmSync(folder, { recursive: true, force: true }),
   };

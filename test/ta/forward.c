@@ -3,7 +3,7 @@
 
 TEE_Result forward(struct call *call) {
   static const TEE_UUID uuid = NODE_OPTEE_TEST_TA_UUID;
-  struct session *session = call->session;
+  struct test_ta_session *session = call->session;
   TEE_Param params[TEE_NUM_PARAMS] = {};
   TEE_Result result = TEE_SUCCESS;
   uint32_t origin = 0;

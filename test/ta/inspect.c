@@ -128,7 +128,7 @@ TEE_Result identity(struct call *call) {
 }
 
 TEE_Result open_state(struct call *call) {
-  const struct session *session = call->session;
+  const struct test_ta_session *session = call->session;
 
   if (!is_value_out(call, 0) || !is_writable(call, 1) || !rest_is_none(call, 2))
     return TEE_ERROR_BAD_PARAMETERS;

@@ -1,4 +1,4 @@
-global-incdirs-y += include
+global-incdirs-y += include generated
 
 srcs-y += entry.c
 srcs-y += params.c
@@ -9,5 +9,6 @@ srcs-y += inspect.c
 srcs-y += storage.c
 srcs-y += forward.c
 srcs-y += ends.c
+srcs-y += generated/test_ta_dispatch.c
 
 cflags-y += -Wall -Wextra -Wpointer-arith -Wshadow -Werror

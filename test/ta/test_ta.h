@@ -7,9 +7,11 @@
 #include <stdbool.h>
 #include <tee_internal_api.h>
 
+#include "test_ta_dispatch.h"
+
 #define TEST_TA_KEPT_MAX 64
 
-struct session {
+struct test_ta_session {
   uint32_t calls; /* of COUNT */
   uint32_t last;
   struct test_ta_param params[TEE_NUM_PARAMS];
@@ -22,7 +24,8 @@ struct session {
 
 /* A call's parameters with their types. */
 struct call {
-  struct session *session;
+  struct test_ta_session *session;
+  uint32_t command;
   uint32_t types;
   TEE_Param *params;
 };
@@ -53,7 +56,6 @@ TEE_Result set_size(const struct call *call, unsigned int memref, size_t size);
 void write_back(void *start, size_t length);
 
 TEE_Result values(struct call *call);
-TEE_Result count(struct call *call);
 
 TEE_Result touch(struct call *call);
 TEE_Result transform(struct call *call);

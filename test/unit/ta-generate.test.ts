@@ -1,7 +1,7 @@
 /** `node-optee ta generate` and `node-optee new`. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { CLI, newFolder } from '../support/guest.js';
 
@@ -47,6 +47,20 @@ test('generates, leaves what is as it should be, and checks', () => {
   expect(generate().status).toBe(0);
   expect(generate('--check').status).toBe(0);
   expect(statSync(join(folder, paths[0])).mtimeMs).toBe(time);
+});
+
+test("the C of our own test TA's values is as its description", () => {
+  const root = dirname(require.resolve('node-optee/package.json'));
+  const { status, stderr } = cli(
+    root,
+    'ta',
+    'generate',
+    'test/ta/values.ta.mjs',
+    '--out',
+    'test/ta/generated',
+    '--check',
+  );
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
 });
 
 test('which export it takes', () => {

@@ -283,6 +283,18 @@ describe('arguments', () => {
     }
   });
 
+  test('in any order, and of a class', () => {
+    class Step {
+      count = 7;
+      get step(): number {
+        return 8;
+      }
+    }
+    for (const args of [{ step: 8, count: 7 }, new Step(), Object.create({ count: 7, step: 8, other: 9 })]) {
+      expect(specs(made, args)).toMatchObject([{ a: 7, b: 8 }, { kind: ParamKind.valueOut }]);
+    }
+  });
+
   test('getters are read once, and before anything is sent', () => {
     let reads = 0;
     const args = {

@@ -11,8 +11,9 @@ import {
 import { join } from 'node:path';
 import { BuildError, command } from './command.js';
 import { partKey } from './cache.js';
-import { inTreeTas } from './dev-kit.js';
+import { inTreeTas, kitFolder } from './dev-kit.js';
 import { ext4Recipe, makeExt4 } from './ext4.js';
+import { TOOLS } from './optee.js';
 import { type Part, type Workshop, dataFile, recipeOf, sourceInputs } from './part.js';
 import { Snapshot } from './snapshot.js';
 import { GUEST, type SourceList } from './sources.js';
@@ -31,13 +32,16 @@ const TA_FOLDER = 'usr/lib/optee_armtz';
 
 const AGENT_FLAGS = ['-std=c11', '-O2', '-Wall', '-Wextra', '-Werror', '-static', '-s'];
 
+const HELLO_WORLD_UUID = '8aaaf200-2450-11e4-abe2-0002a5d5c51b';
+
 /**
- * The guest's root: Debian's packages unpacked, busybox, OP-TEE's own TAs, our init and agent. No root rights are
- * needed.
+ * The guest's root: Debian's packages unpacked, busybox, OP-TEE's own TAs and one to try, our init and agent. No root
+ * rights are needed.
  */
 export function rootfsPart(sources: SourceList, toolchain: Toolchain, devKit: Part): Part {
   const overlay = new Snapshot(dataFile('rootfs'));
   const agent = new Snapshot(dataFile('agent'));
+  const helloWorld = new Snapshot(dataFile('hello-world'));
   return {
     name: 'rootfs',
     title: 'Root file system',
@@ -47,11 +51,12 @@ export function rootfsPart(sources: SourceList, toolchain: Toolchain, devKit: Pa
       recipe: recipeOf(__filename),
       sources: sourceInputs(sources, ...GUEST),
       tools: [toolchain.compiler, toolchain.mke2fs],
-      options: AGENT_FLAGS,
+      options: [...AGENT_FLAGS, ...TOOLS],
       image: ext4Recipe(),
       devKit: partKey(devKit.inputs),
       overlay: overlay.digest,
       agent: agent.digest,
+      helloWorld: helloWorld.digest,
     },
     async build(folder, shop) {
       const root = join(shop.scratch, 'root');
@@ -81,6 +86,7 @@ export function rootfsPart(sources: SourceList, toolchain: Toolchain, devKit: Pa
       for (const name of readdirSync(tas).filter((name) => name.endsWith('.ta'))) {
         copyFileSync(join(tas, name), join(root, TA_FOLDER, name));
       }
+      await buildHelloWorld(helloWorld, kitFolder(shop.cache, devKit), join(root, TA_FOLDER), shop);
       await linkApplets(root);
       await compileAgent(agent, root, shop);
       overlay.write(root);
@@ -123,6 +129,15 @@ async function compileAgent(agent: Snapshot, root: string, shop: Workshop): Prom
   agent.write(source);
   const files = agent.names.filter((name) => name.endsWith('.c')).map((name) => join(source, name));
   await shop.run('aarch64-linux-gnu-gcc', [...AGENT_FLAGS, '-o', join(folder, 'agent'), ...files]);
+}
+
+async function buildHelloWorld(ta: Snapshot, kit: string, into: string, shop: Workshop): Promise<void> {
+  const source = join(shop.scratch, 'hello-world');
+  ta.write(source);
+  const out = join(shop.scratch, 'hello-world-built');
+  await shop.run('make', ['-s', `O=${out}`, `TA_DEV_KIT_DIR=${kit}`, ...TOOLS], source);
+  const name = `${HELLO_WORLD_UUID}.ta`;
+  copyFileSync(join(out, name), join(into, name));
 }
 
 /** What the guest runs of Debian's must load: a library that is missing, or too old for another, is found now. */

@@ -57,6 +57,7 @@ export function ifThen(indent: number, condition: string, statement: string): st
     const start = i === 0 ? `${spaces(indent)}if (` : spaces(indent + 4);
     const end = i + 1 < terms.length ? ' &&' : ')';
     const open = term.indexOf('(') + 1;
+    if (open === 0) return [`${start}${term}${end}`];
     return parentheses(start + term.slice(0, open), term.slice(open, -1).split(', '), `)${end}`);
   });
   return [...lines, below];

@@ -1,5 +1,5 @@
 /** `<name>_dispatch.h` and `<name>_dispatch.c`: from the parameters of a call to the arguments of a function, and back. */
-import type { Description, SlotDescription, TextSlot } from '../description.js';
+import { cNamesOf, hasSize, type Description, type SlotDescription, type TextSlot } from '../description.js';
 import type { FieldLayout, FieldType, StructLayout } from '../layout.js';
 import { assignment, comment, ifThen, parentheses, WIDTH } from './c-text.js';
 import { paddingName } from './header.js';
@@ -16,7 +16,7 @@ import {
   typesMacro,
   type Call,
 } from './names.js';
-import { grows, prototypesWithRemarks } from './prototypes.js';
+import { prototypesWithRemarks } from './prototypes.js';
 
 const BAD = 'return TEE_ERROR_BAD_PARAMETERS;';
 const U32_MAX = 0xffff_ffff;
@@ -245,13 +245,6 @@ class Locals {
   }
 }
 
-const argumentNames = (slot: SlotDescription): string[] =>
-  slot.kind === 'value'
-    ? slot.fields.map(({ cName }) => cName)
-    : grows(slot)
-      ? [slot.cName, `${slot.cName}_size`]
-      : [slot.cName];
-
 /** Lines of the dispatcher, without its first. */
 export function dispatchSourceOf(ta: Description): string[] {
   const source = new Source(ta);
@@ -285,7 +278,7 @@ export function dispatchSourceOf(ta: Description): string[] {
     '}',
     '',
     ...entryPoint(ta, 'invoke', ['uint32_t command'], ') {'),
-    ...(ta.commands.length === 0 ? ['  (void)session;', '  (void)types;', '  (void)params;'] : []),
+    ...unused(ta),
     '  switch (command) {',
     ...ta.commands.flatMap((command) => [
       `    case ${commandMacro(ta, command)}:`,
@@ -298,14 +291,20 @@ export function dispatchSourceOf(ta: Description): string[] {
   ];
 }
 
+/** Arguments of `<name>_invoke` that no command needs. */
+function unused({ commands }: Description): string[] {
+  if (commands.length === 0) return ['  (void)session;', '  (void)types;', '  (void)params;'];
+  return commands.some(({ slots }) => slots.length > 0) ? [] : ['  (void)params;'];
+}
+
 /** Checks the types, and calls. */
 function callOf(ta: Description, call: Call, indent: number): string[] {
   const space = ' '.repeat(indent);
   const lines = ifThen(indent, `types != ${typesMacro(ta, call)}`, BAD);
   if (call.slots.length > 0)
     return [...lines, `${space}return dispatch_call_${call.cName}(session, params);`];
-  const unused = call.cName === 'open' ? [`${space}(void)params;`] : [];
-  return [...unused, ...lines, `${space}return ${ta.name}_${call.cName}(session);`];
+  const params = call.cName === 'open' ? [`${space}(void)params;`] : [];
+  return [...params, ...lines, `${space}return ${ta.name}_${call.cName}(session);`];
 }
 
 function membershipOf(name: string, members: readonly string[]): string[] {
@@ -382,7 +381,7 @@ function clearOf(source: Source, struct: StructLayout): string[] {
 
 function dispatchOf(source: Source, call: Call): string[] {
   const { ta } = source;
-  const locals = new Locals(['session', ...call.slots.flatMap(argumentNames)]);
+  const locals = new Locals(['session', ...call.slots.flatMap(cNamesOf)]);
   const parts = call.slots.map((slot, i) => partOf(source, call, slot, i, locals));
   const all = <K extends keyof Part>(key: K): Part[K][number][] =>
     parts.flatMap((part) => part[key] as Part[K][number][]);
@@ -518,7 +517,7 @@ function memoryPart(
   const { cName, direction, min, max, optional } = slot;
   const param = `&${locals.params}[${i}]`;
   const readOnly = direction === 'in' ? 'const ' : '';
-  const isFixed = !grows(slot);
+  const isFixed = !hasSize(slot);
   const macro = (what: string): string => sizeMacro(ta, call, cName, what);
   const least = isFixed ? (direction === 'out' ? '0' : macro('size')) : min > 0 ? macro('min') : '0';
   const most = isFixed ? macro('size') : slot.kind === 'bytes' || max < U32_MAX ? macro('max') : 'UINT32_MAX';

@@ -1,11 +1,7 @@
 /** The functions that the TA has for its commands: their arguments, and what is said about them. */
-import type { Description, SlotDescription, ValueField } from '../description.js';
+import { hasSize, type Description, type SlotDescription, type ValueField } from '../description.js';
 import { comment, parentheses } from './c-text.js';
 import { enumerationIn, macroOf, openingOf, scalarType, sizeMacro, structType, type Call } from './names.js';
-
-/** Is its size not known before? */
-export const grows = (slot: SlotDescription): boolean =>
-  slot.kind === 'memory' || (slot.kind === 'bytes' && slot.min !== slot.max);
 
 /** Declarations of a function's arguments, in their order. */
 export function declarations(ta: Description, call: Call): string[] {
@@ -26,7 +22,7 @@ function declare(ta: Description, call: Call, slot: SlotDescription): string[] {
         : [`char ${slot.cName}[${sizeMacro(ta, call, slot.cName, 'max')} + 1]`];
     case 'bytes':
     case 'memory':
-      if (grows(slot)) {
+      if (hasSize(slot)) {
         return [`${readOnly}uint8_t *${slot.cName}`, `size_t ${pointer}${slot.cName}_size`];
       }
       // A pointer that can be NULL is no array.
@@ -65,7 +61,8 @@ function about(ta: Description, call: Call, slot: SlotDescription): string[] {
     case 'memory': {
       const { cName, direction, min } = slot;
       const kind = slot.kind === 'memory' ? 'shared memory' : "the client's memory";
-      if (!grows(slot)) return [`${cName} (${direction}): ${kind}, ${macro(cName, 'size')} bytes.${nothing}`];
+      if (!hasSize(slot))
+        return [`${cName} (${direction}): ${kind}, ${macro(cName, 'size')} bytes.${nothing}`];
       const limits = [
         ...(min > 0 ? [`at least ${macro(cName, 'min')}`] : []),
         ...(slot.kind === 'bytes' || slot.max < 0xffff_ffff ? [`at most ${macro(cName, 'max')}`] : []),

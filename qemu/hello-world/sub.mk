@@ -1,0 +1,3 @@
+srcs-y += hello_world.c
+
+cflags-y += -Wall -Wextra -Werror
