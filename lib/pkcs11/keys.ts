@@ -1,8 +1,7 @@
 /** Keys of a token, and what they do. */
-import { constants, verify as nodeVerify, X509Certificate, type KeyObject } from 'node:crypto';
-import { promisify } from 'node:util';
+import { X509Certificate, type KeyObject } from 'node:crypto';
 import { invalidArgType, invalidArgValue, notSupported } from '../client/errors.js';
-import { checkBoolean, checkInteger, checkKnown, checkString } from '../client/validate.js';
+import { checkBoolean, checkKnown, checkString } from '../client/validate.js';
 import type { Application, Turn } from './application.js';
 import { Attribute, CKR, Command, KeyType, Mechanism, ObjectClass } from './constants.js';
 import { signatureFromDer, signatureToDer } from './der.js';
@@ -11,16 +10,13 @@ import {
   BLOCK,
   CIPHER_OPTIONS,
   ecdh,
-  EDDSA,
   OAEP_OPTIONS,
   oaep,
   pad,
   readBytes,
   readCipher,
   readDigest,
-  readDsaEncoding,
   rsaAesWrap,
-  rsaSignature,
   SIGN_OPTIONS,
   unpad,
   type Cipher,
@@ -29,17 +25,8 @@ import {
   type OaepOptions,
   type SignOptions,
 } from './mechanisms.js';
-import {
-  classAttribute,
-  NEW_KEY_OPTIONS,
-  protection,
-  readNew,
-  readUsages,
-  usageAttributes,
-  type KeyUsage,
-  type NewKeyOptions,
-  type NewObject,
-} from './new-objects.js';
+import { MAX_SECRET, newPrivateKey, newSecretKey } from './new-keys.js';
+import { classAttribute, NEW_KEY_OPTIONS, type NewKeyOptions } from './new-objects.js';
 import {
   checkNeeded,
   describeObject,
@@ -54,7 +41,7 @@ import {
   type ObjectReference,
   type OperationOptions,
 } from './objects.js';
-import { cipher, hash, sign, verify, type Operation } from './operations.js';
+import { cipher, readData, sign, verify, type Bytes, type Data, type Operation } from './operations.js';
 import { ecPoint, keyKind, publicKeyOf, type KeyKind } from './public-keys.js';
 import {
   decodeHandle,
@@ -65,8 +52,8 @@ import {
   type MechanismWithParameters,
   type Template,
 } from './serializer.js';
-
-const verifyWithNode = promisify(nodeVerify);
+import { readSigning, verifyAnySalt, type Signing } from './signatures.js';
+import { unwrap, wrap, type UnwrapKeyOptions, type UnwrapPrivateKeyOptions } from './wrapping.js';
 
 /** A key of a pair: what its two sides have in common. */
 abstract class AsymmetricKey extends TokenObject {
@@ -89,52 +76,22 @@ abstract class AsymmetricKey extends TokenObject {
     };
   }
 
-  /** @internal How a signature is made or checked: what the mechanism takes, and what comes out. */
-  protected signing(algorithm: unknown, data: Buffer, options: SignOptions, checks: boolean): Signing {
-    const { type, curve, modulusSize = 0 } = this.kind;
-    const dsaEncoding = readDsaEncoding(options);
-    switch (type) {
-      case 'ed25519':
-        if (algorithm !== undefined && algorithm !== null) {
-          throw invalidArgValue(
-            'algorithm',
-            algorithm,
-            'must be undefined or null: Ed25519 has a digest of its own',
-          );
-        }
-        return {
-          mechanism: EDDSA,
-          input: () => Promise.resolve(data),
-          size: 64,
-          ieee: true,
-          autoSalt: false,
-        };
-      case 'ec': {
-        const digest = readDigest(algorithm ?? 'sha256', 'algorithm');
-        const input = () => hash(digest, data);
-        const size = 2 * (curve?.size ?? 0);
-        const mechanism = { id: Mechanism.ECDSA };
-        return { mechanism, input, size, ieee: dsaEncoding === 'ieee-p1363', autoSalt: false };
-      }
-      case 'rsa': {
-        const digest = readDigest(algorithm ?? 'sha256', 'algorithm');
-        const { mechanism, prefix, autoSalt } = rsaSignature(options, digest, modulusSize, checks);
-        const input = async () => Buffer.concat([prefix, await hash(digest, data)]);
-        return { mechanism, input, size: modulusSize, ieee: true, autoSalt };
-      }
-      default:
-        throw notSupported(`${this.toString()} is of a kind that this client does not know`);
-    }
+  /** @internal */
+  protected signing(algorithm: unknown, data: Bytes, options: SignOptions, checks: boolean): Signing {
+    return readSigning(this.kind, algorithm, data, options, { checks, what: this.toString() });
   }
 
   /** @internal Runs an operation on what is signed, which is computed while the operation waits for its turn. */
-  protected run<T>(
+  protected async run<T>(
     { mechanism, input }: Signing,
+    data: Bytes,
     { asked, signal }: { asked: string; signal: AbortSignal | undefined },
     use: (operation: Operation, input: Buffer) => Promise<T>,
   ): Promise<T> {
-    const computed = input();
+    const computed = input({ asked, signal });
     computed.catch(() => undefined); // its turn reports it
+    // A stream can take its time: others have their turns meanwhile.
+    if (!Buffer.isBuffer(data)) await computed;
     return this.reference.app.operate(
       async (turn) => {
         const key = await this.reference.handle(turn, asked);
@@ -151,29 +108,12 @@ abstract class AsymmetricKey extends TokenObject {
   }
 }
 
-interface Signing {
-  readonly mechanism: MechanismWithParameters;
-  /** What is signed. */
-  readonly input: () => Promise<Buffer>;
-  /** Bytes of the signature as the TA has it. */
-  readonly size: number;
-  /** Is the caller's signature the TA's? Else it is DER. */
-  readonly ieee: boolean;
-  readonly autoSalt: boolean;
-}
-
 /** What is made with a key that another party's public key is agreed with. */
 export interface DeriveKeyOptions extends NewKeyOptions {
   /** 'aes', or 'hmac' for a generic secret. */
   type: 'aes' | 'hmac';
   /** In bits: of AES 128, 192 or 256; at most the size of the curve. */
   length: number;
-}
-
-/** How a key is unwrapped, and what it is. */
-export interface UnwrapKeyOptions extends NewKeyOptions {
-  /** What is in it. */
-  type: 'aes' | 'hmac';
 }
 
 /** A private key of a token. It never leaves the TEE: what it does is done there. */
@@ -206,18 +146,17 @@ export class PrivateKey extends AsymmetricKey {
    * for Ed25519, which needs all of it there).
    * @param algorithm the digest: 'sha1', 'sha224', 'sha256', 'sha384' or 'sha512'; 'sha256' if it is undefined. Of Ed25519
    *   undefined or null
-   * @throws (rejects with) Pkcs11Error, TeeError, AbortError; TypeError or RangeError for a bad argument
+   * @param data bytes, or a stream or other async iterable of them; of Ed25519 bytes
+   * @throws (rejects with) Pkcs11Error, TeeError, AbortError; TypeError or RangeError for a bad argument; what the stream
+   *   throws
    */
-  async sign(
-    algorithm: string | null | undefined,
-    data: Uint8Array,
-    options: SignOptions = {},
-  ): Promise<Buffer> {
+  async sign(algorithm: string | null | undefined, data: Data, options: SignOptions = {}): Promise<Buffer> {
     checkKnown(options, 'options', SIGN_OPTIONS);
     const signal = readSignal(options);
-    const how = this.signing(algorithm, readBytes(data, 'data'), options, false);
+    const bytes = readData(data, 'data');
+    const how = this.signing(algorithm, bytes, options, false);
     const asked = `a signature with ${this.toString()}`;
-    const signature = await this.run(how, { asked, signal }, (operation, input) =>
+    const signature = await this.run(how, bytes, { asked, signal }, (operation, input) =>
       sign(operation, input, how.size),
     );
     return how.ieee ? signature : signatureToDer(signature);
@@ -302,11 +241,20 @@ export class PrivateKey extends AsymmetricKey {
     );
   }
 
-  /** Unwraps a key that was wrapped by RSA with an AES key of its own (CKM_RSA_AES_KEY_WRAP). */
-  async unwrapKey(wrapped: Uint8Array, options: UnwrapKeyOptions & OaepOptions): Promise<SecretKey> {
-    checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, ...OAEP_OPTIONS, 'type']);
+  /**
+   * Unwraps a key into the TEE, which was wrapped by RSA with an AES key of its own (CKM_RSA_AES_KEY_WRAP).
+   * @param options what it is: a secret key, or a private RSA key
+   * @throws (rejects with) Pkcs11Error, …
+   */
+  unwrapKey(wrapped: Uint8Array, options: UnwrapPrivateKeyOptions & OaepOptions): Promise<PrivateKey>;
+  unwrapKey(wrapped: Uint8Array, options: UnwrapKeyOptions & OaepOptions): Promise<SecretKey>;
+  async unwrapKey(
+    wrapped: Uint8Array,
+    options: (UnwrapKeyOptions | UnwrapPrivateKeyOptions) & OaepOptions,
+  ): Promise<SecretKey | PrivateKey> {
+    checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, ...OAEP_OPTIONS, 'type', 'length']);
     this.needs('rsa', 'unwrapKey');
-    return unwrap(this.reference, rsaAesWrap(options), readBytes(wrapped, 'wrapped'), options);
+    return unwrapped(this.reference, rsaAesWrap(options), wrapped, options, false);
   }
 
   /** @throws for a key of another curve, which would make the TA panic */
@@ -360,33 +308,28 @@ export class PublicKey extends AsymmetricKey {
   /**
    * Checks a signature in the TEE, as node:crypto's `verify`. (RSA PSS with a salt of unknown length, Node's default, is
    * checked by node:crypto itself: the TA has to be told the length.)
+   * @param data as of `sign`
    * @returns is it right
    * @throws (rejects with) Pkcs11Error, …
    */
   async verify(
     algorithm: string | null | undefined,
-    data: Uint8Array,
+    data: Data,
     signature: Uint8Array,
     options: SignOptions = {},
   ): Promise<boolean> {
     checkKnown(options, 'options', SIGN_OPTIONS);
     const signal = readSignal(options);
-    const bytes = readBytes(data, 'data');
+    const bytes = readData(data, 'data');
     const given = readBytes(signature, 'signature');
     const how = this.signing(algorithm, bytes, options, true);
-    if (how.autoSalt) {
-      const { RSA_PKCS1_PSS_PADDING: padding, RSA_PSS_SALTLEN_AUTO: saltLength } = constants;
-      return verifyWithNode(
-        algorithm ?? 'sha256',
-        bytes,
-        { key: this.publicKey, padding, saltLength },
-        given,
-      );
+    const asked = `the check of a signature with ${this.toString()}`;
+    if (how.autoSalt !== undefined) {
+      return verifyAnySalt(this.publicKey, how.autoSalt, bytes, given, { asked, signal });
     }
     const inTheForm = how.ieee ? given : signatureFromDer(given, how.size / 2);
     if (inTheForm?.length !== how.size) return false;
-    const asked = `the check of a signature with ${this.toString()}`;
-    return this.run(how, { asked, signal }, (operation, input) => verify(operation, input, inTheForm));
+    return this.run(how, bytes, { asked, signal }, (operation, input) => verify(operation, input, inTheForm));
   }
 
   /**
@@ -421,13 +364,21 @@ export class PublicKey extends AsymmetricKey {
 
   /**
    * Wraps an extractable key with this RSA key and an AES key of its own (CKM_RSA_AES_KEY_WRAP).
+   * @param key a secret key, or a private RSA key
    * @throws (rejects with) Pkcs11Error, …
    */
   async wrapKey(key: SecretKey | PrivateKey, options: OaepOptions = {}): Promise<Buffer> {
     checkKnown(options, 'options', OAEP_OPTIONS);
     this.needs('rsa', 'wrapKey');
-    return wrap(this.reference, rsaAesWrap(options), key, readSignal(options));
+    return wrap(this.reference, rsaAesWrap(options), wrappable(key), readSignal(options));
   }
+}
+
+/** Options of a cipher, read once. */
+interface ReadCipher {
+  readonly how: Cipher;
+  readonly signal: AbortSignal | undefined;
+  readonly padding: boolean;
 }
 
 /** The ciphers with a tag. */
@@ -460,12 +411,13 @@ export class SecretKey extends TokenObject {
 
   /**
    * The HMAC of data, as node:crypto's `createHmac(algorithm, key).update(data).digest()`.
-   * @throws (rejects with) Pkcs11Error, …
+   * @param data bytes, or a stream or other async iterable of them
+   * @throws (rejects with) Pkcs11Error, …; what the stream throws
    */
-  async sign(algorithm: string, data: Uint8Array, options: OperationOptions = {}): Promise<Buffer> {
+  async sign(algorithm: string, data: Data, options: OperationOptions = {}): Promise<Buffer> {
     checkKnown(options, 'options', ['signal']);
     const { hmac, size } = this.#hmac(algorithm, 'sign');
-    const bytes = readBytes(data, 'data');
+    const bytes = readData(data, 'data');
     const signal = readSignal(options);
     const asked = `an HMAC with ${this.toString()}`;
     return this.reference.app.operate(
@@ -473,24 +425,25 @@ export class SecretKey extends TokenObject {
         this.#withHmacKey(turn, asked, (key) =>
           sign({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, size),
         ),
-      { asked, signal },
+      { asked, signal, own: !Buffer.isBuffer(bytes) },
     );
   }
 
   /**
    * Checks an HMAC in the TEE.
+   * @param data as of `sign`
    * @returns is it right
    * @throws (rejects with) Pkcs11Error, …
    */
   async verify(
     algorithm: string,
-    data: Uint8Array,
+    data: Data,
     signature: Uint8Array,
     options: OperationOptions = {},
   ): Promise<boolean> {
     checkKnown(options, 'options', ['signal']);
     const { hmac, size } = this.#hmac(algorithm, 'verify');
-    const bytes = readBytes(data, 'data');
+    const bytes = readData(data, 'data');
     const given = readBytes(signature, 'signature');
     const signal = readSignal(options);
     if (given.length !== size) return false;
@@ -500,7 +453,7 @@ export class SecretKey extends TokenObject {
         this.#withHmacKey(turn, asked, (key) =>
           verify({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, given),
         ),
-      { asked, signal },
+      { asked, signal, own: !Buffer.isBuffer(bytes) },
     );
   }
 
@@ -602,36 +555,46 @@ export class SecretKey extends TokenObject {
 
   /**
    * Wraps an extractable key.
-   * @param algorithm 'aes-256-gcm' or 'aes-256-cbc', with the bits of this key. CBC only keys of a whole number of blocks
-   * @returns the wrapped key, of GCM with its tag behind it
+   * @param key a secret key, or a private RSA key
+   * @param algorithm 'aes-256-cbc', with the bits of this key. (This client knows GCM too, but no TA up to OP-TEE 4.10.)
+   * @returns the wrapped key. CBC has filled it up with zeros to a whole number of blocks
    * @throws (rejects with) Pkcs11Error, …
    */
   async wrapKey(key: SecretKey | PrivateKey, algorithm: string, options: CipherOptions): Promise<Buffer> {
-    const { how, signal } = this.#cipher(algorithm, options, CIPHER_OPTIONS);
-    if (how.mode === 'ctr') throw invalidArgValue('algorithm', algorithm, 'must be gcm or cbc');
-    if (how.mode === 'cbc' && (!(key instanceof SecretKey) || key.symmetricKeySize % BLOCK !== 0)) {
-      throw invalidArgValue(
-        'algorithm',
-        algorithm,
-        'must be gcm for a key that is no whole number of blocks',
-      );
-    }
-    return wrap(this.reference, how.mechanism, key, signal);
+    const { how, signal } = this.#wrapping(algorithm, options, CIPHER_OPTIONS);
+    return wrap(this.reference, how.mechanism, wrappable(key), signal);
   }
 
   /**
    * Unwraps a key into the TEE.
    * @param algorithm as of `wrapKey`
+   * @param options what it is: a secret key, of CBC with its `length`; or a private RSA key
    * @throws (rejects with) Pkcs11Error, …
    */
-  async unwrapKey(
+  unwrapKey(
+    wrapped: Uint8Array,
+    algorithm: string,
+    options: CipherOptions & UnwrapPrivateKeyOptions,
+  ): Promise<PrivateKey>;
+  unwrapKey(
     wrapped: Uint8Array,
     algorithm: string,
     options: CipherOptions & UnwrapKeyOptions,
-  ): Promise<SecretKey> {
-    const { how } = this.#cipher(algorithm, options, [...CIPHER_OPTIONS, ...NEW_KEY_OPTIONS, 'type']);
-    if (how.mode === 'ctr') throw invalidArgValue('algorithm', algorithm, 'must be gcm or cbc');
-    return unwrap(this.reference, how.mechanism, readBytes(wrapped, 'wrapped'), options);
+  ): Promise<SecretKey>;
+  async unwrapKey(
+    wrapped: Uint8Array,
+    algorithm: string,
+    options: CipherOptions & (UnwrapKeyOptions | UnwrapPrivateKeyOptions),
+  ): Promise<SecretKey | PrivateKey> {
+    const names = [...CIPHER_OPTIONS, ...NEW_KEY_OPTIONS, 'type', 'length'];
+    const { how } = this.#wrapping(algorithm, options, names);
+    return unwrapped(this.reference, how.mechanism, wrapped, options, how.mode === 'cbc');
+  }
+
+  #wrapping(algorithm: unknown, options: CipherOptions, names: readonly string[]): ReadCipher {
+    const read = this.#cipher(algorithm, options, names);
+    if (read.how.mode === 'ctr') throw invalidArgValue('algorithm', algorithm, 'must be gcm or cbc');
+    return read;
   }
 
   /**
@@ -678,11 +641,7 @@ export class SecretKey extends TokenObject {
     if (this.type !== type) throw notSupported(`${what} needs a key of type ${type}, not ${this.type}`);
   }
 
-  #cipher(
-    algorithm: unknown,
-    options: CipherOptions,
-    names: readonly string[],
-  ): { how: Cipher; signal: AbortSignal | undefined; padding: boolean } {
+  #cipher(algorithm: unknown, options: CipherOptions, names: readonly string[]): ReadCipher {
     checkNeeded(options, 'options', names);
     this.#needs('aes', checkString(algorithm, 'algorithm'));
     const how = readCipher(algorithm, options, this.symmetricKeySize);
@@ -710,6 +669,36 @@ function checkBlocks(data: Buffer): void {
   }
 }
 
+/** A key that the TA can wrap. @throws TypeError ERR_INVALID_ARG_TYPE; ERR_TEE_NOT_SUPPORTED */
+function wrappable(key: unknown): ObjectReference {
+  const expected = 'a SecretKey or a PrivateKey';
+  if (!(key instanceof SecretKey || key instanceof PrivateKey)) throw invalidArgType('key', expected, key);
+  if (key instanceof PrivateKey && key.asymmetricKeyType !== 'rsa') {
+    throw notSupported(`The PKCS#11 TA wraps no private keys but those of RSA, not ${key.toString()}`);
+  }
+  return referenceOf(key, 'key', expected);
+}
+
+/**
+ * Unwraps a secret key or a private RSA key.
+ * @param sized must the length of a secret key be given
+ */
+function unwrapped(
+  by: ObjectReference,
+  mechanism: MechanismWithParameters,
+  wrapped: unknown,
+  options: UnwrapKeyOptions | UnwrapPrivateKeyOptions,
+  sized: boolean,
+): Promise<SecretKey | PrivateKey> {
+  const bytes = readBytes(wrapped, 'wrapped');
+  if (options.type !== 'rsa') {
+    return unwrap(by, mechanism, bytes, newSecretKey(options, MAX_SECRET, sized), secretKeyAt);
+  }
+  if ('length' in options) throw invalidArgValue('options.length', undefined, 'is for secret keys only');
+  const ofKey: Template = [[Attribute.KEY_TYPE, KeyType.RSA]];
+  return unwrap(by, mechanism, bytes, newPrivateKey('rsa', options, ofKey), privateKeyAt);
+}
+
 async function secretValue(turn: Turn, handle: number, asked: string): Promise<Buffer> {
   const value = (await readAttributes(turn, handle, [Attribute.VALUE], asked, true)).get(Attribute.VALUE);
   if (value === undefined) throw new Pkcs11Error({ value: CKR.CKR_ATTRIBUTE_SENSITIVE, asked });
@@ -725,93 +714,6 @@ export async function secretKeyAt(
   return new SecretKey(await objectAt(app, turn, handle, ObjectClass.SECRET_KEY, asked));
 }
 
-const SECRET_USAGES = {
-  aes: { usual: ['encrypt', 'decrypt'], allowed: ['encrypt', 'decrypt', 'wrap', 'unwrap'] },
-  hmac: { usual: ['sign', 'verify'], allowed: ['sign', 'verify'] },
-} as const satisfies Record<string, Record<'usual' | 'allowed', readonly KeyUsage[]>>;
-
-/**
- * Options of a new secret key, read once.
- * @param most bytes that it can have; 0 if its size is not given but found
- * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; RangeError ERR_OUT_OF_RANGE
- */
-export function newSecretKey(
-  options: NewKeyOptions & { type: unknown; length?: unknown },
-  most: number,
-): NewObject {
-  const { type, length, usages } = options;
-  if (type !== 'aes' && type !== 'hmac') throw invalidArgValue('type', type, "must be 'aes' or 'hmac'");
-  const bytes = most > 0 ? secretSize(type, length, most) : undefined;
-  const { usual, allowed } = SECRET_USAGES[type];
-  const { attributes, token, signal } = readNew(options);
-  const template: Template = [
-    ...classAttribute(ObjectClass.SECRET_KEY),
-    [Attribute.KEY_TYPE, type === 'aes' ? KeyType.AES : KeyType.GENERIC_SECRET],
-    ...attributes,
-    ...protection(options),
-    ...usageAttributes(readUsages(usages, usual, allowed)),
-    [Attribute.VALUE_LEN, bytes],
-  ];
-  return { template, token, signal };
-}
-
-/** @returns bytes */
-function secretSize(type: 'aes' | 'hmac', length: unknown, most: number): number {
-  const name = 'options.length';
-  if (type === 'hmac') {
-    const bits = checkInteger(length, name, 8, most * 8);
-    if (bits % 8 !== 0) throw invalidArgValue(name, undefined, `must be whole bytes, not ${bits} bits`);
-    return bits / 8;
-  }
-  if (length !== 128 && length !== 192 && length !== 256) {
-    throw invalidArgValue(name, length, 'must be 128, 192 or 256');
-  }
-  if (length > most * 8) throw invalidArgValue(name, undefined, `can be ${most * 8} bits at most`);
-  return length / 8;
-}
-
-/** Room for a wrapped key: the largest, a private RSA key, has less than 3 KiB. */
-const WRAPPED_SIZE = 4096;
-
-async function wrap(
-  by: ObjectReference,
-  mechanism: MechanismWithParameters,
-  key: unknown,
-  signal: AbortSignal | undefined,
-): Promise<Buffer> {
-  const what = referenceOf(key, 'key', 'a SecretKey or a PrivateKey');
-  if (what.app !== by.app) throw invalidArgValue('key', undefined, 'must be of the same login');
-  const asked = `wrapping ${what.toString()} with ${by.toString()}`;
-  return by.app.operate(
-    async (turn) => {
-      const handles = [await by.handle(turn, asked), await what.handle(turn, asked)];
-      const control = pack(turn.handle, ...handles, encodeMechanism(mechanism));
-      return Buffer.from(await turn.ask({ command: Command.WRAP_KEY, control, room: WRAPPED_SIZE, asked }));
-    },
-    { asked, signal },
-  );
-}
-
-async function unwrap(
-  by: ObjectReference,
-  mechanism: MechanismWithParameters,
-  wrapped: Buffer,
-  options: UnwrapKeyOptions,
-): Promise<SecretKey> {
-  const { template, token, signal } = newSecretKey(options, 0);
-  const asked = `unwrapping a key with ${by.toString()}`;
-  const { app } = by;
-  return app.operate(
-    async (turn) => {
-      const key = await by.handle(turn, asked);
-      const control = pack(turn.handle, key, encodeMechanism(mechanism), encodeTemplate(template));
-      const handle = await make(turn, { command: Command.UNWRAP_KEY, control, data: wrapped, asked });
-      return secretKeyAt(app, turn, handle, asked);
-    },
-    { asked, signal, home: !token },
-  );
-}
-
 /** A private key, with its public key from wherever the token has it. */
 export async function privateKeyAt(
   app: Application,
@@ -821,8 +723,15 @@ export async function privateKeyAt(
 ): Promise<PrivateKey> {
   const found = await objectAt(app, turn, handle, ObjectClass.PRIVATE_KEY, asked);
   const kind = keyKind(found.attributes);
+  const { reference } = found;
   const own = publicKeyOf(found.attributes, kind, asked);
-  return new PrivateKey(found, own ?? (await publicKeyWithId(turn, found.reference.id, kind, asked)));
+  if (own !== undefined) return new PrivateKey(found, own);
+  const publicKey = await publicKeyWithId(turn, reference.id, kind, asked);
+  reference.isStill = async (later) => {
+    const now = await publicKeyWithId(later, reference.id, kind, asked);
+    return now === undefined || publicKey === undefined || now.equals(publicKey);
+  };
+  return new PrivateKey(found, publicKey);
 }
 
 /** Of EC, the TA does not say what the public key of a private key is. */

@@ -7,7 +7,7 @@ import { Login } from '#lib/client/login';
 import type { Session } from '#lib/client/session';
 import { Application, Turn } from '#lib/pkcs11/application';
 import { DataObject } from '#lib/pkcs11/certificates';
-import { Attribute, CKR, Command, ObjectClass, TokenFlag, User } from '#lib/pkcs11/constants';
+import { Attribute, CKR, Command, ObjectClass, TokenFlag, UNAVAILABLE, User } from '#lib/pkcs11/constants';
 import { Attributes, ObjectReference } from '#lib/pkcs11/objects';
 import { cipher, digest, random as randomBytes } from '#lib/pkcs11/operations';
 import { Pkcs11 } from '#lib/pkcs11/pkcs11';
@@ -216,10 +216,13 @@ describe('a TA that died', () => {
     const reference = new ObjectReference(app, ObjectClass.DATA, 7, 0, attributes);
     ta.die();
     ta.outputs.set(Command.FIND_OBJECTS, u32s(8));
-    const none = encodeTemplate([
-      [Attribute.ID, Buffer.alloc(0)],
-      [Attribute.LABEL, Buffer.alloc(0)],
-    ]);
+    const read = [
+      ...[Attribute.CLASS, Attribute.TOKEN, Attribute.PRIVATE, Attribute.LABEL, Attribute.ID],
+      ...[Attribute.APPLICATION, Attribute.OBJECT_ID],
+    ];
+    const sizes = (has: ReadonlyMap<number, Buffer>): Buffer =>
+      pack(8 * read.length, read.length, ...read.flatMap((id) => [id, has.get(id)?.length ?? UNAVAILABLE]));
+    const values = (has: ReadonlyMap<number, Buffer>): Buffer => encodeTemplate([...has]);
     const find = (): Promise<number> =>
       app.operate(
         async (turn) => {
@@ -228,15 +231,14 @@ describe('a TA that died', () => {
         },
         { asked: 'a test' },
       );
-    const sizes = pack(16, 2, Attribute.ID, 0, Attribute.LABEL, 4);
-    const value = pack(12, 1, Attribute.LABEL, 4, Buffer.from('note'));
-    const answers = [sizes, value];
+    const unnamed = new Map([[Attribute.TOKEN, yes]]);
+    const named = new Map([...unnamed, [Attribute.LABEL, Buffer.from('note')]]);
+    const answers = [named, unnamed].flatMap((has) => [sizes(has), values(has)]);
     ta.answer = (command) => {
       if (command === Command.GET_ATTRIBUTE_VALUE) ta.outputs.set(command, answers.shift() as Buffer);
       return undefined;
     };
     expect(await thrown(find())).toMatchObject({ code: 'ERR_PKCS11_NOT_FOUND' });
-    answers.push(none);
     expect(await find()).toBe(8);
     await app.close();
   });
