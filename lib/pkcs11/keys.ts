@@ -510,7 +510,7 @@ export class SecretKey extends TokenObject {
   ): Promise<Buffer> {
     checkNeeded(options, 'options', [...CIPHER_OPTIONS, 'authTag']);
     const authTag = options.authTag === undefined ? undefined : readBytes(options.authTag, 'options.authTag');
-    const authTagLength = options.authTagLength ?? authTag?.length;
+    const { authTagLength = authTag?.length } = options;
     const read = this.#cipher(algorithm, { ...options, authTagLength }, [...CIPHER_OPTIONS, 'authTag']);
     const { how, signal, padding } = read;
     if ((how.mode === 'gcm') !== (authTag !== undefined) || (authTag?.length ?? 0) !== how.tag) {
@@ -645,8 +645,9 @@ export class SecretKey extends TokenObject {
     checkNeeded(options, 'options', names);
     this.#needs('aes', checkString(algorithm, 'algorithm'));
     const how = readCipher(algorithm, options, this.symmetricKeySize);
-    const autoPadding = checkBoolean(options.autoPadding ?? true, 'options.autoPadding');
-    return { how, signal: readSignal(options), padding: how.mode === 'cbc' && autoPadding };
+    const { autoPadding = true } = options;
+    const padding = checkBoolean(autoPadding, 'options.autoPadding') && how.mode === 'cbc';
+    return { how, signal: readSignal(options), padding };
   }
 }
 

@@ -418,11 +418,14 @@ function pairParameters(
   type: unknown,
   options: KeyPairOptions,
 ): [mechanism: number, keyType: number, Template] {
-  const { namedCurve, modulusLength, publicExponent } = options;
+  const { namedCurve, modulusLength, publicExponent = 65537 } = options;
+  if (type !== 'ec' && type !== 'ed25519' && type !== 'rsa') {
+    throw invalidArgValue('type', type, "must be 'ec', 'ed25519' or 'rsa'");
+  }
   for (const [name, value, kind] of [
     ['namedCurve', namedCurve, 'ec'],
     ['modulusLength', modulusLength, 'rsa'],
-    ['publicExponent', publicExponent, 'rsa'],
+    ['publicExponent', options.publicExponent, 'rsa'],
   ] as const) {
     if (value !== undefined && type !== kind) {
       throw invalidArgValue(`options.${name}`, undefined, `is for '${kind}' only`);
@@ -439,7 +442,7 @@ function pairParameters(
     }
     case 'rsa': {
       const bits = checkInteger(modulusLength, 'options.modulusLength', 2048, 4096);
-      const exponent = checkInteger(publicExponent ?? 65537, 'options.publicExponent', 65537, 0xffffffff);
+      const exponent = checkInteger(publicExponent, 'options.publicExponent', 65537, 0xffffffff);
       if (bits % 8 !== 0)
         throw invalidArgValue('options.modulusLength', undefined, 'must be a whole number of bytes');
       if (exponent % 2 === 0) throw invalidArgValue('options.publicExponent', undefined, 'must be odd');
@@ -456,8 +459,6 @@ function pairParameters(
         ],
       ];
     }
-    default:
-      throw invalidArgValue('type', type, "must be 'ec', 'ed25519' or 'rsa'");
   }
 }
 

@@ -1,8 +1,6 @@
 /** Logins to tokens when calls fail. The TA here is none: it answers what the test says, when the test says so. */
 import { inspect } from 'node:util';
 import { describe, expect, jest, test } from '@jest/globals';
-import { TeeContext, TeeError } from 'node-optee';
-import { Parameter } from '#lib/client/parameters';
 import { Login } from '#lib/client/login';
 import type { Session } from '#lib/client/session';
 import { Application, Turn } from '#lib/pkcs11/application';
@@ -11,95 +9,19 @@ import { Attribute, CKR, Command, ObjectClass, TokenFlag, UNAVAILABLE, User } fr
 import { Attributes, ObjectReference } from '#lib/pkcs11/objects';
 import { cipher, digest, random as randomBytes } from '#lib/pkcs11/operations';
 import { Pkcs11 } from '#lib/pkcs11/pkcs11';
-import { encodeTemplate, pack, TOKEN_INFO_SIZE, u32s } from '#lib/pkcs11/serializer';
+import { encodeTemplate, pack, u32s } from '#lib/pkcs11/serializer';
 import { Token } from '#lib/pkcs11/token';
 import { TokenLogin } from '#lib/pkcs11/token-login';
 import { ask } from '#lib/pkcs11/wire';
+import { DEAD, FakeTa, NO_MEMORY, teeError, type Answer } from '../support/fake-pkcs11-ta.js';
 
 // The declarations have nothing internal.
-const { specOf } = Parameter as unknown as {
-  specOf(this: void, param: unknown): { bytes?: Uint8Array } | undefined;
-};
 const internal = Token as unknown as { make(home: object, info: object): Token };
 const internalLogin = TokenLogin as unknown as {
   make(app: Application, closed: (login: TokenLogin) => void): TokenLogin;
 };
 
 const PIN = 'user-1234';
-const DEAD = 0xffff3024;
-const NO_MEMORY = 0xffff000c;
-
-function teeError(result: number, control = new Uint8Array(0)): TeeError {
-  const outputs = [{ size: control.length, data: Uint8Array.from(control) }, undefined];
-  return new TeeError({ result, originCode: 3, uuid: 'a TA', asked: 'a call', outputs });
-}
-
-/** A result of PKCS #11, or an error that a call ends with. */
-type Answer = number | Error;
-
-class FakeTa {
-  /** What was asked, with the control block as it was sent. */
-  readonly asked: { command: number; control: Buffer }[] = [];
-  opened = 0;
-  /** Looks at a command before it is answered; undefined: CKR_OK. */
-  answer: (command: number) => Answer | undefined | Promise<Answer | undefined> = () => undefined;
-  /** Why it cannot be reached. */
-  unreachable: Error | undefined;
-  /** What else than usual comes out of a command. */
-  readonly outputs = new Map<number, Uint8Array>();
-  closed = 0;
-  closeError: Error | undefined;
-
-  readonly tee = Object.create(TeeContext.prototype, {
-    openSession: { value: () => this.#open() },
-  }) as TeeContext;
-
-  commands(command: number): Buffer[] {
-    return this.asked.filter((one) => one.command === command).map(({ control }) => control);
-  }
-
-  /** All sessions that are open now are lost. */
-  die(): void {
-    this.#alive = this.opened;
-  }
-  #alive = 0;
-
-  async #open(): Promise<Session> {
-    await Promise.resolve();
-    if (this.unreachable !== undefined) throw this.unreachable;
-    const id = ++this.opened;
-    let closed = false;
-    const session = {
-      get closed() {
-        return closed;
-      },
-      close: () => {
-        if (!closed) this.closed++;
-        closed = true;
-        return this.closeError === undefined ? Promise.resolve() : Promise.reject(this.closeError);
-      },
-      invoke: async (command: number, params: (Parameter<unknown> | undefined)[]) => {
-        if (closed) throw Object.assign(new Error('the session is closed'), { code: 'ERR_TEE_CLOSED' });
-        const control = Buffer.from(specOf(params[0])?.bytes ?? []);
-        this.asked.push({ command, control });
-        const found = await this.answer(command);
-        if (id <= this.#alive) throw teeError(DEAD, control);
-        if (found instanceof Error) throw found;
-        return [u32s(found ?? CKR.CKR_OK), undefined, this.outputs.get(command) ?? output(command)];
-      },
-    };
-    return session as unknown as Session;
-  }
-}
-
-function output(command: number): Uint8Array {
-  if (command === Command.OPEN_SESSION) return u32s(1);
-  if (command !== Command.TOKEN_INFO) return Buffer.from('found');
-  const info = Buffer.alloc(TOKEN_INFO_SIZE);
-  info.writeUInt32LE(TokenFlag.TOKEN_INITIALIZED, 96);
-  return info;
-}
-
 const question = (command: Command) => ({ command, control: u32s(1), room: 5, asked: 'a test' }) as const;
 const RANDOM = question(Command.GENERATE_RANDOM);
 const DIGEST = { key: 0, mechanism: { id: 0x250 }, asked: 'a digest' };
