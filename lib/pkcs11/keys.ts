@@ -4,22 +4,19 @@ import { invalidArgType, invalidArgValue, notSupported } from '../client/errors.
 import { checkBoolean, checkKnown, checkString } from '../client/validate.js';
 import type { Application, Turn } from './application.js';
 import { Attribute, CKR, Command, KeyType, Mechanism, ObjectClass } from './constants.js';
+import { decrypt, encrypt, type ReadCipher } from './ciphers.js';
 import { signatureFromDer, signatureToDer } from './der.js';
-import { isResult, notFound, Pkcs11Error } from './errors.js';
+import { notFound, Pkcs11Error } from './errors.js';
 import {
-  BLOCK,
   CIPHER_OPTIONS,
   ecdh,
   OAEP_OPTIONS,
   oaep,
-  pad,
   readBytes,
   readCipher,
   readDigest,
   rsaAesWrap,
   SIGN_OPTIONS,
-  unpad,
-  type Cipher,
   type CipherOptions,
   type Digest,
   type OaepOptions,
@@ -374,13 +371,6 @@ export class PublicKey extends AsymmetricKey {
   }
 }
 
-/** Options of a cipher, read once. */
-interface ReadCipher {
-  readonly how: Cipher;
-  readonly signal: AbortSignal | undefined;
-  readonly padding: boolean;
-}
-
 /** The ciphers with a tag. */
 export type GcmAlgorithm = 'aes-128-gcm' | 'aes-192-gcm' | 'aes-256-gcm';
 
@@ -478,23 +468,8 @@ export class SecretKey extends TokenObject {
     data: Uint8Array,
     options: CipherOptions,
   ): Promise<{ ciphertext: Buffer; authTag?: Buffer }> {
-    const { how, signal, padding } = this.#cipher(algorithm, options, CIPHER_OPTIONS);
-    const plain = readBytes(data, 'data');
-    const input = padding ? pad(plain) : plain;
-    if (how.mode === 'cbc') checkBlocks(input);
-    const asked = `encryption with ${this.toString()}`;
-    const output = await this.reference.app.operate(
-      async (turn) => {
-        const key = await this.reference.handle(turn, asked);
-        const { mechanism, tag } = how;
-        const extra = BLOCK + tag;
-        return cipher('encrypt', { turn, key, mechanism, asked, signal }, input, { extra, parts: true });
-      },
-      { asked, signal },
-    );
-    if (how.tag === 0) return { ciphertext: output };
-    const end = output.length - how.tag;
-    return { ciphertext: output.subarray(0, end), authTag: output.subarray(end) };
+    const read = this.#cipher(algorithm, options, CIPHER_OPTIONS);
+    return encrypt(this.reference, read, readBytes(data, 'data'));
   }
 
   /**
@@ -512,45 +487,7 @@ export class SecretKey extends TokenObject {
     const authTag = options.authTag === undefined ? undefined : readBytes(options.authTag, 'options.authTag');
     const { authTagLength = authTag?.length } = options;
     const read = this.#cipher(algorithm, { ...options, authTagLength }, [...CIPHER_OPTIONS, 'authTag']);
-    const { how, signal, padding } = read;
-    if ((how.mode === 'gcm') !== (authTag !== undefined) || (authTag?.length ?? 0) !== how.tag) {
-      throw invalidArgValue(
-        'options.authTag',
-        undefined,
-        `must be ${how.tag > 0 ? `${how.tag} bytes` : 'undefined'}`,
-      );
-    }
-    const given = readBytes(data, 'data');
-    if (how.mode === 'cbc') checkBlocks(given);
-    const input = authTag === undefined ? given : Buffer.concat([given, authTag]);
-    const asked = `decryption with ${this.toString()}`;
-    const gcm = how.mode === 'gcm';
-    let output: Buffer;
-    try {
-      output = await this.reference.app.operate(
-        async (turn) => {
-          const key = await this.reference.handle(turn, asked);
-          const operation = { turn, key, mechanism: how.mechanism, asked, signal };
-          return cipher('decrypt', operation, input, { extra: BLOCK, parts: !gcm });
-        },
-        { asked, signal },
-      );
-    } catch (error) {
-      if (gcm && isResult(error, CKR.CKR_DEVICE_MEMORY)) {
-        const hint =
-          'the TA keeps the text of a GCM decryption in its heap until all of it was found right: encrypt less at once, or ' +
-          'build the TA with a larger CFG_PKCS11_TA_HEAP_SIZE';
-        throw new Pkcs11Error({ value: error.value, asked, hint, cause: error });
-      }
-      throw error;
-    }
-    if (!padding) return output;
-    const plain = unpad(output);
-    if (plain === undefined) {
-      const hint = 'the padding is wrong: another key or iv, or the text was changed';
-      throw new Pkcs11Error({ value: CKR.CKR_ENCRYPTED_DATA_INVALID, asked, hint });
-    }
-    return plain;
+    return decrypt(this.reference, read, readBytes(data, 'data'), authTag);
   }
 
   /**
@@ -659,16 +596,6 @@ const HMAC_OF: ReadonlyMap<number | undefined, number> = new Map([
   [KeyType.SHA384_HMAC, Mechanism.SHA384_HMAC],
   [KeyType.SHA512_HMAC, Mechanism.SHA512_HMAC],
 ]);
-
-function checkBlocks(data: Buffer): void {
-  if (data.length % BLOCK !== 0) {
-    throw invalidArgValue(
-      'data',
-      undefined,
-      `must be a whole number of blocks of ${BLOCK} bytes, not ${data.length} bytes`,
-    );
-  }
-}
 
 /** A key that the TA can wrap. @throws TypeError ERR_INVALID_ARG_TYPE; ERR_TEE_NOT_SUPPORTED */
 function wrappable(key: unknown): ObjectReference {
