@@ -252,6 +252,14 @@ export class Application {
   }
 
   /**
+   * Keys are for a user who is logged in. The TA checks that where keys are imported, but not where it makes them (as of
+   * OP-TEE 4.10): they would be on the token, and nobody would have been told.
+   */
+  needUser(asked: string): void {
+    if (this.#who.user === undefined) throw new Pkcs11Error({ value: CKR.CKR_USER_NOT_LOGGED_IN, asked });
+  }
+
+  /**
    * Runs an operation when it is its turn. Aborted before that, nothing is sent; afterwards `work` itself looks at the
    * signal where it can stop. If the TA has died, all is opened again and `work` called once more, unless it had begun
    * what must not be done twice.

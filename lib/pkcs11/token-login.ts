@@ -15,7 +15,7 @@ import {
 } from './certificates.js';
 import { Attribute, Command, KeyType, Mechanism, ObjectClass } from './constants.js';
 import { notFound, secretArgType } from './errors.js';
-import { PrivateKey, privateKeyAt, PublicKey, publicKeyAt, SecretKey, secretKeyAt } from './keys.js';
+import { PrivateKey, privateKeyAt, PublicKey, publicKeyAt } from './key-pairs.js';
 import { readBytes, readDigest } from './mechanisms.js';
 import { MAX_SECRET, newPair, newPublicKey, newSecretKey } from './new-keys.js';
 import {
@@ -40,6 +40,7 @@ import {
 } from './objects.js';
 import { digest, random, readData, type Data } from './operations.js';
 import { ED25519, importKey, readCurve } from './public-keys.js';
+import { SecretKey, secretKeyAt } from './secret-keys.js';
 import { decodeHandles, encodeMechanism, encodeTemplate, pack, u32s, type Template } from './serializer.js';
 
 const debug = debuglog('node-optee');
@@ -110,6 +111,7 @@ export class TokenLogin {
     const ofType: Template = [[Attribute.KEY_TYPE, keyType]];
     const { templates, token, signal } = newPair(type, options, [...ofType, ...parameters], ofType);
     const asked = `the generation of a key pair (${type})`;
+    this.#app.needUser(asked);
     return this.#app.operate(
       async (turn) => {
         const encoded = templates.map(encodeTemplate);
@@ -132,6 +134,7 @@ export class TokenLogin {
     const { template, token, signal } = newSecretKey({ ...options, type });
     const id = type === 'aes' ? Mechanism.AES_KEY_GEN : Mechanism.GENERIC_SECRET_KEY_GEN;
     const asked = `the generation of a key (${type})`;
+    this.#app.needUser(asked);
     return this.#app.operate(
       async (turn) => {
         const control = pack(turn.handle, encodeMechanism({ id }), encodeTemplate(template));

@@ -14,7 +14,7 @@ export interface UnwrapKeyOptions extends NewKeyOptions {
   length?: number | undefined;
 }
 
-/** How a private key is unwrapped. The TA can do it with RSA keys only. */
+/** How a private key is unwrapped: the TA does it with RSA keys only. */
 export interface UnwrapPrivateKeyOptions extends NewKeyOptions {
   type: 'rsa';
 }

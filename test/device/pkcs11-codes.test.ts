@@ -5,14 +5,7 @@
  */
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import {
-  Pkcs11,
-  type NewKeyOptions,
-  type PrivateKey,
-  type SecretKey,
-  type Token,
-  type TokenLogin,
-} from 'node-optee/pkcs11';
+import { Pkcs11, type NewKeyOptions, type SecretKey, type Token, type TokenLogin } from 'node-optee/pkcs11';
 import { CERTIFICATE } from '../support/certificate.js';
 import { rejection, useTee } from '../support/device.js';
 
@@ -91,6 +84,8 @@ test('pkcs11_1003: PINs of both users', async () => {
 });
 
 describe('with a user', () => {
+  const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
+
   test('pkcs11_1004: objects of the session and of the token, created and destroyed', async () => {
     for (const kept of [false, true]) {
       const object = await login.importData(randomBytes(64), { label: 'one', token: kept });
@@ -190,8 +185,8 @@ describe('with a user', () => {
   });
 
   test('pkcs11_1012: attributes of any size come back as they were', async () => {
-    for (const label of ['', 'x', 'Gerät', 'y'.repeat(1000)]) {
-      for (const data of [randomBytes(1), randomBytes(3000)]) {
+    for (const label of ['', 'Gerät', 'y'.repeat(500)]) {
+      for (const data of [randomBytes(1), randomBytes(2000)]) {
         const { token: kept } = await login.importData(data, { label, application: label, token: false });
         expect(kept).toBe(false);
         const [object] = await login.dataObjects();
@@ -207,6 +202,7 @@ describe('with a user', () => {
 
   test('pkcs11_1013: what nobody who is not logged in may make', async () => {
     const nobody = await token.open();
+    const before = (await login.objects()).length;
     for (const kept of [false, true]) {
       for (const call of [
         () => nobody.importData(Buffer.alloc(1), { token: kept }),
@@ -220,6 +216,8 @@ describe('with a user', () => {
     const object = await nobody.importData(Buffer.alloc(1), { label: 'free', private: false, token: false });
     expect(await object.read()).toEqual(Buffer.alloc(1));
     expect(await nobody.objects()).toHaveLength(1);
+    // Nothing was made though it was refused.
+    expect(await login.objects()).toHaveLength(before);
     await nobody.close();
   });
 
@@ -295,8 +293,7 @@ describe('with a user', () => {
   });
 
   test('pkcs11_1021, pkcs11_1022, pkcs11_1023: RSA', async () => {
-    const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-    const key = await login.importPublicKey(publicKey, { token: false, usages: ['verify'] });
+    const key = await login.importPublicKey(rsa.publicKey, { token: false, usages: ['verify'] });
     expect(await key.verify('sha256', Buffer.alloc(1), Buffer.alloc(256, 1))).toBe(false);
     expect(await key.verify('sha256', Buffer.alloc(1), Buffer.alloc(255, 1))).toBe(false);
     expect(await code(key.publicEncrypt(Buffer.alloc(10)))).toBe('CKR_KEY_FUNCTION_NOT_PERMITTED');
@@ -323,26 +320,25 @@ describe('with a user', () => {
   });
 
   test('pkcs11_1026: keys unwrapped by RSA with an AES key of its own', async () => {
-    const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
-    const by = await login.importPrivateKey(rsa.privateKey, { token: false, usages: ['unwrap'] });
-    const other = generateKeyPairSync('rsa', { modulusLength: 2048 });
-    const extractable = { token: false, extractable: true } as const;
-    const key = await login.importPrivateKey(other.privateKey, extractable);
-    const wrapped = await by.publicKey.wrapKey(key.privateKey);
-    const again = await by.privateKey.unwrapKey(wrapped, { type: 'rsa', ...extractable });
-    expect(again.publicKey.equals(other.publicKey)).toBe(true);
+    const by = await login.importPrivateKey(rsa.privateKey, {
+      ...{ token: false, extractable: true, usages: ['unwrap'] },
+    });
+    const wrapped = await by.publicKey.wrapKey(by.privateKey);
+    const again = await by.privateKey.unwrapKey(wrapped, { type: 'rsa', token: false, extractable: true });
+    expect(again.publicKey.equals(rsa.publicKey)).toBe(true);
+    expect(again).toMatchObject({ extractable: true, sensitive: true });
     expect(await code(by.privateKey.sign('sha256', Buffer.alloc(1)))).toBe('CKR_KEY_FUNCTION_NOT_PERMITTED');
-    // By AES alone too.
-    const aesKey = await aes({ usages: ['wrap', 'unwrap'] });
-    const byAes = await aesKey.wrapKey(again, CBC, IV);
-    const third: PrivateKey = await aesKey.unwrapKey(byAes, CBC, { ...IV, type: 'rsa', token: false });
-    expect(third.publicKey.equals(other.publicKey)).toBe(true);
-    expect(third).toMatchObject({ extractable: false, sensitive: true });
-    expect(await code(aesKey.wrapKey(third, CBC, IV))).toBe('CKR_KEY_UNEXTRACTABLE');
-    const ec = await login.generateKeyPair('ec', { namedCurve: 'P-256', ...extractable });
-    expect(await code(aesKey.wrapKey(ec.privateKey, CBC, IV))).toBe('ERR_TEE_NOT_SUPPORTED');
-    for (const one of [by, key, ec]) await Promise.all([one.privateKey.destroy(), one.publicKey.destroy()]);
-    await Promise.all([again, third, aesKey].map((one) => one.destroy()));
+    const secret = await aes({ extractable: true });
+    const wrappedSecret = await by.publicKey.wrapKey(secret, { oaepHash: 'sha256' });
+    const secretAgain = await by.privateKey.unwrapKey(wrappedSecret, {
+      ...{ type: 'aes', oaepHash: 'sha256', token: false },
+    });
+    const { ciphertext } = await secret.encrypt(CBC, Buffer.from('text'), IV);
+    expect(await secretAgain.decrypt(CBC, ciphertext, IV)).toEqual(Buffer.from('text'));
+    const ec = await login.generateKeyPair('ec', { namedCurve: 'P-256', token: false, extractable: true });
+    expect(await code(by.publicKey.wrapKey(ec.privateKey))).toBe('ERR_TEE_NOT_SUPPORTED');
+    for (const one of [by, ec]) await Promise.all([one.privateKey.destroy(), one.publicKey.destroy()]);
+    await Promise.all([again, secret, secretAgain].map((one) => one.destroy()));
   });
 
   test('pkcs11_1028: an object that another login has destroyed', async () => {

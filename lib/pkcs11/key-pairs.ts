@@ -1,24 +1,18 @@
-/** Keys of a token, and what they do. */
+/** The keys of a pair, private and public, and what they do. */
 import { X509Certificate, type KeyObject } from 'node:crypto';
 import { invalidArgType, invalidArgValue, notSupported } from '../client/errors.js';
-import { checkBoolean, checkKnown, checkString } from '../client/validate.js';
+import { checkKnown } from '../client/validate.js';
 import type { Application, Turn } from './application.js';
-import { Attribute, CKR, Command, KeyType, Mechanism, ObjectClass } from './constants.js';
-import { decrypt, encrypt, type ReadCipher } from './ciphers.js';
+import { Attribute, Command, KeyType, ObjectClass } from './constants.js';
 import { signatureFromDer, signatureToDer } from './der.js';
-import { notFound, Pkcs11Error } from './errors.js';
+import { notFound } from './errors.js';
 import {
-  CIPHER_OPTIONS,
   ecdh,
   OAEP_OPTIONS,
   oaep,
   readBytes,
-  readCipher,
-  readDigest,
   rsaAesWrap,
   SIGN_OPTIONS,
-  type CipherOptions,
-  type Digest,
   type OaepOptions,
   type SignOptions,
 } from './mechanisms.js';
@@ -30,7 +24,6 @@ import {
   find,
   make,
   objectAt,
-  readAttributes,
   readSignal,
   referenceOf,
   TokenObject,
@@ -40,8 +33,8 @@ import {
 } from './objects.js';
 import { cipher, readData, sign, verify, type Bytes, type Data, type Operation } from './operations.js';
 import { ecPoint, keyKind, publicKeyOf, type KeyKind } from './public-keys.js';
+import { SecretKey, secretKeyAt, secretValue } from './secret-keys.js';
 import {
-  decodeHandle,
   encodeMechanism,
   encodeTemplate,
   pack,
@@ -251,7 +244,15 @@ export class PrivateKey extends AsymmetricKey {
   ): Promise<SecretKey | PrivateKey> {
     checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, ...OAEP_OPTIONS, 'type', 'length']);
     this.needs('rsa', 'unwrapKey');
-    return unwrapped(this.reference, rsaAesWrap(options), wrapped, options, false);
+    const bytes = readBytes(wrapped, 'wrapped');
+    const mechanism = rsaAesWrap(options);
+    if (options.type !== 'rsa') {
+      const secretKey = newSecretKey(options, MAX_SECRET, false);
+      return unwrap(this.reference, mechanism, bytes, secretKey, secretKeyAt);
+    }
+    if ('length' in options) throw invalidArgValue('options.length', undefined, 'is for secret keys only');
+    const privateKey = newPrivateKey('rsa', options, [[Attribute.KEY_TYPE, KeyType.RSA]]);
+    return unwrap(this.reference, mechanism, bytes, privateKey, privateKeyAt);
   }
 
   /** @throws for a key of another curve, which would make the TA panic */
@@ -371,232 +372,6 @@ export class PublicKey extends AsymmetricKey {
   }
 }
 
-/** The ciphers with a tag. */
-export type GcmAlgorithm = 'aes-128-gcm' | 'aes-192-gcm' | 'aes-256-gcm';
-
-/** A secret key of a token: AES, or a generic secret for HMAC. */
-export class SecretKey extends TokenObject {
-  /** 'aes', or 'hmac' for a generic secret; 'unknown' for what this client cannot use. */
-  readonly type: 'aes' | 'hmac' | 'unknown';
-  /** In bytes, as node:crypto's. */
-  readonly symmetricKeySize: number;
-  /** CKA_SENSITIVE: is its value never read? */
-  readonly sensitive: boolean;
-  /** CKA_EXTRACTABLE: may it leave the TEE wrapped? */
-  readonly extractable: boolean;
-  /** The mechanism of a key that is for one digest only. */
-  readonly #onlyHmac: number | undefined;
-
-  /** @internal */
-  constructor({ reference, attributes }: Found) {
-    super(reference);
-    const type = attributes.number(Attribute.KEY_TYPE);
-    this.#onlyHmac = HMAC_OF.get(type);
-    if (type === KeyType.AES) this.type = 'aes';
-    else this.type = type === KeyType.GENERIC_SECRET || this.#onlyHmac !== undefined ? 'hmac' : 'unknown';
-    this.symmetricKeySize = attributes.number(Attribute.VALUE_LEN) ?? 0;
-    this.sensitive = attributes.boolean(Attribute.SENSITIVE);
-    this.extractable = attributes.boolean(Attribute.EXTRACTABLE);
-  }
-
-  /**
-   * The HMAC of data, as node:crypto's `createHmac(algorithm, key).update(data).digest()`.
-   * @param data bytes, or a stream or other async iterable of them
-   * @throws (rejects with) Pkcs11Error, …; what the stream throws
-   */
-  async sign(algorithm: string, data: Data, options: OperationOptions = {}): Promise<Buffer> {
-    checkKnown(options, 'options', ['signal']);
-    const { hmac, size } = this.#hmac(algorithm, 'sign');
-    const bytes = readData(data, 'data');
-    const signal = readSignal(options);
-    const asked = `an HMAC with ${this.toString()}`;
-    return this.reference.app.operate(
-      (turn) =>
-        this.#withHmacKey(turn, asked, (key) =>
-          sign({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, size),
-        ),
-      { asked, signal, own: !Buffer.isBuffer(bytes) },
-    );
-  }
-
-  /**
-   * Checks an HMAC in the TEE.
-   * @param data as of `sign`
-   * @returns is it right
-   * @throws (rejects with) Pkcs11Error, …
-   */
-  async verify(
-    algorithm: string,
-    data: Data,
-    signature: Uint8Array,
-    options: OperationOptions = {},
-  ): Promise<boolean> {
-    checkKnown(options, 'options', ['signal']);
-    const { hmac, size } = this.#hmac(algorithm, 'verify');
-    const bytes = readData(data, 'data');
-    const given = readBytes(signature, 'signature');
-    const signal = readSignal(options);
-    if (given.length !== size) return false;
-    const asked = `the check of an HMAC with ${this.toString()}`;
-    return this.reference.app.operate(
-      (turn) =>
-        this.#withHmacKey(turn, asked, (key) =>
-          verify({ turn, key, mechanism: { id: hmac }, asked, signal }, bytes, given),
-        ),
-      { asked, signal, own: !Buffer.isBuffer(bytes) },
-    );
-  }
-
-  /**
-   * Encrypts with AES.
-   * @param algorithm node:crypto's name: 'aes-256-gcm', 'aes-256-cbc', 'aes-256-ctr', with the bits of the key
-   * @returns the text and, of GCM, its tag
-   * @throws (rejects with) Pkcs11Error, …
-   */
-  encrypt(
-    algorithm: GcmAlgorithm,
-    data: Uint8Array,
-    options: CipherOptions,
-  ): Promise<{ ciphertext: Buffer; authTag: Buffer }>;
-  encrypt(
-    algorithm: string,
-    data: Uint8Array,
-    options: CipherOptions,
-  ): Promise<{ ciphertext: Buffer; authTag?: Buffer }>;
-  async encrypt(
-    algorithm: string,
-    data: Uint8Array,
-    options: CipherOptions,
-  ): Promise<{ ciphertext: Buffer; authTag?: Buffer }> {
-    const read = this.#cipher(algorithm, options, CIPHER_OPTIONS);
-    return encrypt(this.reference, read, readBytes(data, 'data'));
-  }
-
-  /**
-   * Decrypts with AES. Of GCM, no plain text is given before all of it was found right, so the TA keeps it: of a TA with a
-   * heap of 32 KiB, 16 KiB.
-   * @param options as of `encrypt`; of GCM with `authTag`
-   * @throws (rejects with) Pkcs11Error: CKR_SIGNATURE_INVALID if the text, its tag or aad were changed; …
-   */
-  async decrypt(
-    algorithm: string,
-    data: Uint8Array,
-    options: CipherOptions & { authTag?: Uint8Array | undefined },
-  ): Promise<Buffer> {
-    checkNeeded(options, 'options', [...CIPHER_OPTIONS, 'authTag']);
-    const authTag = options.authTag === undefined ? undefined : readBytes(options.authTag, 'options.authTag');
-    const { authTagLength = authTag?.length } = options;
-    const read = this.#cipher(algorithm, { ...options, authTagLength }, [...CIPHER_OPTIONS, 'authTag']);
-    return decrypt(this.reference, read, readBytes(data, 'data'), authTag);
-  }
-
-  /**
-   * Wraps an extractable key.
-   * @param key a secret key, or a private RSA key
-   * @param algorithm 'aes-256-cbc', with the bits of this key. (This client knows GCM too, but no TA up to OP-TEE 4.10.)
-   * @returns the wrapped key. CBC has filled it up with zeros to a whole number of blocks
-   * @throws (rejects with) Pkcs11Error, …
-   */
-  async wrapKey(key: SecretKey | PrivateKey, algorithm: string, options: CipherOptions): Promise<Buffer> {
-    const { how, signal } = this.#wrapping(algorithm, options, CIPHER_OPTIONS);
-    return wrap(this.reference, how.mechanism, wrappable(key), signal);
-  }
-
-  /**
-   * Unwraps a key into the TEE.
-   * @param algorithm as of `wrapKey`
-   * @param options what it is: a secret key, of CBC with its `length`; or a private RSA key
-   * @throws (rejects with) Pkcs11Error, …
-   */
-  unwrapKey(
-    wrapped: Uint8Array,
-    algorithm: string,
-    options: CipherOptions & UnwrapPrivateKeyOptions,
-  ): Promise<PrivateKey>;
-  unwrapKey(
-    wrapped: Uint8Array,
-    algorithm: string,
-    options: CipherOptions & UnwrapKeyOptions,
-  ): Promise<SecretKey>;
-  async unwrapKey(
-    wrapped: Uint8Array,
-    algorithm: string,
-    options: CipherOptions & (UnwrapKeyOptions | UnwrapPrivateKeyOptions),
-  ): Promise<SecretKey | PrivateKey> {
-    const names = [...CIPHER_OPTIONS, ...NEW_KEY_OPTIONS, 'type', 'length'];
-    const { how } = this.#wrapping(algorithm, options, names);
-    return unwrapped(this.reference, how.mechanism, wrapped, options, how.mode === 'cbc');
-  }
-
-  #wrapping(algorithm: unknown, options: CipherOptions, names: readonly string[]): ReadCipher {
-    const read = this.#cipher(algorithm, options, names);
-    if (read.how.mode === 'ctr') throw invalidArgValue('algorithm', algorithm, 'must be gcm or cbc');
-    return read;
-  }
-
-  /**
-   * Its value, of a key that was made `extractable: true` and `sensitive: false`.
-   * @throws (rejects with) Pkcs11Error: CKR_ATTRIBUTE_SENSITIVE for all others
-   */
-  async export(options: OperationOptions = {}): Promise<Buffer> {
-    checkKnown(options, 'options', ['signal']);
-    const asked = `the value of ${this.toString()}`;
-    return this.reference.app.operate(
-      async (turn) => secretValue(turn, await this.reference.handle(turn, asked), asked),
-      { asked, signal: readSignal(options) },
-    );
-  }
-
-  /**
-   * A generic secret that was used with one digest makes the TA panic when it is used with another (as of OP-TEE 4.10): it
-   * keeps the key as it has loaded it first, for whichever client. So each operation has a copy of its own.
-   */
-  async #withHmacKey<T>(turn: Turn, asked: string, use: (key: number) => Promise<T>): Promise<T> {
-    const handle = await this.reference.handle(turn, asked);
-    if (this.#onlyHmac !== undefined) return use(handle);
-    const control = pack(turn.handle, handle, encodeTemplate([[Attribute.TOKEN, false]]));
-    const answer = await turn.ask({ command: Command.COPY_OBJECT, control, room: 4, asked });
-    const copy = decodeHandle(answer, asked);
-    try {
-      return await use(copy);
-    } finally {
-      const question = { command: Command.DESTROY_OBJECT, control: u32s(turn.handle, copy), asked } as const;
-      await turn.ask(question).catch(() => undefined); // it ends with its session at the latest
-    }
-  }
-
-  #hmac(algorithm: unknown, what: string): Digest {
-    this.#needs('hmac', what);
-    const digest = readDigest(algorithm, 'algorithm');
-    if (this.#onlyHmac !== undefined && this.#onlyHmac !== digest.hmac) {
-      throw invalidArgValue('algorithm', undefined, `must be the one that ${this.toString()} is for`);
-    }
-    return digest;
-  }
-
-  #needs(type: SecretKey['type'], what: string): void {
-    if (this.type !== type) throw notSupported(`${what} needs a key of type ${type}, not ${this.type}`);
-  }
-
-  #cipher(algorithm: unknown, options: CipherOptions, names: readonly string[]): ReadCipher {
-    checkNeeded(options, 'options', names);
-    this.#needs('aes', checkString(algorithm, 'algorithm'));
-    const how = readCipher(algorithm, options, this.symmetricKeySize);
-    const { autoPadding = true } = options;
-    const padding = checkBoolean(autoPadding, 'options.autoPadding') && how.mode === 'cbc';
-    return { how, signal: readSignal(options), padding };
-  }
-}
-
-/** The mechanisms of keys that are for one digest only. */
-const HMAC_OF: ReadonlyMap<number | undefined, number> = new Map([
-  [KeyType.SHA_1_HMAC, Mechanism.SHA_1_HMAC],
-  [KeyType.SHA224_HMAC, Mechanism.SHA224_HMAC],
-  [KeyType.SHA256_HMAC, Mechanism.SHA256_HMAC],
-  [KeyType.SHA384_HMAC, Mechanism.SHA384_HMAC],
-  [KeyType.SHA512_HMAC, Mechanism.SHA512_HMAC],
-]);
-
 /** A key that the TA can wrap. @throws TypeError ERR_INVALID_ARG_TYPE; ERR_TEE_NOT_SUPPORTED */
 function wrappable(key: unknown): ObjectReference {
   const expected = 'a SecretKey or a PrivateKey';
@@ -605,41 +380,6 @@ function wrappable(key: unknown): ObjectReference {
     throw notSupported(`The PKCS#11 TA wraps no private keys but those of RSA, not ${key.toString()}`);
   }
   return referenceOf(key, 'key', expected);
-}
-
-/**
- * Unwraps a secret key or a private RSA key.
- * @param sized must the length of a secret key be given
- */
-function unwrapped(
-  by: ObjectReference,
-  mechanism: MechanismWithParameters,
-  wrapped: unknown,
-  options: UnwrapKeyOptions | UnwrapPrivateKeyOptions,
-  sized: boolean,
-): Promise<SecretKey | PrivateKey> {
-  const bytes = readBytes(wrapped, 'wrapped');
-  if (options.type !== 'rsa') {
-    return unwrap(by, mechanism, bytes, newSecretKey(options, MAX_SECRET, sized), secretKeyAt);
-  }
-  if ('length' in options) throw invalidArgValue('options.length', undefined, 'is for secret keys only');
-  const ofKey: Template = [[Attribute.KEY_TYPE, KeyType.RSA]];
-  return unwrap(by, mechanism, bytes, newPrivateKey('rsa', options, ofKey), privateKeyAt);
-}
-
-async function secretValue(turn: Turn, handle: number, asked: string): Promise<Buffer> {
-  const value = (await readAttributes(turn, handle, [Attribute.VALUE], asked, true)).get(Attribute.VALUE);
-  if (value === undefined) throw new Pkcs11Error({ value: CKR.CKR_ATTRIBUTE_SENSITIVE, asked });
-  return value;
-}
-
-export async function secretKeyAt(
-  app: Application,
-  turn: Turn,
-  handle: number,
-  asked: string,
-): Promise<SecretKey> {
-  return new SecretKey(await objectAt(app, turn, handle, ObjectClass.SECRET_KEY, asked));
 }
 
 /** A private key, with its public key from wherever the token has it. */
