@@ -250,7 +250,9 @@ export class PrivateKey extends AsymmetricKey {
       const secretKey = newSecretKey(options, MAX_SECRET, false);
       return unwrap(this.reference, mechanism, bytes, secretKey, secretKeyAt);
     }
-    if ('length' in options) throw invalidArgValue('options.length', undefined, 'is for secret keys only');
+    if ('length' in options && options.length !== undefined) {
+      throw invalidArgValue('options.length', undefined, 'is for secret keys only');
+    }
     const privateKey = newPrivateKey('rsa', options, [[Attribute.KEY_TYPE, KeyType.RSA]]);
     return unwrap(this.reference, mechanism, bytes, privateKey, privateKeyAt);
   }

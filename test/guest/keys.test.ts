@@ -7,7 +7,8 @@ import { Guest } from 'node-optee/qemu';
 import { BUILD_TIMEOUT, GUEST_TIMEOUT } from '../support/guest.js';
 import { until } from '../support/until.js';
 
-jest.setTimeout(GUEST_TIMEOUT);
+// Each command starts Node.js from the share.
+jest.setTimeout(5 * GUEST_TIMEOUT);
 
 let guest: Guest;
 beforeAll(async () => {
