@@ -1,5 +1,8 @@
 // A private key for TLS that never leaves the TEE, and the request for its certificate.
-import { verify } from 'node:crypto';
+// The request is made by a library: npm install @peculiar/x509 reflect-metadata
+import { webcrypto } from 'node:crypto';
+import 'reflect-metadata';
+import { Pkcs10CertificateRequestGenerator, SubjectAlternativeNameExtension } from '@peculiar/x509';
 import { Pkcs11 } from 'node-optee/pkcs11';
 
 const [soPin, pin] = ['security officer', 'user-1234']; // in a product: from where the board keeps its secrets
@@ -17,25 +20,24 @@ try {
   const login = await token.login({ pin });
   const { privateKey } = await login.generateKeyPair('ec', { namedCurve: 'P-256', label: 'tls' });
 
-  // PKCS #10 (RFC 2986). A library that takes a function to sign with does this as well.
-  const der = (tag, ...content) => {
-    const bytes = Buffer.concat(content);
-    const { length } = bytes;
-    const size = length < 128 ? [length] : length < 256 ? [0x81, length] : [0x82, length >> 8, length & 255];
-    return Buffer.concat([Buffer.from([tag, ...size]), bytes]);
+  // The library asks WebCrypto for two things. These come from the token.
+  const subtle = {
+    exportKey: async (format, key) => key.publicKey.export({ format: 'der', type: 'spki' }),
+    sign: (algorithm, key, data) => key.sign('sha256', data, { dsaEncoding: 'ieee-p1363' }), // in the TEE
   };
-  const COMMON_NAME = Buffer.from('0603550403', 'hex');
-  const ECDSA_WITH_SHA256 = Buffer.from('06082a8648ce3d040302', 'hex');
-  const name = der(0x30, der(0x31, der(0x30, COMMON_NAME, der(0x0c, Buffer.from('gateway-0001')))));
-  const publicKey = privateKey.publicKey.export({ format: 'der', type: 'spki' });
-  const info = der(0x30, Buffer.from('020100', 'hex'), name, publicKey, der(0xa0));
-  const signature = await privateKey.sign('sha256', info); // in the TEE; the event loop goes on
-  const request = der(0x30, info, der(0x30, ECDSA_WITH_SHA256), der(0x03, Buffer.from([0]), signature));
-  const lines = request.toString('base64').replace(/.{64}(?=.)/g, '$&\n');
-  console.log(`-----BEGIN CERTIFICATE REQUEST-----\n${lines}\n-----END CERTIFICATE REQUEST-----`);
+  const request = await Pkcs10CertificateRequestGenerator.create(
+    {
+      name: 'CN=gateway-0001, O=Example',
+      extensions: [new SubjectAlternativeNameExtension([{ type: 'dns', value: 'gateway-0001.example' }])],
+      keys: { privateKey, publicKey: privateKey },
+      signingAlgorithm: { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' },
+    },
+    { subtle },
+  );
+  console.log(request.toString('pem'));
 
   // Later, with the certificate: login.importCertificate(pem, { id: privateKey.id }).
-  console.log('the request is signed by its key:', verify('sha256', info, privateKey.publicKey, signature));
+  console.log('the request is signed by its key:', await request.verify(webcrypto));
 } finally {
   await pkcs11.close();
 }

@@ -78,6 +78,10 @@ const REFUSED: ReadonlySet<number> = new Set([
   CKR.CKR_USER_PIN_NOT_INITIALIZED,
 ]);
 
+function isRefused(error: unknown): error is Pkcs11Error {
+  return error instanceof Pkcs11Error && REFUSED.has(error.value);
+}
+
 /** Does this error of a call say that the TA died? The session is closed where another call has found that out. */
 function isLost(session: Session, error: unknown): error is Error {
   return isDead(error) || (session.closed && (error as { code?: unknown } | null)?.code === 'ERR_TEE_CLOSED');
@@ -248,6 +252,14 @@ export class Application {
   }
 
   /**
+   * Keys are for a user who is logged in. The TA checks that where keys are imported, but not where it makes them (as of
+   * OP-TEE 4.10): they would be on the token, and nobody would have been told.
+   */
+  needUser(asked: string): void {
+    if (this.#who.user === undefined) throw new Pkcs11Error({ value: CKR.CKR_USER_NOT_LOGGED_IN, asked });
+  }
+
+  /**
    * Runs an operation when it is its turn. Aborted before that, nothing is sent; afterwards `work` itself looks at the
    * signal where it can stop. If the TA has died, all is opened again and `work` called once more, unless it had begun
    * what must not be done twice.
@@ -401,7 +413,7 @@ export class Application {
       connected = await connect(this.#who, undefined, true);
     } catch (error) {
       // A PIN that is wrong now is never tried again. All else may be over when the next operation comes.
-      if (error instanceof Pkcs11Error && REFUSED.has(error.value)) {
+      if (isRefused(error)) {
         this.#who.pin?.fill(0);
         this.#failed = error;
       }
@@ -474,7 +486,14 @@ async function connect(who: Who, signal?: AbortSignal, again = false): Promise<C
     if (user !== undefined) {
       if (signal?.aborted === true) throw new AbortError(signal.reason, asked);
       const control = pack(handle, user, pin.length, pin);
-      await ask(session, { command: Command.LOGIN, control, asked, secret: true });
+      try {
+        await ask(session, { command: Command.LOGIN, control, asked, secret: true });
+      } catch (error) {
+        if (!again || !isRefused(error)) throw error;
+        const hint =
+          'the PKCS#11 TA died, and since then somebody has erased the token or changed its PIN: log in again';
+        throw new Pkcs11Error({ value: error.value, asked, hint, cause: error });
+      }
     }
     return { session, handle };
   } catch (error) {

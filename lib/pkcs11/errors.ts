@@ -108,6 +108,12 @@ export function notFound(what: string, found: number): Error & { code: string } 
       });
 }
 
+/** What was there before the TA died is not there now. */
+export function gone(what: string): Error & { code: string } {
+  const message = `The token does not have the ${what} any more: somebody has removed or replaced it`;
+  return Object.assign(new Error(message), { code: 'ERR_PKCS11_NOT_FOUND' });
+}
+
 /** An argument of the wrong type whose value can be a secret: it is not shown. */
 export function secretArgType(name: string, expected: string, actual: unknown): TypeError & { code: string } {
   const type = actual === null ? 'null' : typeof actual;

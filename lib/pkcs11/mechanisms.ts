@@ -89,7 +89,7 @@ export interface RsaSignature {
  * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; RangeError ERR_OUT_OF_RANGE
  */
 export function rsaSignature(
-  { padding = constants.RSA_PKCS1_PADDING, saltLength }: SignOptions,
+  { padding = constants.RSA_PKCS1_PADDING, saltLength = constants.RSA_PSS_SALTLEN_MAX_SIGN }: SignOptions,
   of: Digest,
   modulusSize: number,
   verify: boolean,
@@ -108,7 +108,7 @@ export function rsaSignature(
   if (longest < 0) {
     throw invalidArgValue('algorithm', of.name, 'is too large for this key');
   }
-  let salt = saltLength ?? constants.RSA_PSS_SALTLEN_MAX_SIGN;
+  let salt = saltLength;
   // Node's constants of MAX_SIGN and AUTO are the same number.
   const autoSalt = verify && salt === constants.RSA_PSS_SALTLEN_AUTO;
   if (salt === constants.RSA_PSS_SALTLEN_DIGEST) salt = of.size;

@@ -4,7 +4,7 @@ import { invalidArgType, invalidArgValue } from '../client/errors.js';
 import { checkKnown, checkSignal, checkString } from '../client/validate.js';
 import type { Application, Turn } from './application.js';
 import { Attribute, CKR, Command, ObjectClass } from './constants.js';
-import { isResult, notFound, Pkcs11Error } from './errors.js';
+import { gone, isResult, notFound, Pkcs11Error } from './errors.js';
 import {
   decodeAttributes,
   decodeHandle,
@@ -190,6 +190,7 @@ const OF_CLASS: Record<ObjectClass, readonly number[]> = {
   [ObjectClass.SECRET_KEY]: [
     Attribute.KEY_TYPE,
     Attribute.VALUE_LEN,
+    Attribute.CHECK_VALUE,
     Attribute.SENSITIVE,
     Attribute.EXTRACTABLE,
   ],
@@ -215,6 +216,10 @@ export class Attributes {
   boolean(id: number): boolean {
     return this.#values.get(id)?.[0] === 1;
   }
+  equals(other: Attributes): boolean {
+    const [own, others] = [this.#values, other.#values];
+    return own.size === others.size && [...own].every(([id, value]) => others.get(id)?.equals(value));
+  }
 }
 
 /** Reads what the class of an object is made of. */
@@ -229,7 +234,8 @@ export async function describeObject(
 
 /**
  * One object of a token, wherever its handle is: the TA forgets handles when it dies, and a token object is found again by
- * its class, id and label.
+ * its class, id and label. Somebody can have erased the token meanwhile, and have made another object with that name: it is
+ * not taken for this one.
  */
 export class ObjectReference {
   readonly app: Application;
@@ -239,6 +245,9 @@ export class ObjectReference {
   /** Is it kept on the token, or is it of this session? */
   readonly token: boolean;
   readonly isPrivate: boolean;
+  /** Is an object that looks the same still the same? Set where its attributes do not say so. */
+  isStill: ((turn: Turn) => Promise<boolean>) | undefined;
+  readonly #attributes: Attributes;
   #handle: number;
   #generation: number;
 
@@ -255,6 +264,7 @@ export class ObjectReference {
     this.label = attributes.text(Attribute.LABEL);
     this.token = attributes.boolean(Attribute.TOKEN);
     this.isPrivate = attributes.boolean(Attribute.PRIVATE);
+    this.#attributes = attributes;
     this.#handle = handle;
     this.#generation = generation;
   }
@@ -272,12 +282,11 @@ export class ObjectReference {
     const template: Template = [...queryTemplate(this.objectClass, this.#names), [Attribute.TOKEN, true]];
     const same: number[] = [];
     for (const handle of await find(turn, template, asked)) {
-      // No id or no label is none to look for, and others that have one are found as well.
-      const its = new Attributes(await readAttributes(turn, handle, [Attribute.ID, Attribute.LABEL], asked));
-      const id = its.bytes(Attribute.ID) ?? Buffer.alloc(0);
-      if (id.equals(this.id) && its.text(Attribute.LABEL) === this.label) same.push(handle);
+      const its = await describeObject(turn, handle, this.objectClass, asked);
+      if (its.equals(this.#attributes)) same.push(handle);
     }
-    if (same.length !== 1) throw notFound(describeQuery('object', this.#names), same.length);
+    if (same.length > 1) throw notFound(describeQuery('object', this.#names), same.length);
+    if (same.length === 0 || (await this.isStill?.(turn)) === false) throw gone(this.toString());
     this.#handle = same[0] as number;
     this.#generation = turn.generation;
     return this.#handle;

@@ -5,7 +5,7 @@ import { AbortError } from '../client/errors.js';
 import type { Turn } from './application.js';
 import { CKR, Command } from './constants.js';
 import { badAnswer, isResult } from './errors.js';
-import type { Digest } from './mechanisms.js';
+import { readBytes, type Digest } from './mechanisms.js';
 import { encodeMechanism, pack, u32s, type MechanismWithParameters } from './serializer.js';
 import type { Question } from './wire.js';
 
@@ -50,6 +50,26 @@ const DECRYPT: Commands = {
   update: Command.DECRYPT_UPDATE,
   final: Command.DECRYPT_FINAL,
 };
+
+/** Bytes, or a stream or other async iterable of them. */
+export type Data = Uint8Array | AsyncIterable<Uint8Array>;
+
+/** Data, read once: all of it, or its parts as they come. */
+export type Bytes = Buffer | AsyncIterable<Buffer>;
+
+/**
+ * Data of the caller's, copied.
+ * @throws TypeError ERR_INVALID_ARG_TYPE; a stream throws it when it comes to a part that is not bytes
+ */
+export function readData(data: unknown, name: string): Bytes {
+  return typeof data === 'object' && data !== null && Symbol.asyncIterator in data
+    ? partsOf(data as AsyncIterable<unknown>, `a part of ${name}`)
+    : readBytes(data, name);
+}
+
+async function* partsOf(data: AsyncIterable<unknown>, name: string): AsyncGenerator<Buffer> {
+  for await (const part of data) yield readBytes(part, name);
+}
 
 /** What all operations are told. */
 export interface Operation {
@@ -123,19 +143,20 @@ async function whole(
 }
 
 /** In one part where it fits, and where the mechanism takes no parts: EdDSA, and RSA with parameters. */
-function run(commands: Commands, operation: Operation, data: Buffer, besides: Besides): Promise<Buffer> {
+function run(commands: Commands, operation: Operation, data: Bytes, besides: Besides): Promise<Buffer> {
+  if (!Buffer.isBuffer(data)) return inParts(commands, operation, data, besides);
   return data.length <= PART || operation.mechanism.parameters !== undefined
     ? whole(commands, operation, data, besides)
     : inParts(commands, operation, [data], besides);
 }
 
 /** Signs what the mechanism takes: a digest, or for HMAC and EdDSA the data. */
-export function sign(operation: Operation, data: Buffer, room: number): Promise<Buffer> {
+export function sign(operation: Operation, data: Bytes, room: number): Promise<Buffer> {
   return run(SIGN, operation, data, { room });
 }
 
 /** @returns is the signature right */
-export async function verify(operation: Operation, data: Buffer, signature: Buffer): Promise<boolean> {
+export async function verify(operation: Operation, data: Bytes, signature: Buffer): Promise<boolean> {
   try {
     await run(VERIFY, operation, data, { signature });
     return true;
@@ -147,14 +168,8 @@ export async function verify(operation: Operation, data: Buffer, signature: Buff
 }
 
 /** A digest that the TA computes. */
-export function digest(
-  operation: Operation,
-  data: Buffer | AsyncIterable<Buffer>,
-  room: number,
-): Promise<Buffer> {
-  return Buffer.isBuffer(data)
-    ? run(DIGEST, operation, data, { room })
-    : inParts(DIGEST, operation, data, { room });
+export function digest(operation: Operation, data: Bytes, room: number): Promise<Buffer> {
+  return run(DIGEST, operation, data, { room });
 }
 
 /**
@@ -200,14 +215,29 @@ export async function random(
 const SLICE = 1 << 20;
 
 /**
- * The digest of data, computed in this process, which has the data anyway: only the digest goes to the TA. The event loop
- * turns in between.
+ * Hashes data in this process, which has the data anyway: only the digest goes to the TA. The event loop turns in between.
+ * @param hashing takes it part by part
  */
-export async function hash(algorithm: Digest, data: Buffer): Promise<Buffer> {
-  const hashing = createHash(algorithm.name);
-  for (let at = 0; at < data.length; at += SLICE) {
-    if (at > 0) await setImmediate();
-    hashing.update(data.subarray(at, at + SLICE));
+export async function feed<T extends { update(part: Buffer): unknown }>(
+  hashing: T,
+  data: Bytes,
+  operation: Pick<Operation, 'signal' | 'asked'>,
+): Promise<T> {
+  for await (const part of Buffer.isBuffer(data) ? [data] : data) {
+    for (let at = 0; at < part.length; at += SLICE) {
+      if (at > 0) await setImmediate();
+      checkAborted(operation);
+      hashing.update(part.subarray(at, at + SLICE));
+    }
   }
-  return hashing.digest();
+  return hashing;
+}
+
+/** The digest of data, computed in this process. */
+export async function hash(
+  algorithm: Digest,
+  data: Bytes,
+  operation: Pick<Operation, 'signal' | 'asked'>,
+): Promise<Buffer> {
+  return (await feed(createHash(algorithm.name), data, operation)).digest();
 }

@@ -15,28 +15,14 @@ import {
 } from './certificates.js';
 import { Attribute, Command, KeyType, Mechanism, ObjectClass } from './constants.js';
 import { notFound, secretArgType } from './errors.js';
-import {
-  newSecretKey,
-  PrivateKey,
-  privateKeyAt,
-  PublicKey,
-  publicKeyAt,
-  SecretKey,
-  secretKeyAt,
-} from './keys.js';
+import { PrivateKey, privateKeyAt, PublicKey, publicKeyAt } from './key-pairs.js';
 import { readBytes, readDigest } from './mechanisms.js';
+import { MAX_SECRET, newPair, newPublicKey, newSecretKey } from './new-keys.js';
 import {
-  classAttribute,
   NEW_KEY_OPTIONS,
   NEW_OBJECT_OPTIONS,
-  otherUsages,
-  protection,
-  readNew,
-  readUsages,
-  usageAttributes,
   type KeyUsage,
   type NewKeyOptions,
-  type NewObject,
   type NewObjectOptions,
 } from './new-objects.js';
 import {
@@ -52,8 +38,9 @@ import {
   type ObjectQuery,
   type OperationOptions,
 } from './objects.js';
-import { digest, random } from './operations.js';
-import { ED25519, importKey, readCurve, type ImportedKey } from './public-keys.js';
+import { digest, random, readData, type Data } from './operations.js';
+import { ED25519, importKey, readCurve } from './public-keys.js';
+import { SecretKey, secretKeyAt } from './secret-keys.js';
 import { decodeHandles, encodeMechanism, encodeTemplate, pack, u32s, type Template } from './serializer.js';
 
 const debug = debuglog('node-optee');
@@ -85,16 +72,6 @@ export interface ImportSecretKeyOptions extends NewKeyOptions {
   /** What it is for. */
   type: 'aes' | 'hmac';
 }
-
-const PAIR_USAGES: Record<ImportedKey['type'], { usual: readonly KeyUsage[]; allowed: readonly KeyUsage[] }> =
-  {
-    ec: { usual: ['sign', 'derive'], allowed: ['sign', 'derive'] },
-    ed25519: { usual: ['sign'], allowed: ['sign'] },
-    rsa: { usual: ['sign', 'decrypt'], allowed: ['sign', 'decrypt', 'unwrap'] },
-  };
-
-/** HMAC keys of more bytes than this the TA does not make. */
-const MAX_SECRET = 512;
 
 /**
  * A token that is open, by a user who is logged in, or by nobody. It has a TEE session of its own. Several of them, on one
@@ -134,6 +111,7 @@ export class TokenLogin {
     const ofType: Template = [[Attribute.KEY_TYPE, keyType]];
     const { templates, token, signal } = newPair(type, options, [...ofType, ...parameters], ofType);
     const asked = `the generation of a key pair (${type})`;
+    this.#app.needUser(asked);
     return this.#app.operate(
       async (turn) => {
         const encoded = templates.map(encodeTemplate);
@@ -152,9 +130,11 @@ export class TokenLogin {
    */
   async generateKey(type: 'aes' | 'hmac', options: SecretKeyOptions): Promise<SecretKey> {
     checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, 'length']);
-    const { template, token, signal } = newSecretKey({ ...options, type }, MAX_SECRET);
+    if (type !== 'aes' && type !== 'hmac') throw invalidArgValue('type', type, "must be 'aes' or 'hmac'");
+    const { template, token, signal } = newSecretKey({ ...options, type });
     const id = type === 'aes' ? Mechanism.AES_KEY_GEN : Mechanism.GENERIC_SECRET_KEY_GEN;
     const asked = `the generation of a key (${type})`;
+    this.#app.needUser(asked);
     return this.#app.operate(
       async (turn) => {
         const control = pack(turn.handle, encodeMechanism({ id }), encodeTemplate(template));
@@ -176,16 +156,7 @@ export class TokenLogin {
   ): Promise<PublicKey> {
     checkKnown(options, 'options', [...NEW_OBJECT_OPTIONS, 'usages']);
     const { type, publicAttributes } = importKey(readKey(key, 'public'), 'key');
-    const { usual, allowed } = PAIR_USAGES[type];
-    const usages = readUsages(options.usages, otherUsages(usual), otherUsages(allowed));
-    const { attributes, token, signal } = readNew(options);
-    const template: Template = [
-      ...classAttribute(ObjectClass.PUBLIC_KEY),
-      ...attributes,
-      [Attribute.PRIVATE, false],
-      ...usageAttributes(usages),
-      ...publicAttributes,
-    ];
+    const { template, token, signal } = newPublicKey(type, options, publicAttributes);
     const asked = 'the import of a public key';
     return this.#app.operate(
       async (turn) => publicKeyAt(this.#app, turn, await create(turn, template, asked), asked),
@@ -230,7 +201,7 @@ export class TokenLogin {
   async importSecretKey(key: KeyObject | Uint8Array, options: ImportSecretKeyOptions): Promise<SecretKey> {
     checkNeeded(options, 'options', [...NEW_KEY_OPTIONS, 'type']);
     const secret = readSecret(key);
-    const { template, token, signal } = newSecretKey(options, 0);
+    const { template, token, signal } = newSecretKey(options, MAX_SECRET, false);
     if (options.type === 'aes' && ![16, 24, 32].includes(secret.length)) {
       throw invalidArgValue('key', undefined, `must have 16, 24 or 32 bytes for AES, not ${secret.length}`);
     }
@@ -357,20 +328,15 @@ export class TokenLogin {
    * @param data bytes, or a stream or other async iterable of them
    * @throws (rejects with) Pkcs11Error, …; what the stream throws
    */
-  async digest(
-    algorithm: string,
-    data: Uint8Array | AsyncIterable<Uint8Array>,
-    options: OperationOptions = {},
-  ): Promise<Buffer> {
+  async digest(algorithm: string, data: Data, options: OperationOptions = {}): Promise<Buffer> {
     checkKnown(options, 'options', ['signal']);
     const { mechanism, size } = readDigest(algorithm, 'algorithm');
     const signal = readSignal(options);
     const asked = `the ${algorithm} of data`;
-    const stream = isStream(data);
-    const bytes = stream ? partsOf(data) : readBytes(data, 'data');
+    const bytes = readData(data, 'data');
     return this.#app.operate(
       async (turn) => digest({ turn, key: 0, mechanism: { id: mechanism }, asked, signal }, bytes, size),
-      { asked, signal, own: stream },
+      { asked, signal, own: !Buffer.isBuffer(bytes) },
     );
   }
 
@@ -451,42 +417,18 @@ function create(turn: Turn, template: Template, asked: string, secret = false): 
   return make(turn, { command: Command.CREATE_OBJECT, control, asked, secret });
 }
 
-/** The two sides of a new key pair, the public one first. */
-function newPair(
-  type: ImportedKey['type'],
-  options: NewKeyOptions,
-  publicAttributes: Template,
-  privateAttributes: Template,
-): Omit<NewObject, 'template'> & { templates: readonly [Template, Template] } {
-  const { usual, allowed } = PAIR_USAGES[type];
-  const usages = readUsages(options.usages, usual, allowed);
-  const { attributes, token, signal } = readNew(options);
-  const publicTemplate: Template = [
-    ...classAttribute(ObjectClass.PUBLIC_KEY),
-    ...attributes,
-    [Attribute.PRIVATE, false],
-    ...usageAttributes(otherUsages(usages)),
-    ...publicAttributes,
-  ];
-  const privateTemplate: Template = [
-    ...classAttribute(ObjectClass.PRIVATE_KEY),
-    ...attributes,
-    ...protection(options),
-    ...usageAttributes(usages),
-    ...privateAttributes,
-  ];
-  return { templates: [publicTemplate, privateTemplate], token, signal };
-}
-
 function pairParameters(
   type: unknown,
   options: KeyPairOptions,
 ): [mechanism: number, keyType: number, Template] {
-  const { namedCurve, modulusLength, publicExponent } = options;
+  const { namedCurve, modulusLength, publicExponent = 65537 } = options;
+  if (type !== 'ec' && type !== 'ed25519' && type !== 'rsa') {
+    throw invalidArgValue('type', type, "must be 'ec', 'ed25519' or 'rsa'");
+  }
   for (const [name, value, kind] of [
     ['namedCurve', namedCurve, 'ec'],
     ['modulusLength', modulusLength, 'rsa'],
-    ['publicExponent', publicExponent, 'rsa'],
+    ['publicExponent', options.publicExponent, 'rsa'],
   ] as const) {
     if (value !== undefined && type !== kind) {
       throw invalidArgValue(`options.${name}`, undefined, `is for '${kind}' only`);
@@ -503,7 +445,7 @@ function pairParameters(
     }
     case 'rsa': {
       const bits = checkInteger(modulusLength, 'options.modulusLength', 2048, 4096);
-      const exponent = checkInteger(publicExponent ?? 65537, 'options.publicExponent', 65537, 0xffffffff);
+      const exponent = checkInteger(publicExponent, 'options.publicExponent', 65537, 0xffffffff);
       if (bits % 8 !== 0)
         throw invalidArgValue('options.modulusLength', undefined, 'must be a whole number of bytes');
       if (exponent % 2 === 0) throw invalidArgValue('options.publicExponent', undefined, 'must be odd');
@@ -520,8 +462,6 @@ function pairParameters(
         ],
       ];
     }
-    default:
-      throw invalidArgValue('type', type, "must be 'ec', 'ed25519' or 'rsa'");
   }
 }
 
@@ -548,12 +488,4 @@ function readSecret(key: unknown): Buffer {
     throw invalidArgValue('key', undefined, `must have 1 to ${MAX_SECRET} bytes, not ${bytes.length}`);
   }
   return bytes;
-}
-
-function isStream(data: unknown): data is AsyncIterable<Uint8Array> {
-  return typeof data === 'object' && data !== null && Symbol.asyncIterator in data;
-}
-
-async function* partsOf(data: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
-  for await (const part of data) yield readBytes(part, 'a part of data');
 }

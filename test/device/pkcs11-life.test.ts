@@ -169,6 +169,71 @@ describe('a TA that died', () => {
   });
 });
 
+describe('a token that somebody erased after the TA had died', () => {
+  // While the TA lives nobody can: it answers CKR_SESSION_EXISTS.
+  let erased: Token;
+  const open = async (pin: string): Promise<TokenLogin> => {
+    await erased.initialize({ label: 'erased', soPin: SO_PIN });
+    await erased.setUserPin({ soPin: SO_PIN, pin });
+    return erased.login({ pin });
+  };
+  beforeAll(async () => {
+    erased = await pkcs11.token({ slot: 2 });
+  });
+
+  test('has another key of that name: it is not taken for the one that was there', async () => {
+    const before = await open(PIN);
+    const names = { id: 'e1', label: 'key' };
+    const { privateKey } = await before.generateKeyPair('ec', { namedCurve: 'P-256', ...names });
+    const secret = await before.generateKey('aes', { length: 128, ...names });
+    const certificate = await before.importCertificate(CERTIFICATE, names);
+    await kill();
+    const now = await open(PIN);
+    const others = await now.generateKeyPair('ec', { namedCurve: 'P-256', ...names });
+    await now.generateKey('aes', { length: 128, ...names });
+    await now.importCertificate(CERTIFICATE, names);
+    for (const made of [
+      privateKey.sign('sha256', data(1)),
+      secret.encrypt('aes-128-ctr', data(1), { iv: Buffer.alloc(16) }),
+    ]) {
+      expect(await rejection(made)).toMatchObject({
+        code: 'ERR_PKCS11_NOT_FOUND',
+        message: expect.stringContaining('removed or replaced'),
+      });
+    }
+    // The login was opened again, and works on.
+    const found = await before.privateKey({ id: 'e1' });
+    const { publicKey } = others.privateKey;
+    expect(found.publicKey.equals(publicKey)).toBe(true);
+    expect(verify('sha256', data(2), publicKey, await found.sign('sha256', data(2)))).toBe(true);
+    await certificate.destroy(); // it is the same
+    await Promise.all([before.close(), now.close()]);
+  });
+
+  test('has another PIN: that of the login is sent once, and no more', async () => {
+    const before = await open(PIN);
+    await kill();
+    const now = await open('another-1');
+    for (let i = 0; i < 9; i++) {
+      expect(await rejection(before.randomBytes(1))).toMatchObject({
+        code: 'CKR_PIN_INCORRECT',
+        message: expect.stringContaining('log in again'),
+      });
+    }
+    expect(await erased.info()).toMatchObject({ userPinCountLow: true, userPinFinalTry: false });
+    await Promise.all([before.close(), now.close()]);
+  });
+
+  test('has no user any more', async () => {
+    const before = await open(PIN);
+    await kill();
+    await erased.initialize({ label: 'erased', soPin: SO_PIN });
+    expect(await rejection(before.randomBytes(1))).toMatchObject({ code: 'CKR_USER_PIN_NOT_INITIALIZED' });
+    await before.close();
+    await (await open(PIN)).close();
+  });
+});
+
 describe('certificates and data', () => {
   test('are kept, found and removed', async () => {
     const made = await login.importCertificate(CERTIFICATE, { id: 'a1', label: 'device' });

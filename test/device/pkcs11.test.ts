@@ -134,6 +134,8 @@ describe('RSA', () => {
     const theirs = sign('sha512', data, { key: pair.privateKey, padding, saltLength });
     expect(await publicKey.verify('sha512', data, theirs, { padding, saltLength })).toBe(true);
     expect(await publicKey.verify('sha512', data, theirs, { padding })).toBe(true);
+    expect(await publicKey.verify('sha512', Readable.from([data]), theirs, { padding })).toBe(true);
+    expect(await publicKey.verify('sha512', data.subarray(1), theirs, { padding })).toBe(false);
     const oaepLabel = Buffer.from('label');
     const encrypted = publicEncrypt({ key: pair.publicKey, oaepHash: 'sha256', oaepLabel }, data);
     expect(await privateKey.privateDecrypt(encrypted, { oaepHash: 'sha256', oaepLabel })).toEqual(data);
@@ -203,7 +205,7 @@ describe('secret keys', () => {
     for (const mode of ['cbc']) {
       const algorithm = `aes-256-${mode}`;
       const wrapped = await by.wrapKey(inner, algorithm, { iv });
-      const again = await by.unwrapKey(wrapped, algorithm, { iv, type: 'aes', token: false });
+      const again = await by.unwrapKey(wrapped, algorithm, { iv, type: 'aes', length: 256, token: false });
       expect(again).toMatchObject({ extractable: false, sensitive: true, symmetricKeySize: 32 });
       const text = randomBytes(32);
       const { ciphertext } = await inner.encrypt('aes-256-ctr', text, { iv });
@@ -237,6 +239,34 @@ test('digests, of data and of a stream', async () => {
     expect(await login.digest(algorithm, data)).toEqual(right);
     expect(await login.digest(algorithm, Readable.from(parts))).toEqual(right);
   }
+});
+
+test('signatures and HMAC of a stream', async () => {
+  const data = randomBytes(300_000);
+  const stream = (): Readable => Readable.from([data.subarray(0, 7), data.subarray(7)]);
+  const { privateKey, publicKey } = await login.generateKeyPair('ec', { namedCurve: 'P-256', token: false });
+  const signature = await privateKey.sign('sha256', stream());
+  expect(verify('sha256', data, privateKey.publicKey, signature)).toBe(true);
+  expect(await publicKey.verify('sha256', stream(), signature)).toBe(true);
+  expect(await publicKey.verify('sha256', Readable.from([data, data]), signature)).toBe(false);
+  const value = randomBytes(32);
+  const key = await login.importSecretKey(value, { type: 'hmac', token: false });
+  const mac = createHmac('sha256', value).update(data).digest();
+  expect(await key.sign('sha256', stream())).toEqual(mac);
+  expect(await key.verify('sha256', stream(), mac)).toBe(true);
+  expect(await key.verify('sha256', Readable.from([data, data]), mac)).toBe(false);
+  for (const [made, message] of [
+    [privateKey.sign('sha256', Readable.from(['text']) as never), 'a part of data'],
+    [key.sign('sha256', Readable.from([data, 1]) as never), 'a part of data'],
+    [key.sign('sha256', stream(), { signal: AbortSignal.abort() }), 'aborted'],
+  ] as const) {
+    expect(await rejection(made)).toMatchObject({ message: expect.stringContaining(message) });
+  }
+  const edwards = await login.generateKeyPair('ed25519', { token: false });
+  expect(await rejection(edwards.privateKey.sign(null, stream()))).toMatchObject({
+    code: 'ERR_INVALID_ARG_TYPE',
+    message: expect.stringMatching(/^data must be/),
+  });
 });
 
 test('random bytes', async () => {

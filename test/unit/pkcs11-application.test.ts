@@ -1,105 +1,27 @@
 /** Logins to tokens when calls fail. The TA here is none: it answers what the test says, when the test says so. */
 import { inspect } from 'node:util';
 import { describe, expect, jest, test } from '@jest/globals';
-import { TeeContext, TeeError } from 'node-optee';
-import { Parameter } from '#lib/client/parameters';
 import { Login } from '#lib/client/login';
 import type { Session } from '#lib/client/session';
 import { Application, Turn } from '#lib/pkcs11/application';
 import { DataObject } from '#lib/pkcs11/certificates';
-import { Attribute, CKR, Command, ObjectClass, TokenFlag, User } from '#lib/pkcs11/constants';
+import { Attribute, CKR, Command, ObjectClass, TokenFlag, UNAVAILABLE, User } from '#lib/pkcs11/constants';
 import { Attributes, ObjectReference } from '#lib/pkcs11/objects';
 import { cipher, digest, random as randomBytes } from '#lib/pkcs11/operations';
 import { Pkcs11 } from '#lib/pkcs11/pkcs11';
-import { encodeTemplate, pack, TOKEN_INFO_SIZE, u32s } from '#lib/pkcs11/serializer';
+import { encodeTemplate, pack, u32s } from '#lib/pkcs11/serializer';
 import { Token } from '#lib/pkcs11/token';
 import { TokenLogin } from '#lib/pkcs11/token-login';
 import { ask } from '#lib/pkcs11/wire';
+import { DEAD, FakeTa, NO_MEMORY, teeError, type Answer } from '../support/fake-pkcs11-ta.js';
 
 // The declarations have nothing internal.
-const { specOf } = Parameter as unknown as {
-  specOf(this: void, param: unknown): { bytes?: Uint8Array } | undefined;
-};
 const internal = Token as unknown as { make(home: object, info: object): Token };
 const internalLogin = TokenLogin as unknown as {
   make(app: Application, closed: (login: TokenLogin) => void): TokenLogin;
 };
 
 const PIN = 'user-1234';
-const DEAD = 0xffff3024;
-const NO_MEMORY = 0xffff000c;
-
-function teeError(result: number, control = new Uint8Array(0)): TeeError {
-  const outputs = [{ size: control.length, data: Uint8Array.from(control) }, undefined];
-  return new TeeError({ result, originCode: 3, uuid: 'a TA', asked: 'a call', outputs });
-}
-
-/** A result of PKCS #11, or an error that a call ends with. */
-type Answer = number | Error;
-
-class FakeTa {
-  /** What was asked, with the control block as it was sent. */
-  readonly asked: { command: number; control: Buffer }[] = [];
-  opened = 0;
-  /** Looks at a command before it is answered; undefined: CKR_OK. */
-  answer: (command: number) => Answer | undefined | Promise<Answer | undefined> = () => undefined;
-  /** Why it cannot be reached. */
-  unreachable: Error | undefined;
-  /** What else than usual comes out of a command. */
-  readonly outputs = new Map<number, Uint8Array>();
-  closed = 0;
-  closeError: Error | undefined;
-
-  readonly tee = Object.create(TeeContext.prototype, {
-    openSession: { value: () => this.#open() },
-  }) as TeeContext;
-
-  commands(command: number): Buffer[] {
-    return this.asked.filter((one) => one.command === command).map(({ control }) => control);
-  }
-
-  /** All sessions that are open now are lost. */
-  die(): void {
-    this.#alive = this.opened;
-  }
-  #alive = 0;
-
-  async #open(): Promise<Session> {
-    await Promise.resolve();
-    if (this.unreachable !== undefined) throw this.unreachable;
-    const id = ++this.opened;
-    let closed = false;
-    const session = {
-      get closed() {
-        return closed;
-      },
-      close: () => {
-        if (!closed) this.closed++;
-        closed = true;
-        return this.closeError === undefined ? Promise.resolve() : Promise.reject(this.closeError);
-      },
-      invoke: async (command: number, params: (Parameter<unknown> | undefined)[]) => {
-        if (closed) throw Object.assign(new Error('the session is closed'), { code: 'ERR_TEE_CLOSED' });
-        const control = Buffer.from(specOf(params[0])?.bytes ?? []);
-        this.asked.push({ command, control });
-        const found = await this.answer(command);
-        if (id <= this.#alive) throw teeError(DEAD, control);
-        if (found instanceof Error) throw found;
-        return [u32s(found ?? CKR.CKR_OK), undefined, this.outputs.get(command) ?? output(command)];
-      },
-    };
-    return session as unknown as Session;
-  }
-}
-
-function output(command: number): Uint8Array {
-  if (command === Command.OPEN_SESSION) return u32s(1);
-  if (command !== Command.TOKEN_INFO) return Buffer.from('found');
-  const info = Buffer.alloc(TOKEN_INFO_SIZE);
-  info.writeUInt32LE(TokenFlag.TOKEN_INITIALIZED, 96);
-  return info;
-}
-
 const question = (command: Command) => ({ command, control: u32s(1), room: 5, asked: 'a test' }) as const;
 const RANDOM = question(Command.GENERATE_RANDOM);
 const DIGEST = { key: 0, mechanism: { id: 0x250 }, asked: 'a digest' };
@@ -216,10 +138,13 @@ describe('a TA that died', () => {
     const reference = new ObjectReference(app, ObjectClass.DATA, 7, 0, attributes);
     ta.die();
     ta.outputs.set(Command.FIND_OBJECTS, u32s(8));
-    const none = encodeTemplate([
-      [Attribute.ID, Buffer.alloc(0)],
-      [Attribute.LABEL, Buffer.alloc(0)],
-    ]);
+    const read = [
+      ...[Attribute.CLASS, Attribute.TOKEN, Attribute.PRIVATE, Attribute.LABEL, Attribute.ID],
+      ...[Attribute.APPLICATION, Attribute.OBJECT_ID],
+    ];
+    const sizes = (has: ReadonlyMap<number, Buffer>): Buffer =>
+      pack(8 * read.length, read.length, ...read.flatMap((id) => [id, has.get(id)?.length ?? UNAVAILABLE]));
+    const values = (has: ReadonlyMap<number, Buffer>): Buffer => encodeTemplate([...has]);
     const find = (): Promise<number> =>
       app.operate(
         async (turn) => {
@@ -228,15 +153,14 @@ describe('a TA that died', () => {
         },
         { asked: 'a test' },
       );
-    const sizes = pack(16, 2, Attribute.ID, 0, Attribute.LABEL, 4);
-    const value = pack(12, 1, Attribute.LABEL, 4, Buffer.from('note'));
-    const answers = [sizes, value];
+    const unnamed = new Map([[Attribute.TOKEN, yes]]);
+    const named = new Map([...unnamed, [Attribute.LABEL, Buffer.from('note')]]);
+    const answers = [named, unnamed].flatMap((has) => [sizes(has), values(has)]);
     ta.answer = (command) => {
       if (command === Command.GET_ATTRIBUTE_VALUE) ta.outputs.set(command, answers.shift() as Buffer);
       return undefined;
     };
     expect(await thrown(find())).toMatchObject({ code: 'ERR_PKCS11_NOT_FOUND' });
-    answers.push(none);
     expect(await find()).toBe(8);
     await app.close();
   });
