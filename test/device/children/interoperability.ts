@@ -1,7 +1,7 @@
 /**
  * A program of the guest's: makes one object of each kind on a token, or finds all objects and uses each.
  *
- *   node interoperability.js init LABEL | make LABEL | use LABEL
+ *   node interoperability.js init LABEL | init-identity LABEL | make LABEL | use LABEL
  *
  * What it prints at last is JSON; the host looks whether it is right.
  */
@@ -79,9 +79,11 @@ async function main(): Promise<unknown> {
       return undefined;
     }
     if (what === 'init-identity') {
-      const token = await pkcs11.token({ slot: 2 });
+      const token = await pkcs11.token({ slot: 1 });
       await token.initialize({ label: tokenLabel, identity: 'user' });
       await token.setUserIdentity({ so: { identity: 'user' }, user: { identity: 'user' } });
+      const login = await token.login({ identity: 'user' });
+      await login.generateKeyPair('ec', { namedCurve: 'P-256', id: 'a0', label: 'node identity' });
       return undefined;
     }
     const token = await pkcs11.token({ label: tokenLabel });
