@@ -155,7 +155,7 @@ describe.each(['before', 'after'])('%s a reboot', (when) => {
   const usedOf = (kind: string, label: string): Used => {
     const found = used.filter((one) => one.kind === kind && one.label === label);
     expect(found).toHaveLength(1);
-    return found[0] as Used;
+    return found[0];
   };
 
   beforeAll(async () => {
