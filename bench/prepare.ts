@@ -13,6 +13,8 @@ const OUT = join(ROOT, 'build', 'bench');
 export interface Prepared {
   /** The C side, for arm64. */
   readonly program: string;
+  /** Where the other C programs are. */
+  readonly folder: string;
   /** Folder of the test TA. */
   readonly ta: string;
 }
@@ -26,10 +28,10 @@ export async function prepareBench(): Promise<Prepared> {
   const log = new BuildLog(join(out, 'build.log'));
   try {
     const libteec = join(OUT, 'libteec');
-    await unpackDebian(LIBTEEC, libteec, log);
+    await unpackDebian([...LIBTEEC, 'libckteec0t64'], libteec, log);
     await command('make', ['-C', join(ROOT, 'bench', 'c'), `LIBTEEC=${libteec}`, `O=${out}`], { log });
   } finally {
     log.close();
   }
-  return { program: join(out, 'bench'), ta };
+  return { program: join(out, 'bench'), folder: out, ta };
 }

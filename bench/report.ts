@@ -1,6 +1,7 @@
 import { growth, ratio, RATIOS, spread, verdicts, type Verdict } from './goals';
 import { PLACES, type Profile } from './profile';
 import type { Memory, Run, Subject } from './results';
+import type { SignatureCost, SignatureCosts } from './signature';
 import { median } from './statistics';
 
 const COLUMNS: readonly Subject[] = [
@@ -143,6 +144,26 @@ export function reportProfile(profiles: readonly Profile[]): string {
     ]),
     '',
     ...functions,
+    '',
+  ].join('\n');
+}
+
+/** What this package adds to a signature is to be at most so many times what libckteec does. */
+const SIGNATURE_LIMIT = 2;
+
+export function reportSignatures(costs: SignatureCosts): string {
+  const rows = Object.entries(costs).map(([name, { calls, inside, outside }]: [string, SignatureCost]) => [
+    name,
+    calls.toFixed(2),
+    micro(inside),
+    micro(outside),
+  ]);
+  const is = costs['node-optee'].outside / costs.libckteec.outside;
+  const met = is <= SIGNATURE_LIMIT ? 'met' : 'NOT MET';
+  return [
+    'One signature with an EC key (P-256), in thousands of instructions:',
+    table([['', 'calls of the TA', 'in them', 'outside'], ...rows]),
+    `node-optee / libckteec, outside: ${times(is)}, at most ${times(SIGNATURE_LIMIT)}: ${met}`,
     '',
   ].join('\n');
 }

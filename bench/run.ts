@@ -2,6 +2,7 @@
  * The benchmark, on the host: prepares what it needs, boots one guest a run and reports.
  *
  *   node run.js [--quick] [--json] [--runs N] [--case NAME]... [--rounds N] [--no-extras] [--instructions]
+ *   node run.js --signature [--json]
  *   node run.js --profile NAME [--subject SUBJECT]... [--seconds N] [--json]
  *
  *   --quick      few calls of each case: that all of it runs, not how fast
@@ -12,6 +13,8 @@
  *   --no-extras  cases only: no file reads and timers under load, no memory
  *   --instructions  counts instructions of both worlds instead of nanoseconds, of one call at a time; implies
  *                --no-extras
+ *   --signature  what a signature with a key of a token costs outside of the TA, in instructions, here and through
+ *                libckteec
  *   --profile NAME  where the time of this case goes, of each subject (ioctl, libteec, handover, sync, async,
  *                libteec8, async8) for at most so many seconds (30)
  */
@@ -26,8 +29,9 @@ import { KERNEL_ARGUMENTS } from '#lib/qemu/qemu';
 import { ratios, verdicts } from './goals';
 import { prepareBench, ROOT } from './prepare';
 import { profile } from './profile';
-import { report, reportProfile } from './report';
+import { report, reportProfile, reportSignatures } from './report';
 import { SUBJECTS, type Run, type Subject } from './results';
+import { measureSignatures } from './signature';
 
 const options = {
   quick: { type: 'boolean' },
@@ -37,6 +41,7 @@ const options = {
   rounds: { type: 'string' },
   'no-extras': { type: 'boolean' },
   instructions: { type: 'boolean' },
+  signature: { type: 'boolean' },
   profile: { type: 'string' },
   subject: { type: 'string', multiple: true },
   seconds: { type: 'string' },
@@ -77,6 +82,11 @@ async function main(): Promise<void> {
   const subjects = (values.subject ?? ['libteec', 'sync', 'async']).filter(isProfiled);
   if (values.subject && subjects.length < values.subject.length) {
     throw new Error(`--subject must be one of ${PROFILED.join(', ')}`);
+  }
+  if (values.signature) {
+    const costs = await measureSignatures();
+    process.stdout.write(values.json ? `${JSON.stringify(costs, null, 2)}\n` : reportSignatures(costs));
+    return;
   }
   const machine = await prepareMachine();
   if (profiled !== undefined) {

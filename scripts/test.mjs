@@ -190,9 +190,9 @@ async function inGuest(machine, node, cpus, command, env = {}) {
 const V8_FLAGS = ['--expose-gc', '--no-opt', '--single-threaded'];
 
 /** Device suites about what happens at the same time. (What 1013 of xtest is about, sessions has too.) */
-const CONCURRENT = ['sessions', 'cancel', 'forks'];
+const CONCURRENT = ['sessions', 'cancel', 'forks', 'pkcs11-loop'];
 /** Of `dynamic` only: the benchmark's quick form, whose machine it is, and what no machine makes a difference to. */
-const ONCE = ['bench', 'no-external-buffers', 'pkcs11-codes'];
+const ONCE = ['bench', 'no-external-buffers', 'pkcs11-answers', 'pkcs11-codes'];
 const SUITES = readdirSync(join(ROOT, 'test/device'))
   .flatMap((name) => /^(.*)\.test\.ts$/.exec(name)?.[1] ?? [])
   .filter((name) => !CONCURRENT.includes(name) && !ONCE.includes(name));

@@ -1,7 +1,5 @@
 /** Logins to tokens over time: many operations at once, aborts, a TA that died, other processes, PINs and identities. */
 import { createHash, verify } from 'node:crypto';
-import { availableParallelism } from 'node:os';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { inspect } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Pkcs11, type KeyPair, type Token, type TokenLogin } from 'node-optee/pkcs11';
@@ -38,18 +36,6 @@ async function kill(): Promise<void> {
 }
 
 describe('many at once', () => {
-  test('64 signatures over one login, and the event loop goes on', async () => {
-    const late = monitorEventLoopDelay({ resolution: 5 });
-    late.enable();
-    const signatures = await Promise.all(
-      Array.from({ length: 64 }, (_, i) => pair.privateKey.sign('sha256', data(i))),
-    );
-    late.disable();
-    expect(signatures.map((signature, i) => right(i, signature))).not.toContain(false);
-    // A signature alone takes the TA some 240 ms here. On the only processor nothing else runs meanwhile.
-    if (availableParallelism() > 1) expect(late.percentile(50) / 1e6).toBeLessThan(100);
-  }, 300_000);
-
   test('operations of several kinds do not disturb each other', async () => {
     const [signature, found, random, digest, others] = await Promise.all([
       pair.privateKey.sign('sha256', data(1)),
