@@ -56,7 +56,7 @@ export class TeeError extends Error {
   /**
    * One entry per parameter: `{ a, b }` for a value output, `{ size, data? }` for a memory output, undefined for the
    * others. `size` is what the TA asked for, in bytes; with TEE_ERROR_SHORT_BUFFER it is more than the TA was given. `data`
-   * is the content of a temporary buffer.
+   * is the content of a temporary buffer; it is not enumerable, so an error that is logged does not show it.
    */
   readonly outputs: FailedOutput[];
   /**

@@ -7,8 +7,8 @@ const HEAP = 1;
 /** Sizes and places in struct pta_stats_ta and struct pta_stats_alloc. */
 const TA_SIZE = 88;
 const TA_SESSIONS = 20;
-const HEAP_SIZE = 56;
-const HEAP_ALLOCATED = 32;
+const HEAP_SIZE = 64;
+const HEAP_ALLOCATED = 40;
 
 /** A UUID as a TA sees it: TEE_UUID, little-endian. */
 export function struct(uuid: string): Buffer {
@@ -30,7 +30,13 @@ function entries(bytes: Uint8Array, size: number): Buffer[] {
  * @param stats a session with PTA_STATS
  */
 export async function sessionsInTee(stats: Session, uuid: string): Promise<number> {
-  const [all] = await stats.invoke(LOADED_TAS, [buffer.out(64 * TA_SIZE)]);
+  let all: Uint8Array;
+  try {
+    [all] = await stats.invoke(LOADED_TAS, [buffer.out(64 * TA_SIZE)]);
+  } catch (error) {
+    if ((error as { code: string }).code === 'TEE_ERROR_ITEM_NOT_FOUND') return 0; // no TA is loaded
+    throw error;
+  }
   return entries(all, TA_SIZE)
     .filter((entry) => entry.subarray(0, 16).equals(struct(uuid)))
     .reduce((sum, entry) => sum + entry.readUInt32LE(TA_SESSIONS), 0);

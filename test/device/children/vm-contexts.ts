@@ -41,11 +41,13 @@ function load(context: Context, path: string, loaded = new Map<string, { exports
 async function use(): Promise<{ sum: number; foreign: boolean }> {
   const context = createContext({
     process,
+    Buffer,
     setTimeout,
+    clearTimeout,
+    queueMicrotask,
     AbortController,
     AbortSignal,
-    queueMicrotask,
-    console,
+    DOMException,
   });
   const copy = load(context, require.resolve('node-optee')) as Package;
   const tee = copy.TeeContext.open();
