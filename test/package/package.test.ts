@@ -18,7 +18,9 @@ const run = (program: string, ...args: string[]): { status: number | null; stdou
 describe('the tarball', () => {
   test('holds these files and no other', () => {
     const tracked = (...folders: string[]): string[] =>
-      spawnSync('git', ['ls-files', ...folders], { cwd: ROOT, encoding: 'utf8' }).stdout.trim().split('\n');
+      spawnSync('git', ['ls-files', ...folders], { cwd: ROOT, encoding: 'utf8' })
+        .stdout.trim()
+        .split('\n');
     const compiled = tracked('lib').flatMap((path) => {
       const [, name = '', kind = ''] = /^lib\/(.*)\.(m?)ts$/.exec(path) ?? [];
       return [`dist/${name}.${kind}js`, `dist/${name}.d.${kind}ts`];
@@ -67,6 +69,7 @@ describe('what the project is developed with', () => {
   interface Manifest {
     readonly dependencies?: Record<string, string>;
     readonly devDependencies?: Record<string, string>;
+    readonly optionalDependencies?: Record<string, string>;
   }
   interface Lock {
     readonly lockfileVersion: number;
@@ -77,15 +80,21 @@ describe('what the project is developed with', () => {
   test.each(['', 'test/runtimes/', 'test/tools/'])(
     'is pinned, each package with its checksum: %spackage-lock.json',
     (folder) => {
-      const { dependencies, devDependencies } = read<Manifest>(`${folder}package.json`);
+      const manifest = read<Manifest>(`${folder}package.json`);
       const { packages, lockfileVersion } = read<Lock>(`${folder}package-lock.json`);
       expect(lockfileVersion).toBe(3);
       // The lock file is that of this manifest: `npm ci` takes no other.
-      expect(packages['']).toMatchObject({
-        ...(dependencies === undefined ? {} : { dependencies }),
-        ...(devDependencies === undefined ? {} : { devDependencies }),
+      const wanted = ({
+        dependencies,
+        devDependencies,
+        optionalDependencies,
+      }: Manifest): Record<string, string> => ({
+        ...dependencies,
+        ...devDependencies,
+        ...optionalDependencies,
       });
-      const names = Object.keys({ ...dependencies, ...devDependencies });
+      expect(wanted(packages[''])).toEqual(wanted(manifest));
+      const names = Object.keys(wanted(manifest));
       expect(names.length).toBeGreaterThan(0);
       for (const name of names) expect(packages).toHaveProperty([`node_modules/${name}`]);
       for (const [path, { version, integrity, link }] of Object.entries(packages)) {

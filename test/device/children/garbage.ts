@@ -23,7 +23,7 @@ const resident = (): number =>
   Number(/^VmRSS:\s*(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) / 1024;
 
 async function main(): Promise<void> {
-  const tee = TeeContext.open();
+  const tee = TeeContext.open({ temporaryMemory: 0 }); // what it keeps would be counted
   const stats = await tee.openSession(PTA_STATS);
   const system = DmaHeap.open('system');
   const heap = DmaHeap.open(PROTECTED_HEAP);

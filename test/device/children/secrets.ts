@@ -37,7 +37,12 @@ async function main(): Promise<void> {
   const session = await tee.openSession(TEST_TA);
   const shm = await tee.allocSharedMemory(4096);
   shm.write(secret);
-  const params = [buffer.in(secret), buffer.inout(secret), buffer.inPlace(Buffer.from(secret)), shm.inout()] as const;
+  const params = [
+    buffer.in(secret),
+    buffer.inout(secret),
+    buffer.inPlace(Buffer.from(secret)),
+    shm.inout(),
+  ] as const;
   await session.invoke(TEST_TA_TOUCH, params);
   session.invokeSync(TEST_TA_TOUCH, params);
   // Refused by the TA, with what went in on its way back.
@@ -57,7 +62,9 @@ async function main(): Promise<void> {
   const login = await token.login({ pin: text });
   const data = await login.importData(secret, { label: 'note' });
   const error: unknown = await token.login({ pin: `${text}.` }).catch((reason: unknown) => reason);
-  const locked: unknown = await token.setUserPin({ soPin: `${text}.`, pin: text }).catch((reason: unknown) => reason);
+  const locked: unknown = await token
+    .setUserPin({ soPin: `${text}.`, pin: text })
+    .catch((reason: unknown) => reason);
   for (const thing of [error, locked, pkcs11, token, login, data, tee, session, shm, params]) log(thing);
   const left = dumped();
   await data.destroy();
