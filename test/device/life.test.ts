@@ -66,7 +66,7 @@ test(
       grown: number;
       longest: number;
     };
-    if (LONG) console.log(`[life] ${count} workers: ${JSON.stringify(found)}`);
+    if (LONG) process.stdout.write(`[life] ${count} workers: ${JSON.stringify(found)}\n`);
     expect(Object.keys(found.ends).sort()).toEqual(['exit: 5', 'terminate: 1', 'throw: 1 thrown on purpose']);
     expect(Object.values(found.ends).reduce((sum, one) => sum + one)).toBe(count);
     expect(found.after).toEqual(found.before);
@@ -79,7 +79,7 @@ test(
 );
 
 test('contexts of node:vm that are forgotten with open handles and a call under way: nothing is left', async () => {
-  const count = LONG ? 50 : 5;
+  const count = LONG ? 50 : 2;
   const found = lastLine(await child('vm-contexts', [String(count)], { timeout: 240_000 }));
   expect(found).toMatchObject({
     found: Array(count).fill({ sum: 2, foreign: true }),
