@@ -38,11 +38,12 @@ async function main(): Promise<void> {
   const session = await tee.openSession(TEST_TA);
   const unbinding = driver('unbind');
   const unbound = once(unbinding, 'exit');
+  await until(() => !existsSync('/dev/teepriv0'));
+  await stopSupplicant(); // which has that one open
   await until(() => !existsSync('/dev/tee0'));
   await delay(200);
   const meanwhile = { waits: unbinding.exitCode === null, call: await call(session), open: open() };
   await tee.close();
-  await stopSupplicant(); // which has the driver's other device
   await unbound;
   const without = open();
   await once(driver('bind'), 'exit');
