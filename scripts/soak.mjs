@@ -53,7 +53,6 @@ try {
   await guest.close();
 }
 
-const verdicts = judge(samples);
 const end = samples.at(-1).seconds;
 const title = `Soak of ${Math.round(end / 60)} minutes on ${machine.name}, ${samples.at(-1).done} operations`;
 const folder = join(ROOT, 'build', 'soak');
@@ -64,6 +63,7 @@ writeFileSync(
 );
 writeFileSync(join(folder, 'figures.svg'), graph(samples, title));
 
+const verdicts = judge(samples);
 console.log(`${title}: ${JSON.stringify(done)}`);
 console.log(`From second ${Math.round(warmUp(end))} on:`);
 for (const { figure, first, least, most, rise, good } of verdicts) {

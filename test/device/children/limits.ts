@@ -32,19 +32,6 @@ const takes: Record<string, Take> = {
     return () => writeFileSync(path, before);
   },
 
-  // Of `ulimit -v`.
-  'address space'() {
-    const taken: SharedArrayBuffer[] = [];
-    for (let size = 1024 * MIB; size >= MIB; size /= 2) {
-      try {
-        for (;;) taken.push(new SharedArrayBuffer(size));
-      } catch {
-        // as expected: there is no more of this size
-      }
-    }
-    return () => (taken.length = 0);
-  },
-
   // Of `ulimit -u`, which is not for root. The threads of Node.js and ours are as many as it allows.
   threads() {
     return () => undefined;
