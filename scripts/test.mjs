@@ -144,7 +144,7 @@ function packGuestFiles() {
 /** Lines of a kernel's log that no test may leave. */
 const complaints = (log) => log.split('\n').filter((line) => /WARNING:|BUG:|Call trace/.test(line));
 
-async function inGuest(machine, node, cpus, command, env = {}) {
+async function inGuest(machine, node, cpus, command, env = {}, minutes = 25) {
   const { Guest, prepareNodeModules } = require('../dist/qemu/index.js');
   const guest = await Guest.boot({
     machine,
@@ -169,7 +169,7 @@ async function inGuest(machine, node, cpus, command, env = {}) {
       { stdin: createReadStream(GUEST_FILES), timeout: 60_000 },
     );
     if (status !== 0) throw new Error(`The tests are not in the guest: ${stderr}`);
-    result = await guest.run(command, { cwd: GUEST_FOLDER, env, timeout: 25 * 60_000 });
+    result = await guest.run(command, { cwd: GUEST_FOLDER, env, timeout: minutes * 60_000 });
   } catch (error) {
     throw new Error(`${error.message}\n${error.logs?.kernel ?? ''}`, { cause: error });
   } finally {
@@ -192,7 +192,16 @@ const V8_FLAGS = ['--expose-gc', '--no-opt', '--single-threaded'];
 /** Device suites about what happens at the same time. (What 1013 of xtest is about, sessions has too.) */
 const CONCURRENT = ['sessions', 'cancel', 'forks', 'pkcs11-loop'];
 /** Of `dynamic` only: the benchmark's quick form, whose machine it is, and what no machine makes a difference to. */
-const ONCE = ['bench', 'no-external-buffers', 'pkcs11-answers', 'pkcs11-codes'];
+const ONCE = [
+  'bench',
+  'no-external-buffers',
+  'pkcs11-answers',
+  'pkcs11-codes',
+  'life',
+  'garbage',
+  'faults',
+  'secrets',
+];
 const SUITES = readdirSync(join(ROOT, 'test/device'))
   .flatMap((name) => /^(.*)\.test\.ts$/.exec(name)?.[1] ?? [])
   .filter((name) => !CONCURRENT.includes(name) && !ONCE.includes(name));
@@ -203,17 +212,22 @@ const SUITES = readdirSync(join(ROOT, 'test/device'))
  * Guests run beside each other, on a host of two processors: with one processor each they take little longer than alone,
  * with two nearly twice as long. So only the suites about what happens at the same time run on two.
  */
-const deviceTests = (machine, node, suites, cpus = 1) => ({
-  name: `device tests on ${machine}, Node.js ${node}${cpus > 1 ? `, ${cpus} processors` : ''}`,
+const deviceTests = (machine, node, suites, cpus = 1, long = false) => ({
+  name:
+    `device tests on ${machine}, Node.js ${node}` +
+    (long ? `, long form: ${suites.join(', ')}` : cpus > 1 ? `, ${cpus} processors` : ''),
   run: async () => {
-    const report = join(REPORTS, `device-${machine}-${node}-${cpus}.json`);
+    const report = join(
+      REPORTS,
+      `device-${machine}-${node}-${cpus}${long ? `-${suites.join('-')}` : ''}.json`,
+    );
     const args = ['--json', `--outputFile=${report}`, '--runInBand', 'build/test/all/device'];
-    const env = { NODE_OPTEE_SUITES: suites.join(' ') };
+    const env = { NODE_OPTEE_SUITES: suites.join(' '), NODE_OPTEE_LONG: long ? '1' : '' };
     const program = ['node', ...V8_FLAGS, JEST, ...args];
-    const { status, stdout, stderr } = await inGuest(machine, node, cpus, program, env);
+    const { status, stdout, stderr } = await inGuest(machine, node, cpus, program, env, long ? 90 : 25);
     const result = readReport(report, machine);
     if (status !== 0 && !result.failed) return { failed: 1, output: stderr.toString() };
-    const figures = stdout.toString().match(/^\[cancel\].*$/gm) ?? [];
+    const figures = stdout.toString().match(/^\[(cancel|life|garbage)\].*$/gm) ?? [];
     return { ...result, figures, output: result.failed > 0 ? `${stderr}\n${result.output ?? ''}` : '' };
   },
 });
@@ -327,6 +341,7 @@ const tasks = () => [
 ];
 
 const longTasks = () => [
+  ...['life', 'garbage'].map((suite) => deviceTests('dynamic', 24, [suite], 2, true)),
   xtest('dynamic', 'regression', '_10'),
   xtest('static', 'pkcs11'),
   // Each file for itself: beside each other, and each with its own limit.

@@ -56,7 +56,7 @@ export class TeeError extends Error {
   /**
    * One entry per parameter: `{ a, b }` for a value output, `{ size, data? }` for a memory output, undefined for the
    * others. `size` is what the TA asked for, in bytes; with TEE_ERROR_SHORT_BUFFER it is more than the TA was given. `data`
-   * is the content of a temporary buffer.
+   * is the content of a temporary buffer; it is not enumerable, so an error that is logged does not show it.
    */
   readonly outputs: FailedOutput[];
   /**
@@ -197,13 +197,24 @@ function show(value: unknown): string {
     : `${typeof value} ${text}`.replace(/^undefined undefined$/, 'undefined');
 }
 
-/** @param expected what it must be: 'a number' */
+/** Of what could be a secret, a PIN as a text say, only the type. */
+function showType(value: unknown): string {
+  if (typeof value === 'string') return 'string';
+  return typeof value === 'object' ? Object.prototype.toString.call(value).slice(8, -1) : show(value);
+}
+
+/**
+ * @param expected what it must be: 'a number'
+ * @param secret true: the message does not repeat it
+ */
 export function invalidArgType(
   name: string,
   expected: string,
   actual: unknown,
+  secret = false,
 ): TypeError & { code: string } {
-  return withCode(new TypeError(`${name} must be ${expected}, not ${show(actual)}`), 'ERR_INVALID_ARG_TYPE');
+  const given = secret ? showType(actual) : show(actual);
+  return withCode(new TypeError(`${name} must be ${expected}, not ${given}`), 'ERR_INVALID_ARG_TYPE');
 }
 
 /** @param problem what is wrong: 'must have 16 bytes, not 3' */

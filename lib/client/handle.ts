@@ -1,6 +1,6 @@
 /**
- * What is open in the addon: closed once, unusable at once, and closed and reported when the garbage collector took its
- * owner before. FinalizationRegistry calls back from the event loop, not from inside the collector; the ends of the
+ * What is open in the addon: closed once, unusable at once, and closed when the garbage collector took its owner before,
+ * which is reported once for each kind. FinalizationRegistry calls back from the event loop, not from inside the collector; the ends of the
  * process and of worker threads are the addon's own business.
  *
  * @internal
@@ -58,12 +58,18 @@ export class Handle<H extends number = number, R = unknown> {
   }
 }
 
+/** Kinds of which a lost handle was reported: a leak in a loop is one warning, not one for each round. */
+const reported = new Set<string>();
+
 const registry = new FinalizationRegistry<Handle>((handle) => {
   const closed = handle.closed;
   handle.close();
-  if (closed) return;
+  const [kind = ''] = handle.what.split(' ');
+  if (closed || reported.has(kind)) return;
+  reported.add(kind);
   process.emitWarning(
-    `A ${handle.what} was closed by the garbage collector; close it when it is no longer needed`,
+    `A ${handle.what} was closed by the garbage collector; close it when it is no longer needed ` +
+      `(said once for all of kind ${kind})`,
     { type: 'ResourceWarning', code: 'TEE_HANDLE_NOT_CLOSED' },
   );
 });

@@ -3,6 +3,7 @@
  * Everything here works on plain facts, so every other file of the client can import it.
  */
 import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { TeeSystemError } from './errors.js';
 import { TEE_RESULTS } from './results.js';
 import type { TeeOrigin } from './results.js';
 
@@ -14,8 +15,9 @@ export function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
+    const { code, errno = 0 } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return [];
+    throw new TeeSystemError({ errno: -errno, syscall: 'scandir', operation: 'scandir', path: folder });
   }
 }
 

@@ -332,8 +332,11 @@ function readFailedOutput(i: number, { kind }: Spec, answer: Answer): FailedOutp
       return { a: answer.a(i), b: answer.b(i) };
     case ParamKind.temporaryOut:
     case ParamKind.temporaryInout: {
-      const data = answer.takeBytes(i);
-      return data === undefined ? { size: answer.b(i) } : { size: answer.b(i), data };
+      const output = { size: answer.b(i) };
+      const value = answer.takeBytes(i);
+      if (value === undefined) return output;
+      // Not enumerable: errors are logged as they are, and these bytes can be secret.
+      return Object.defineProperty(output, 'data', { value, configurable: true, writable: true });
     }
     // The caller's own bytes are as they were.
     case ParamKind.intoOut:

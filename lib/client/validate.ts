@@ -56,7 +56,7 @@ export function partOf(bytes: Uint8Array, length: number): Uint8Array {
 
 /** A Uint8Array (a Buffer is one) of any realm. */
 export function checkBytes(value: unknown, name: string): Uint8Array {
-  if (!isUint8Array(value)) throw invalidArgType(name, 'a Uint8Array', value);
+  if (!isUint8Array(value)) throw invalidArgType(name, 'a Uint8Array', value, true);
   return value;
 }
 

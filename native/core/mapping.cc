@@ -34,6 +34,8 @@ Result<std::shared_ptr<Mapping>> Mapping::ofFile(int fd, uint64_t bytes) {
   if (size == 0) return Failure{Operation::mmap, ENOMEM};
   void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (data == MAP_FAILED) return Failure::last(Operation::mmap);
+  // What is shared with a TEE has no place in a core dump. (Where this fails, it is in there, as all else.)
+  madvise(data, size, MADV_DONTDUMP);
   return std::make_shared<Mapping>(static_cast<uint8_t*>(data), size);
 }
 

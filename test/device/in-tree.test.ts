@@ -3,22 +3,13 @@ import { constants, createPublicKey, randomBytes, verify } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { buffer, value, type Session } from 'node-optee';
-import { useTee, withSession } from '../support/device.js';
+import { PTA_STATS, useTee, withSession } from '../support/device.js';
+import { sessionsInTee, struct } from '../support/tee-statistics.js';
 
 const guest = useTee();
 
 const PKCS11 = 'fd02c9da-306c-48c7-a49c-bbd827ae86ee';
 const ATTESTATION = '39800861-182a-4720-9b67-2bcd622bc0b5';
-const STATS = 'd96a5b40-e2c7-b1af-8794-1002a5d5c61b';
-
-/** A UUID as a TA sees it: TEE_UUID, little-endian. */
-function struct(uuid: string): Buffer {
-  const bytes = Buffer.from(uuid.replaceAll('-', ''), 'hex');
-  bytes.subarray(0, 4).reverse();
-  bytes.subarray(4, 6).reverse();
-  bytes.subarray(6, 8).reverse();
-  return bytes;
-}
 
 describe('the PKCS#11 TA', () => {
   /** Its commands take a control block in, whose place the result has afterwards. */
@@ -82,33 +73,21 @@ describe('the attestation PTA', () => {
   }, 300_000);
 });
 
-describe('the statistics PTA', () => {
-  const ENTRY = 88;
-
-  test('counts the sessions of a TA', () =>
-    withSession(
-      guest.tee,
-      async (stats) => {
-        const sessions = async (): Promise<number> => {
-          const [all] = await stats.invoke(3, [buffer.out(64 * ENTRY)]);
-          expect(all.length % ENTRY).toBe(0);
-          for (let at = 0; at < all.length; at += ENTRY) {
-            const entry = Buffer.from(all.subarray(at, at + ENTRY));
-            if (Buffer.compare(entry.subarray(0, 16), struct(PKCS11)) === 0) return entry.readUInt32LE(20);
-          }
-          return 0;
-        };
-        // One instance serves all of its sessions.
-        await withSession(
-          guest.tee,
-          async () => {
-            expect(await sessions()).toBe(1);
-            await withSession(guest.tee, async () => expect(await sessions()).toBe(2), PKCS11);
-            expect(await sessions()).toBe(1);
-          },
-          PKCS11,
-        );
-      },
-      STATS,
-    ));
-});
+test('the statistics PTA counts the sessions of a TA', () =>
+  withSession(
+    guest.tee,
+    async (stats) => {
+      const sessions = (): Promise<number> => sessionsInTee(stats, PKCS11);
+      // One instance serves all of its sessions.
+      await withSession(
+        guest.tee,
+        async () => {
+          expect(await sessions()).toBe(1);
+          await withSession(guest.tee, async () => expect(await sessions()).toBe(2), PKCS11);
+          expect(await sessions()).toBe(1);
+        },
+        PKCS11,
+      );
+    },
+    PTA_STATS,
+  ));

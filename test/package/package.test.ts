@@ -16,35 +16,31 @@ const run = (program: string, ...args: string[]): { status: number | null; stdou
   spawnSync(program, args, { cwd: packed.app, encoding: 'utf8' });
 
 describe('the tarball', () => {
-  test('holds what runs, and nothing else', () => {
-    const paths = packed.files.map(({ path }) => path);
-    const rooms = new Set(paths.map((path) => (path.includes('/') ? path.split('/', 1)[0] : path)));
-    expect([...rooms].sort()).toEqual([
-      'CHANGELOG.md',
-      'LICENSE',
-      'LICENSE.GPL-2.0-only',
-      'README.md',
-      'dist',
-      'docs',
-      'examples',
-      'package.json',
-      'prebuilds',
-      'qemu',
-      'scripts',
-      'test',
-    ]);
-    expect(paths.filter((path) => path.startsWith('prebuilds/')).sort()).toEqual([
-      'prebuilds/linux-arm64/node-optee.node',
-      'prebuilds/linux-x64/node-optee.node',
-    ]);
-    expect(paths.filter((path) => /^test\/(?!ta\/)|^test\/ta\/build\//.test(path))).toEqual([]);
-    expect(paths.filter((path) => path.startsWith('scripts/')).sort()).toEqual([
-      'scripts/ci-guest.sh',
-      'scripts/host-packages.cjs',
-    ]);
-    expect(
-      paths.filter((path) => /\.(js|mjs|d\.ts|d\.mts)$/.test(path) || !path.startsWith('dist/')),
-    ).toEqual(paths);
+  test('holds these files and no other', () => {
+    const tracked = (...folders: string[]): string[] =>
+      spawnSync('git', ['ls-files', ...folders], { cwd: ROOT, encoding: 'utf8' })
+        .stdout.trim()
+        .split('\n');
+    const compiled = tracked('lib').flatMap((path) => {
+      const [, name = '', kind = ''] = /^lib\/(.*)\.(m?)ts$/.exec(path) ?? [];
+      return [`dist/${name}.${kind}js`, `dist/${name}.d.${kind}ts`];
+    });
+    expect(packed.files.map(({ path }) => path).sort()).toEqual(
+      [
+        'CHANGELOG.md',
+        'LICENSE',
+        'LICENSE.GPL-2.0-only',
+        'README.md',
+        'SECURITY.md',
+        'package.json',
+        'prebuilds/linux-arm64/node-optee.node',
+        'prebuilds/linux-x64/node-optee.node',
+        'scripts/ci-guest.sh',
+        'scripts/host-packages.cjs',
+        ...compiled,
+        ...tracked('docs', 'examples', 'qemu', 'test/ta'),
+      ].sort(),
+    );
   });
 
   test('holds what its README links to', () => {
@@ -67,6 +63,51 @@ describe('the tarball', () => {
     expect(Object.keys(manifest['scripts'] ?? {}).filter((name) => /install|prepare/.test(name))).toEqual([]);
     expect(packed.files.some(({ path }) => path.endsWith('binding.gyp'))).toBe(false);
   });
+});
+
+describe('what the project is developed with', () => {
+  interface Manifest {
+    readonly dependencies?: Record<string, string>;
+    readonly devDependencies?: Record<string, string>;
+    readonly optionalDependencies?: Record<string, string>;
+  }
+  interface Lock {
+    readonly lockfileVersion: number;
+    readonly packages: Record<string, Manifest & { version?: string; integrity?: string; link?: boolean }>;
+  }
+  const read = <T>(path: string): T => JSON.parse(readFileSync(join(ROOT, path), 'utf8')) as T;
+
+  test.each(['', 'test/runtimes/', 'test/tools/'])(
+    'is pinned, each package with its checksum: %spackage-lock.json',
+    (folder) => {
+      const manifest = read<Manifest>(`${folder}package.json`);
+      const { packages, lockfileVersion } = read<Lock>(`${folder}package-lock.json`);
+      expect(lockfileVersion).toBe(3);
+      // The lock file is that of this manifest: `npm ci` takes no other.
+      const wanted = ({
+        dependencies,
+        devDependencies,
+        optionalDependencies,
+      }: Manifest): Record<string, string> => ({
+        ...dependencies,
+        ...devDependencies,
+        ...optionalDependencies,
+      });
+      expect(wanted(packages[''])).toEqual(wanted(manifest));
+      const names = Object.keys(wanted(manifest));
+      expect(names.length).toBeGreaterThan(0);
+      for (const name of names) expect(packages).toHaveProperty([`node_modules/${name}`]);
+      for (const [path, { version, integrity, link }] of Object.entries(packages)) {
+        if (path === '') continue;
+        expect({ path, link, version, integrity }).toEqual({
+          path,
+          link: undefined,
+          version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+          integrity: expect.stringMatching(/^sha512-/),
+        });
+      }
+    },
+  );
 });
 
 describe('the installed package', () => {

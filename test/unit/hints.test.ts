@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { checkDevicePath, devicePaths, noDevice, openError, versionOf } from '#lib/client/devices';
-import { callHint, openHint, resultHint, type ResultFacts } from '#lib/client/hints';
+import { namesIn, callHint, openHint, resultHint, type ResultFacts } from '#lib/client/hints';
 import { TEE_RESULTS } from '#lib/client/results';
 
 const folder = mkdtempSync(join(tmpdir(), 'node-optee-'));
@@ -258,4 +258,16 @@ describe('hints', () => {
     );
     expect(answer('TEE_ERROR_SHORT_BUFFER')).toBeUndefined();
   });
+});
+
+test('the names in a folder that cannot be read: the error has the form of all others', () => {
+  expect(namesIn('/nowhere')).toEqual([]);
+  expect(() => namesIn('/dev/null')).toThrow(
+    expect.objectContaining({
+      name: 'TeeSystemError',
+      code: 'ENOTDIR',
+      operation: 'scandir',
+      path: '/dev/null',
+    }),
+  );
 });

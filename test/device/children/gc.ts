@@ -55,7 +55,7 @@ async function main(): Promise<void> {
   const tee = TeeContext.open();
   await lose(tee);
   const keptBytes = await keepMemory(tee);
-  for (let i = 0; i < 30 && warnings.length < 6; i++) await collectGarbage();
+  for (let i = 0; i < 30 && warnings.length < 4; i++) await collectGarbage();
   const first = warnings.splice(0);
   const kept = await keepWhatIsUsed(tee);
   await tee.close();

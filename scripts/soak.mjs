@@ -1,0 +1,75 @@
+// `npm run test:soak`: mixed load in a guest, and whether what the process and the TEE hold stays flat (test/soak).
+//
+//   npm run test:soak -- [--minutes N] [--machine NAME]
+//
+// The figures and a graph of them are in build/soak.
+import { createRequire } from 'node:module';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
+import { buildAddon } from './build-addon.mjs';
+import { ROOT, compileTests } from './setup.mjs';
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '30' },
+    machine: { type: 'string', default: 'dynamic' },
+  },
+});
+const seconds = Number(values.minutes) * 60;
+if (!(seconds >= 60)) throw new Error('--minutes must be a number from 1');
+
+await compileTests();
+await buildAddon('arm64');
+const require = createRequire(import.meta.url);
+const { Guest, buildTa, prepareDevKit, prepareMachine } = require('../dist/qemu/index.js');
+const { judge, warmUp } = require('../build/test/soak/figures.js');
+const { graph } = require('../build/test/soak/graph.js');
+
+const machine = await prepareMachine({ machine: values.machine });
+const ta = join(ROOT, 'build', 'ta');
+await buildTa({ dir: join(ROOT, 'test', 'ta'), devKit: await prepareDevKit(), out: ta });
+
+const guest = await Guest.boot({ machine, share: ROOT, tas: [ta], cpus: 2 });
+const samples = [];
+let done;
+try {
+  const interval = Math.max(2, Math.min(15, seconds / 60));
+  const command = ['node', '--expose-gc', 'build/test/soak/load.js', String(seconds), String(interval)];
+  const load = guest.spawn(command, { stdin: false, env: { NODE_OPTEE_MACHINE: values.machine } });
+  load.stderr.pipe(process.stderr, { end: false });
+  for await (const line of createInterface({ input: load.stdout })) {
+    const told = JSON.parse(line);
+    if (told.done instanceof Object) ({ done } = told);
+    else {
+      samples.push(told);
+      process.stderr.write(`${line}\n`);
+    }
+  }
+  const { status, signal } = await load.exit;
+  if (status !== 0) throw new Error(`The load ended with ${status ?? signal}`);
+} finally {
+  await guest.close();
+}
+
+const end = samples.at(-1).seconds;
+const title = `Soak of ${Math.round(end / 60)} minutes on ${machine.name}, ${samples.at(-1).done} operations`;
+const folder = join(ROOT, 'build', 'soak');
+mkdirSync(folder, { recursive: true });
+writeFileSync(
+  join(folder, 'figures.json'),
+  `${JSON.stringify({ title, done, verdicts, samples }, null, 2)}\n`,
+);
+writeFileSync(join(folder, 'figures.svg'), graph(samples, title));
+
+const verdicts = judge(samples);
+console.log(`${title}: ${JSON.stringify(done)}`);
+console.log(`From second ${Math.round(warmUp(end))} on:`);
+for (const { figure, first, least, most, rise, good } of verdicts) {
+  console.log(
+    `${good ? 'ok' : 'NOT FLAT'} ${figure}: ${first} at first, ${least} to ${most}, rises by ${rise}`,
+  );
+}
+console.log(`Figures and graph: ${join(folder, 'figures.svg')}`);
+process.exitCode = verdicts.every(({ good }) => good) ? 0 : 1;
