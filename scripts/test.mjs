@@ -192,7 +192,7 @@ const V8_FLAGS = ['--expose-gc', '--no-opt', '--single-threaded'];
 /** Device suites about what happens at the same time. (What 1013 of xtest is about, sessions has too.) */
 const CONCURRENT = ['sessions', 'cancel', 'forks'];
 /** Of `dynamic` only: the benchmark's quick form, whose machine it is, and what no machine makes a difference to. */
-const ONCE = ['bench', 'no-external-buffers'];
+const ONCE = ['bench', 'no-external-buffers', 'abuse'];
 const SUITES = readdirSync(join(ROOT, 'test/device'))
   .flatMap((name) => /^(.*)\.test\.ts$/.exec(name)?.[1] ?? [])
   .filter((name) => !CONCURRENT.includes(name) && !ONCE.includes(name));

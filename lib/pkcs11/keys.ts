@@ -54,7 +54,7 @@ import {
   type ObjectReference,
   type OperationOptions,
 } from './objects.js';
-import { cipher, hash, sign, verify, type Operation } from './operations.js';
+import { cipher, hash, ofSize, sign, verify, type Operation } from './operations.js';
 import { ecPoint, keyKind, publicKeyOf, type KeyKind } from './public-keys.js';
 import {
   decodeHandle,
@@ -274,7 +274,7 @@ export class PrivateKey extends AsymmetricKey {
       async (turn) => {
         const handle = await this.#derive(turn, mechanism, template, asked);
         try {
-          return await secretValue(turn, handle, asked);
+          return ofSize(await secretValue(turn, handle, asked), this.kind.curve?.size ?? 0, asked);
         } finally {
           const control = u32s(turn.handle, handle);
           await turn.ask({ command: Command.DESTROY_OBJECT, control, asked });
@@ -413,7 +413,11 @@ export class PublicKey extends AsymmetricKey {
       async (turn) => {
         const key = await this.reference.handle(turn, asked);
         const extra = modulusSize - bytes.length;
-        return cipher('encrypt', { turn, key, mechanism, asked }, bytes, { extra, parts: false });
+        return cipher('encrypt', { turn, key, mechanism, asked }, bytes, {
+          extra,
+          parts: false,
+          size: modulusSize,
+        });
       },
       { asked, signal },
     );
@@ -534,8 +538,12 @@ export class SecretKey extends TokenObject {
       async (turn) => {
         const key = await this.reference.handle(turn, asked);
         const { mechanism, tag } = how;
-        const extra = BLOCK + tag;
-        return cipher('encrypt', { turn, key, mechanism, asked, signal }, input, { extra, parts: true });
+        const [extra, size] = [BLOCK + tag, input.length + tag];
+        return cipher('encrypt', { turn, key, mechanism, asked, signal }, input, {
+          extra,
+          parts: true,
+          size,
+        });
       },
       { asked, signal },
     );
@@ -578,7 +586,7 @@ export class SecretKey extends TokenObject {
         async (turn) => {
           const key = await this.reference.handle(turn, asked);
           const operation = { turn, key, mechanism: how.mechanism, asked, signal };
-          return cipher('decrypt', operation, input, { extra: BLOCK, parts: !gcm });
+          return cipher('decrypt', operation, input, { extra: BLOCK, parts: !gcm, size: given.length });
         },
         { asked, signal },
       );

@@ -33,6 +33,9 @@ static const command_function commands[] = {
     [TEST_TA_FAULT] = fault,
     [TEST_TA_OVERFLOW] = overflow,
     [TEST_TA_LOG] = log_bytes,
+    [TEST_TA_HALF] = half,
+    [TEST_TA_SCRIBBLE] = scribble,
+    [TEST_TA_RELAY] = relay,
 };
 
 TEE_Result TA_CreateEntryPoint(void) {
@@ -94,6 +97,7 @@ TEE_Result TA_OpenSessionEntryPoint(uint32_t types, TEE_Param parameters[TEE_NUM
 
   if (!session) return TEE_ERROR_OUT_OF_MEMORY;
   session->other = TEE_HANDLE_NULL;
+  session->relay = TEE_HANDLE_NULL;
 
   struct call call = {session, types, parameters};
   const TEE_Result result = open_session(&call);
@@ -109,6 +113,7 @@ void TA_CloseSessionEntryPoint(void *context) {
   struct session *session = context;
 
   if (session->other != TEE_HANDLE_NULL) TEE_CloseTASession(session->other);
+  if (session->relay != TEE_HANDLE_NULL) TEE_CloseTASession(session->relay);
   TEE_Free(session);
 }
 
@@ -116,6 +121,7 @@ TEE_Result TA_InvokeCommandEntryPoint(void *context, uint32_t command, uint32_t 
                                       TEE_Param parameters[TEE_NUM_PARAMS]) {
   struct call call = {context, types, parameters};
 
+  if (call.session->relay != TEE_HANDLE_NULL) return relay_call(&call, command);
   if (command >= sizeof(commands) / sizeof(commands[0])) return TEE_ERROR_NOT_SUPPORTED;
   return commands[command](&call);
 }

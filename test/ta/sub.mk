@@ -9,5 +9,6 @@ srcs-y += inspect.c
 srcs-y += storage.c
 srcs-y += forward.c
 srcs-y += ends.c
+srcs-y += hostile.c
 
 cflags-y += -Wall -Wextra -Wpointer-arith -Wshadow -Werror
