@@ -57,7 +57,8 @@ export async function checkProperty<T>(
   const end = Date.now() + options.milliseconds;
   let cases = 0;
   for (let round = 0; cases < options.cases || Date.now() < end; round++) {
-    const numRuns = Math.min(1000, Math.max(options.cases - cases, 100));
+    const left = options.cases - cases;
+    const numRuns = left > 0 ? Math.min(left, 1000) : 10;
     await fc.assert(
       fc.asyncProperty(arbitrary, async (value) => {
         cases++;
