@@ -2,6 +2,7 @@
  * Values of every wrong kind, for functions that must refuse them. Each is made by a function with a name, so that a
  * case can be printed and repeated.
  */
+import { isUint8Array } from 'node:util/types';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 
@@ -54,6 +55,14 @@ export function checkBorders(): void {
 /** Bytes with borders. */
 export const withBorders = (length: number): Uint8Array =>
   border(new ArrayBuffer(length + 2 * BORDER), length);
+
+const byteLength = Reflect.getOwnPropertyDescriptor(
+  Object.getPrototypeOf(Uint8Array.prototype) as object,
+  'byteLength',
+)?.get as () => number;
+/** The size of bytes, whatever they say themselves; 16 of all else. */
+export const sizeOf = (value: unknown): number =>
+  isUint8Array(value) ? Reflect.apply(byteLength, value, []) : 16;
 
 function detached(): Uint8Array {
   const bytes = new Uint8Array(16);

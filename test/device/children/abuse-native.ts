@@ -8,7 +8,7 @@ import { loadAddon } from '#lib/client/addon';
 import { native, Place, type Answer } from '#lib/client/native';
 import { checkProperty, Echo, runAbuse, trace } from '../../support/abuse.js';
 import { TEST_TA } from '../../support/census.js';
-import { bytes, checkBorders, Wrong, wrong } from '../../support/wrong-values.js';
+import { bytes, checkBorders, sizeOf, Wrong, wrong } from '../../support/wrong-values.js';
 
 const n = native();
 const functions = n as unknown as Record<string, (...args: unknown[]) => unknown>;
@@ -65,15 +65,14 @@ const parameter = fc
     fc.option(anything, { freq: 8 }),
   )
   .map(([kind, a, own, memory, odd]) => {
-    let last: unknown;
-    const value = new Wrong(kind >= 0x20 ? memory.name : own.name, () => {
-      last = kind >= 0x20 ? memory.make() : own.make();
-      return last;
-    });
+    const given = kind >= 0x20 ? memory : own;
+    // Asked for first, since it comes first among the arguments.
+    let made: unknown;
     const size = new Wrong(odd?.name ?? 'its size', () => {
-      if (odd !== null) return odd.make();
-      return last instanceof Uint8Array ? Reflect.get(Object.getPrototypeOf(Uint8Array.prototype) as object, 'byteLength', last) : 16; // prettier-ignore
+      made = given.make();
+      return odd === null ? sizeOf(made) : odd.make();
     });
+    const value = new Wrong(given.name, () => made);
     return { kind, args: [a, size, value] };
   });
 
@@ -207,7 +206,7 @@ function run({
   if (typeof result === 'number' && result > 0 && name !== 'abort') jobOf(result, name);
   else if (result === 2 || (name === 'abort' && result === 1)) forget(values[0] as number, result === 1);
   else keep(name, n.answer);
-  if (name === 'invokeSync' && n.answer.failure === undefined) note(name);
+  if (name === 'invokeSync' && n.answer.failure === undefined) note(n.answer.succeeded ? 'done' : 'answered');
 }
 
 /** A job that was removed has no answer. */

@@ -132,7 +132,7 @@ const operation: fc.Arbitrary<Step> = step(
     login ??= await logIn();
     const own = login;
     if (own === undefined) return;
-    const all = names.map((name) => attempt(name, () => (OPERATIONS[name])(own)));
+    const all = names.map((name) => attempt(name, () => OPERATIONS[name](own)));
     if (chance === 0) {
       login = undefined;
       all.push(attempt('logout', () => own.close()));

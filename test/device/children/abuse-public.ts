@@ -124,8 +124,21 @@ const fleet: Fleet = new Fleet({
 
 /** What the declarations do not have. Constructors are our own, too, but for those of errors. */
 const INTERNAL = new Set([
-  ...['DmaBuf.make', 'DmaBuf.use', 'SharedMemory.alloc', 'SharedMemory.register', 'SharedMemory.registerDmaBuf'],
-  ...['Session.make', 'Session.conditionOf', 'SessionPool.make', 'Parameter.make', 'Parameter.specOf', 'Login.read'],
+  ...[
+    'DmaBuf.make',
+    'DmaBuf.use',
+    'SharedMemory.alloc',
+    'SharedMemory.register',
+    'SharedMemory.registerDmaBuf',
+  ],
+  ...[
+    'Session.make',
+    'Session.conditionOf',
+    'SessionPool.make',
+    'Parameter.make',
+    'Parameter.specOf',
+    'Login.read',
+  ],
   ...['TokenObject.referenceOf', 'TokenLogin.make', 'Token.make', 'TeeContext.prototype.statistics'],
 ]);
 const isPublic = ({ name, isConstructor }: Target): boolean =>
