@@ -24,13 +24,15 @@ interface Target {
 }
 
 const isClass = (value: unknown): value is Anything & { prototype: object } =>
-  typeof value === 'function' && Function.prototype.toString.call(value).startsWith('class');
+  typeof value === 'function' && String(value).startsWith('class');
 
 function methodsOf(name: string, object: object, owner?: string): Target[] {
   return Reflect.ownKeys(object).flatMap((key) => {
     if (key === 'constructor' || key === 'prototype') return [];
-    const { value, get } = Object.getOwnPropertyDescriptor(object, key) ?? {};
-    const call = (value ?? get) as unknown;
+    const { value, get } = Object.getOwnPropertyDescriptor(object, key) as Partial<
+      Record<'value' | 'get', unknown>
+    >;
+    const call = value ?? get;
     if (typeof call !== 'function' || isClass(call)) return [];
     const target = (self: unknown, args: unknown[]): unknown => Reflect.apply(call, self, args) as unknown;
     return [{ name: `${name}.${String(key)}`, owner, call: target, isConstructor: false }];

@@ -261,7 +261,7 @@ class World {
   pool(at: number): void {
     const context = this.#pick(this.#contexts, at);
     if (context === undefined || context.closed) return;
-    const it = context.tee.pool(TEST_TA, { max: 2, idle: 20 }) as SessionPool;
+    const it: SessionPool = context.tee.pool<never[]>(TEST_TA, { max: 2, idle: 20 });
     this.#pools.push({ it, context, closed: false });
     if (this.#pools.length > 2) void this.#pools.splice(0, 1)[0]?.it.close();
   }
@@ -434,7 +434,7 @@ class Workers {
       const seed = options.seed * 7919 + this.#started++;
       trace(() => `a worker thread with seed ${seed}`);
       const started = new Worker(__filename, { workerData: { seed }, argv: process.argv.slice(2) });
-      started.on('error', (error) => (this.#failure ??= error as Error));
+      started.on('error', (error) => (this.#failure ??= error));
       let had = 0;
       started.on('message', (message: { operations: number }) => {
         this.#operations += message.operations - had;
