@@ -28,11 +28,12 @@ const touch = (): never => {
 /** Bytes with a border on either side that nobody may write to. */
 const BORDER = 64;
 const BORDER_BYTE = 0xc5;
-const bordered: { memory: ArrayBufferLike; from: number; to: number }[] = [];
+const UNTOUCHED = Buffer.alloc(BORDER, BORDER_BYTE);
+const bordered: { memory: ArrayBufferLike; to: number }[] = [];
 
 function border(memory: ArrayBufferLike, length: number): Uint8Array {
   new Uint8Array(memory).fill(BORDER_BYTE);
-  bordered.push({ memory, from: BORDER, to: BORDER + length });
+  bordered.push({ memory, to: BORDER + length });
   return new Uint8Array(memory, BORDER, length);
 }
 
@@ -41,11 +42,11 @@ function border(memory: ArrayBufferLike, length: number): Uint8Array {
  * @throws Error if something was written there
  */
 export function checkBorders(): void {
-  for (const { memory, from, to } of bordered) {
-    const bytes = new Uint8Array(memory);
-    for (let i = 0; i < bytes.length; i++) {
-      if (bytes[i] !== BORDER_BYTE && (i < from || i >= to)) {
-        throw new Error(`Byte ${i} is 0x${bytes[i]?.toString(16)}: outside of ${from} to ${to}`);
+  for (const { memory, to } of bordered) {
+    for (const at of [0, to]) {
+      const border = Buffer.from(memory as ArrayBuffer, at, BORDER);
+      if (!border.equals(UNTOUCHED)) {
+        throw new Error(`The border at ${at} of bytes from ${BORDER} to ${to} is ${border.toString('hex')}`);
       }
     }
   }
