@@ -193,6 +193,7 @@ const V8_FLAGS = ['--expose-gc', '--no-opt', '--single-threaded'];
 const CONCURRENT = ['sessions', 'cancel', 'forks', 'pkcs11-loop'];
 /** Of `dynamic` only: the benchmark's quick form, whose machine it is, and what no machine makes a difference to. */
 const ONCE = [
+  'abuse',
   'bench',
   'no-external-buffers',
   'pkcs11-answers',

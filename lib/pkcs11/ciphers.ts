@@ -28,7 +28,8 @@ export async function encrypt(
     async (turn) => {
       const key = await by.handle(turn, asked);
       const operation = { turn, key, mechanism, asked, signal };
-      return cipher('encrypt', operation, input, { extra: BLOCK + tag, parts: true });
+      const size = input.length + tag;
+      return cipher('encrypt', operation, input, { extra: BLOCK + tag, parts: true, size });
     },
     { asked, signal },
   );
@@ -58,7 +59,7 @@ export async function decrypt(
       async (turn) => {
         const key = await by.handle(turn, asked);
         const operation = { turn, key, mechanism: how.mechanism, asked, signal };
-        return cipher('decrypt', operation, input, { extra: BLOCK, parts: !gcm });
+        return cipher('decrypt', operation, input, { extra: BLOCK, parts: !gcm, size: given.length });
       },
       { asked, signal },
     );

@@ -31,7 +31,7 @@ import {
   type ObjectReference,
   type OperationOptions,
 } from './objects.js';
-import { cipher, readData, sign, verify, type Bytes, type Data, type Operation } from './operations.js';
+import { cipher, ofSize, readData, sign, verify, type Bytes, type Data, type Operation } from './operations.js';
 import { ecPoint, keyKind, publicKeyOf, type KeyKind } from './public-keys.js';
 import { SecretKey, secretKeyAt, secretValue } from './secret-keys.js';
 import {
@@ -203,7 +203,7 @@ export class PrivateKey extends AsymmetricKey {
       async (turn) => {
         const handle = await this.#derive(turn, mechanism, template, asked);
         try {
-          return await secretValue(turn, handle, asked);
+          return ofSize(await secretValue(turn, handle, asked), this.kind.curve?.size ?? 0, asked);
         } finally {
           const control = u32s(turn.handle, handle);
           await turn.ask({ command: Command.DESTROY_OBJECT, control, asked });
@@ -356,7 +356,8 @@ export class PublicKey extends AsymmetricKey {
       async (turn) => {
         const key = await this.reference.handle(turn, asked);
         const extra = modulusSize - bytes.length;
-        return cipher('encrypt', { turn, key, mechanism, asked }, bytes, { extra, parts: false });
+        const besides = { extra, parts: false, size: modulusSize };
+        return cipher('encrypt', { turn, key, mechanism, asked }, bytes, besides);
       },
       { asked, signal },
     );

@@ -150,9 +150,18 @@ function run(commands: Commands, operation: Operation, data: Bytes, besides: Bes
     : inParts(commands, operation, [data], besides);
 }
 
+/**
+ * What came back, where its size is known: part of a signature, say, must not be taken for one.
+ * @throws ERR_PKCS11_ANSWER
+ */
+export function ofSize<T extends Uint8Array>(output: T, size: number, asked: string): T {
+  if (output.length !== size) throw badAnswer(asked, `it has ${output.length} bytes instead of ${size}`);
+  return output;
+}
+
 /** Signs what the mechanism takes: a digest, or for HMAC and EdDSA the data. */
-export function sign(operation: Operation, data: Bytes, room: number): Promise<Buffer> {
-  return run(SIGN, operation, data, { room });
+export async function sign(operation: Operation, data: Bytes, size: number): Promise<Buffer> {
+  return ofSize(await run(SIGN, operation, data, { room: size }), size, operation.asked);
 }
 
 /** @returns is the signature right */
@@ -168,26 +177,28 @@ export async function verify(operation: Operation, data: Bytes, signature: Buffe
 }
 
 /** A digest that the TA computes. */
-export function digest(operation: Operation, data: Bytes, room: number): Promise<Buffer> {
-  return run(DIGEST, operation, data, { room });
+export async function digest(operation: Operation, data: Bytes, size: number): Promise<Buffer> {
+  return ofSize(await run(DIGEST, operation, data, { room: size }), size, operation.asked);
 }
 
 /**
  * Encrypts or decrypts: what goes in or comes out is plain text, a secret.
  * @param extra bytes that can come out beyond those that go in
  * @param parts can it be done in parts
+ * @param size of what comes out, where it is known
  */
-export function cipher(
+export async function cipher(
   direction: 'encrypt' | 'decrypt',
   operation: Operation,
   data: Buffer,
-  { extra, parts }: { extra: number; parts: boolean },
+  { extra, parts, size }: { extra: number; parts: boolean; size?: number },
 ): Promise<Buffer> {
   const commands = direction === 'encrypt' ? ENCRYPT : DECRYPT;
-  const besides = (size: number): Besides => ({ room: size + extra, secret: true });
-  return parts && data.length > PART
+  const besides = (bytes: number): Besides => ({ room: bytes + extra, secret: true });
+  const output = await (parts && data.length > PART
     ? inParts(commands, operation, [data], besides(0), besides)
-    : whole(commands, operation, data, besides(data.length));
+    : whole(commands, operation, data, besides(data.length)));
+  return size === undefined ? output : ofSize(output, size, operation.asked);
 }
 
 /** Bytes of random that the TA gives at once: it has them in its heap first. */
@@ -205,8 +216,7 @@ export async function random(
     const room = Math.min(RANDOM_PART, size - at);
     const control = u32s(turn.handle);
     const part = await turn.ask({ command: Command.GENERATE_RANDOM, control, room, asked, secret: true });
-    if (part.length !== room) throw badAnswer(asked, `it has ${part.length} bytes instead of ${room}`);
-    bytes.set(part, at);
+    bytes.set(ofSize(part, room, asked), at);
   }
   return bytes;
 }

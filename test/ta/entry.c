@@ -34,6 +34,9 @@ static const command_function commands[] = {
     [TEST_TA_FAULT] = fault,
     [TEST_TA_OVERFLOW] = overflow,
     [TEST_TA_LOG] = log_bytes,
+    [TEST_TA_HALF] = half,
+    [TEST_TA_SCRIBBLE] = scribble,
+    [TEST_TA_RELAY] = relay,
 };
 
 TEE_Result TA_CreateEntryPoint(void) {
@@ -67,6 +70,7 @@ static TEE_Result keep_bytes(struct call *call) {
 /* Without parameters: those of the opening can be left out, which no description says. */
 TEE_Result test_ta_open(struct test_ta_session *session) {
   session->other = TEE_HANDLE_NULL;
+  session->relay = TEE_HANDLE_NULL;
   return TEE_SUCCESS;
 }
 
@@ -116,6 +120,7 @@ void TA_CloseSessionEntryPoint(void *context) {
   struct test_ta_session *session = context;
 
   if (session->other != TEE_HANDLE_NULL) TEE_CloseTASession(session->other);
+  if (session->relay != TEE_HANDLE_NULL) TEE_CloseTASession(session->relay);
   TEE_Free(session);
 }
 
@@ -123,6 +128,7 @@ TEE_Result TA_InvokeCommandEntryPoint(void *context, uint32_t command, uint32_t 
                                       TEE_Param parameters[TEE_NUM_PARAMS]) {
   struct call call = {context, command, types, parameters};
 
+  if (call.session->relay != TEE_HANDLE_NULL) return relay_call(&call, command);
   if (command >= sizeof(commands) / sizeof(commands[0])) return TEE_ERROR_NOT_SUPPORTED;
   return commands[command](&call);
 }

@@ -9,6 +9,7 @@ srcs-y += inspect.c
 srcs-y += storage.c
 srcs-y += forward.c
 srcs-y += ends.c
+srcs-y += hostile.c
 srcs-y += generated/test_ta_dispatch.c
 
 cflags-y += -Wall -Wextra -Wpointer-arith -Wshadow -Werror

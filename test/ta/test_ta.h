@@ -20,6 +20,9 @@ struct test_ta_session {
   uint8_t kept[TEST_TA_KEPT_MAX];
   uint32_t kept_size;
   TEE_TASessionHandle other; /* of FORWARD, opened at its first call */
+  TEE_TASessionHandle relay; /* of RELAY */
+  uint32_t random;
+  uint32_t damage; /* one in so many answers */
 };
 
 /* A call's parameters with their types. */
@@ -86,5 +89,11 @@ TEE_Result forward(struct call *call);
 TEE_Result fault(struct call *call);
 TEE_Result overflow(struct call *call);
 TEE_Result log_bytes(struct call *call);
+
+TEE_Result half(struct call *call);
+TEE_Result scribble(struct call *call);
+TEE_Result relay(struct call *call);
+/* Passes a call on, whatever it is, and damages its answer. */
+TEE_Result relay_call(struct call *call, uint32_t command);
 
 #endif

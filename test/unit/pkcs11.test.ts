@@ -18,6 +18,7 @@ import { clientUuid, identityPin, readIdentity, readPin } from '#lib/pkcs11/iden
 import { oaep, pad, readCipher, readDigest, rsaSignature, unpad } from '#lib/pkcs11/mechanisms';
 import { readUsages } from '#lib/pkcs11/new-objects';
 import { readId } from '#lib/pkcs11/objects';
+import { ofSize } from '#lib/pkcs11/operations';
 import { importKey } from '#lib/pkcs11/public-keys';
 import {
   decodeAttributes,
@@ -144,6 +145,12 @@ describe('from the TA', () => {
   test('a size beyond all reason is refused, before any memory is asked for', () => {
     expect(() => decodeSizes(pack(8, 1, 1, 0x7fffffff), [{ id: 1, room: 0 }], 'x')).toThrow(MALFORMED);
   });
+});
+
+test('part of a signature, or more than one, is none', () => {
+  const signature = Buffer.alloc(64);
+  expect(ofSize(signature, 64, 'x')).toBe(signature);
+  for (const size of [0, 63, 65]) expect(() => ofSize(Buffer.alloc(size), 64, 'x')).toThrow(MALFORMED);
 });
 
 describe('errors', () => {

@@ -140,6 +140,24 @@
 /* Logs bytes as they are, through the system call below all of printf. 0: memref INPUT. */
 #define TEST_TA_LOG 26
 
+/* Writes 0xee into the first half of a memref and panics. 0: writable memref, 1: VALUE_INPUT {a: panic code}.
+ */
+#define TEST_TA_HALF 27
+
+/*
+ * Never answers, with cancellation masked: goes on changing all of a memref until its client, from the other
+ * side, makes a byte of another one non-zero. 0: writable memref, 1: memref INOUT, its first byte ends it.
+ */
+#define TEST_TA_SCRIBBLE 28
+
+/*
+ * From now on every command of this session is passed on to another TA, whatever it is, and some answers are
+ * damaged: bytes, sizes and results of all kinds, answers of calls that were not passed on, and panics. 0:
+ * VALUE_INPUT {a: seed, b: one in so many answers is damaged, 0 for none}, 1: readable memref: the other's
+ * TEE_UUID.
+ */
+#define TEST_TA_RELAY 29
+
 /* Flags of struct test_ta_param. */
 #define TEST_TA_PARAM_NULL 1u      /* a memref whose address is NULL */
 #define TEST_TA_PARAM_SECURE 2u    /* all of it is memory of the secure world */

@@ -1,0 +1,86 @@
+// `npm run test:abuse`: every wrong value, a TA that means no good, and random programs, in a guest. The last line is the
+// total.
+//
+//   npm run test:abuse -- [--cases N] [--minutes N] [--seed N] [--trace] [NAME]...
+//
+// --cases   how many in all, 100,000 unless told otherwise
+// --minutes how long the random programs run, 30 unless told otherwise
+// --seed    the same run again. Each program prints it where it fails
+// --trace   says what comes next, for a case that the process does not survive
+// NAME      only these: native, public, hostile, pkcs11, races
+import { createReadStream } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { buildAddon } from './build-addon.mjs';
+import { ROOT, compileTests, run } from './setup.mjs';
+
+const require = createRequire(import.meta.url);
+const { values: options, positionals: only } = parseArgs({
+  allowPositionals: true,
+  options: {
+    cases: { type: 'string', default: '100000' },
+    minutes: { type: 'string', default: '30' },
+    seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+    trace: { type: 'boolean', default: false },
+  },
+});
+const say = (text) => process.stdout.write(`${text}\n`);
+
+/** Each program of test/device/children and its part of the cases. (A signature of the TEE takes longer than a call.) */
+const PARTS = { native: 0.6, public: 0.25, hostile: 0.14, pkcs11: 0.01, races: 0 };
+
+const FOLDER = '/tmp/node-optee';
+
+async function bootGuest() {
+  const { Guest, buildTa, prepareDevKit } = require('../dist/qemu/index.js');
+  const ta = join(ROOT, 'build', 'ta');
+  await buildTa({ dir: join(ROOT, 'test', 'ta'), devKit: await prepareDevKit(), out: ta });
+  const archive = join(ROOT, 'build', 'abuse.tar');
+  run('tar', ['-cf', archive, 'package.json', 'dist', 'prebuilds', 'build/test']);
+  const guest = await Guest.boot({ share: ROOT, tas: [ta], cpus: 2 });
+  const unpack = 'mkdir "$0" && cd "$0" && tar xf - && ln -s "$1"';
+  await guest.run(['sh', '-c', unpack, FOLDER, join(ROOT, 'node_modules')], {
+    stdin: createReadStream(archive),
+  });
+  return guest;
+}
+
+/** @returns whether all was as it must be */
+async function runPart(guest, name) {
+  const start = Date.now();
+  const cases = Math.ceil(options.cases * PARTS[name]);
+  const words = ['--cases', `${cases}`, '--seed', options.seed, ...(options.trace ? ['--trace'] : [])];
+  if (name === 'races') words.push('--minutes', options.minutes);
+  const program = `build/test/device/children/abuse-${name}.js`;
+  const { status, signal, stdout, stderr } = await guest.run(['node', program, ...words], { cwd: FOLDER });
+  const isRight = status === 0;
+  if (!isRight) say(`${stderr}`);
+  say(
+    `${isRight ? 'ok' : `FAILED (${signal ?? status})`} ${name}: ${stdout.toString().trim()}, ` +
+      `${Math.round((Date.now() - start) / 1000)} s`,
+  );
+  return isRight;
+}
+
+say(`--seed ${options.seed}`);
+let [passed, failed] = [0, 0];
+await compileTests();
+await buildAddon('arm64');
+const guest = await bootGuest();
+try {
+  for (const name of Object.keys(PARTS)) {
+    if (only.length > 0 && !only.includes(name)) continue;
+    if (await runPart(guest, name)) passed++;
+    else failed++;
+  }
+} finally {
+  await guest.close();
+}
+const complaints = guest.logs.kernel.split('\n').filter((line) => /WARNING:|BUG:|Call trace/.test(line));
+if (complaints.length > 0) {
+  say(`The guest's kernel complained.\n${guest.logs.kernel}`);
+  failed++;
+}
+say(`${passed} passed, ${failed} failed`);
+process.exitCode = failed > 0 || passed === 0 ? 1 : 0;
