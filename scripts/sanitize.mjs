@@ -10,9 +10,18 @@
 //   fuzz     what packs and unpacks calls, under libFuzzer, on this host
 //   device   the device suites in a guest, with the addon under AddressSanitizer and UndefinedBehaviorSanitizer
 import { execFileSync, spawn } from 'node:child_process';
-import { createReadStream, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  createReadStream,
+  createWriteStream,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
 import { buildAddon } from './build-addon.mjs';
 import { ROOT, compileTests, run, setUpHost } from './setup.mjs';
@@ -158,13 +167,18 @@ async function device() {
     await checkCanary(guest);
     const env = { ...sanitizerEnv(), NODE_OPTEE_SUITES: suites.join(' ') };
     const flags = ['--expose-gc', '--no-opt', '--single-threaded'];
-    const jest = ['node', ...flags, JEST, '--runInBand', 'build/test/all/device'];
-    const { status, stderr } = await guest.run(jest, { cwd: FOLDER, env });
-    writeFileSync(join(OUT, 'device.log'), stderr);
+    // It takes two or three times as long as without.
+    const jest = ['node', ...flags, JEST, '--runInBand', '--testTimeout=600000', 'build/test/all/device'];
+    const child = guest.spawn(jest, { cwd: FOLDER, env });
+    const log = join(OUT, 'device.log');
+    child.stdout.resume();
+    await pipeline(child.stderr, createWriteStream(log));
+    const { status } = await child.exit;
     const reports = await takeReports(guest);
     if (reports !== '') throw new Error(reports);
-    if (status !== 0) throw new Error(`${stderr}`);
-    return /^Tests: +(.*)$/m.exec(`${stderr}`)?.[1];
+    const said = readFileSync(log, 'utf8');
+    if (status !== 0) throw new Error(said);
+    return /^Tests: +(.*)$/m.exec(said)?.[1];
   } finally {
     await guest.close();
   }

@@ -18,7 +18,7 @@ export async function buildTeec(out: string): Promise<void> {
     const sources = [...core.map((name) => `native/core/${name}`), 'test/native/teec.cc'];
     const all = join(out, 'all.cc');
     writeFileSync(all, sources.map((source) => `#include "${join(ROOT, source)}"\n`).join(''));
-    const flags = ['-std=c++20', '-O2', '-fPIC', '-shared', '-fvisibility=hidden'];
+    const flags = ['-std=c++20', '-O1', '-fPIC', '-shared', '-fvisibility=hidden'];
     const warnings = ['-Wall', '-Wextra', '-Werror'];
     const linked = ['-static-libstdc++', '-static-libgcc', '-Wl,-z,nodelete', '-Wl,-soname,libteec.so.2'];
     const headers = ['-isystem', join(libteec, 'usr/include')];
