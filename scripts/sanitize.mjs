@@ -167,8 +167,19 @@ async function device() {
     await checkCanary(guest);
     const env = { ...sanitizerEnv(), NODE_OPTEE_SUITES: suites.join(' ') };
     const flags = ['--expose-gc', '--no-opt', '--single-threaded'];
+    const reporters = ['default', './build/test/support/live-reporter.js'].map(
+      (name) => `--reporters=${name}`,
+    );
     // It takes two or three times as long as without.
-    const jest = ['node', ...flags, JEST, '--runInBand', '--testTimeout=600000', 'build/test/all/device'];
+    const jest = [
+      'node',
+      ...flags,
+      JEST,
+      '--runInBand',
+      '--testTimeout=600000',
+      ...reporters,
+      'build/test/all/device',
+    ];
     const child = guest.spawn(jest, { cwd: FOLDER, env });
     const log = join(OUT, 'device.log');
     child.stdout.resume();

@@ -205,8 +205,10 @@ void readOutputs(const Call& call, TEEC_Operation* operation) {
       to.memref.size = from.b;
     } else {
       const uint8_t* bytes = from.isTemporary() ? call.output(from) : nullptr;
-      // What a TA that asks for more room has written there is nobody's.
-      if (bytes != nullptr && from.b <= from.room) memcpy(to.tmpref.buffer, bytes, from.written());
+      // A TA that asks for more room need not have written any. One that succeeds may have cut off what it
+      // says.
+      const bool isWritten = from.b <= from.room || call.answer.result == TEEC_SUCCESS;
+      if (bytes != nullptr && isWritten) memcpy(to.tmpref.buffer, bytes, from.written());
       to.tmpref.size = from.b;
     }
   }
