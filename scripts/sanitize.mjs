@@ -177,8 +177,8 @@ async function device() {
       JEST,
       '--runInBand',
       '--testTimeout=600000',
-      ...reporters,
       'build/test/all/device',
+      ...reporters,
     ];
     const child = guest.spawn(jest, { cwd: FOLDER, env });
     const log = join(OUT, 'device.log');
