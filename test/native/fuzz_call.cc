@@ -100,7 +100,7 @@ void answerMemref(Asked& param, uapi::tee_ioctl_param& to) {
       // Nothing of an earlier call is to be seen.
       uint8_t* const end = !isInput(to.attr) && param.kind < ParamKind::nullIn ? bytes + to.b : bytes;
       CHECK(std::all_of(bytes, end, [](uint8_t byte) { return byte == 0; }));
-      memset(bytes, input->take<uint8_t>(), to.b);
+      memset(bytes, input->take<uint8_t>() | 1, to.b);
       param.bytes.assign(bytes, bytes + to.b);
     }
   }
@@ -310,7 +310,8 @@ int main(int argc, char** argv) {
     uint8_t bytes[4096];
     const size_t size = fread(bytes, 1, sizeof(bytes), file);
     fclose(file);
-    LLVMFuzzerTestOneInput(bytes, size);
+    // The second time there is memory that the first one has used.
+    for (int round = 0; round < 2; round++) LLVMFuzzerTestOneInput(bytes, size);
   }
   printf("%d\n", argc - 1);
   return 0;
