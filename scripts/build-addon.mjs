@@ -2,7 +2,8 @@
 // arm64 and x64 are cross-built, too. The result is prebuilds/<platform>-<arch>/node-optee.node; nothing is done where
 // that was built from the same files. Steps are told on stderr.
 //
-// Tests also build a variant for a runtime without external buffers; it is in build/no-external-buffers.
+// Tests also build variants: for a runtime without external buffers, in build/no-external-buffers, and with sanitizers,
+// in build/sanitized.
 import { createHash } from 'node:crypto';
 import {
   copyFileSync,
@@ -22,19 +23,29 @@ import { ROOT, step } from './setup.mjs';
 
 const CROSS = { arm64: 'aarch64-linux-gnu', x64: 'x86_64-linux-gnu' };
 
-/** What the variant has besides: Node-API's function that makes a buffer over memory from outside, which refuses. */
-const NO_EXTERNAL_BUFFERS = 'test/native/no_external_buffers.cc';
+/** What variants have besides. */
+const VARIANTS = {
+  // Node-API's function that makes a buffer over memory from outside, which refuses.
+  'no-external-buffers': { sources: ['test/native/no_external_buffers.cc'] },
+  // It keeps its symbols, for addr2line.
+  sanitized: {
+    flags: ['-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-fno-omit-frame-pointer', '-g1'],
+  },
+};
 
 // All of Node's own build settings that an addon needs. N-API's headers come from node-api-headers, so the
 // build needs neither the headers of the running Node nor a download. Paths of sources are relative to this file.
-const commonGypi = (sources) => `{
+const commonGypi = (sources, flags) => `{
   'target_defaults': {
     'sources': ${JSON.stringify(sources)},
     'default_configuration': 'Release',
     'configurations': { 'Release': { 'defines': ['NDEBUG'] }, 'Debug': { 'cflags': ['-g', '-O0'] } },
-    'cflags': ['-pthread'],
-    'ldflags': ['-pthread'],
-    'target_conditions': [['_type=="loadable_module"', { 'cflags': ['-fPIC'] }]],
+    'cflags': ${JSON.stringify(['-pthread', ...flags])},
+    'ldflags': ${JSON.stringify(['-pthread', ...flags])},
+    'target_conditions': [['_type=="loadable_module"', {
+      'cflags': ['-fPIC'],
+      'ldflags!': ${JSON.stringify(flags.length > 0 ? ['-s'] : [])},
+    }]],
   },
 }
 `;
@@ -61,30 +72,31 @@ function hashOf(arch, sources) {
 
 /**
  * @param {string} [arch] as Node names it
- * @param {{ externalBuffers?: boolean }} [options] externalBuffers: false builds the variant without them
+ * @param {{ variant?: keyof typeof VARIANTS }} [options]
  * @returns {Promise<string>} the addon's path
  */
-export async function buildAddon(arch = process.arch, { externalBuffers = true } = {}) {
+export async function buildAddon(arch = process.arch, { variant } = {}) {
   if (arch !== process.arch && (process.platform !== 'linux' || !Object.hasOwn(CROSS, arch))) {
     throw new Error(
       `No addon for ${arch}: ${process.platform}-${process.arch} builds its own, and Linux cross-builds those for ` +
         Object.keys(CROSS).join(' and '),
     );
   }
-  const sources = externalBuffers ? [] : [NO_EXTERNAL_BUFFERS];
-  const where = externalBuffers ? 'prebuilds' : 'build/no-external-buffers';
+  const { sources = [], flags = [] } = variant === undefined ? {} : VARIANTS[variant];
+  const where = variant === undefined ? 'prebuilds' : `build/${variant}`;
   const folder = join(ROOT, where, `${process.platform}-${arch}`);
   const addon = join(folder, 'node-optee.node');
-  const variant = externalBuffers ? arch : `${arch}-no-external-buffers`;
-  const stamp = join(ROOT, 'build', 'addon', `${variant}.built-from`);
+  const name = variant === undefined ? arch : `${arch}-${variant}`;
+  const stamp = join(ROOT, 'build', 'addon', `${name}.built-from`);
   const hash = hashOf(arch, sources);
   if (existsSync(addon) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return addon;
 
   mkdirSync(dirname(stamp), { recursive: true });
   // A folder of its own: node-gyp empties the folder build/ beside binding.gyp, and two builds may run at once.
-  const work = mkdtempSync(join(ROOT, 'build', 'addon', `${variant}-`));
+  const work = mkdtempSync(join(ROOT, 'build', 'addon', `${name}-`));
   try {
-    const built = await compile(arch, work, sources);
+    const title = `Addon for ${arch}${variant === undefined ? '' : `, ${variant}`}`;
+    const built = await compile(title, arch, work, sources, flags);
     mkdirSync(folder, { recursive: true });
     // Written aside first: a process may have the old one loaded.
     const aside = `${addon}.${process.pid}`;
@@ -97,11 +109,11 @@ export async function buildAddon(arch = process.arch, { externalBuffers = true }
   return addon;
 }
 
-async function compile(arch, work, sources) {
+async function compile(title, arch, work, sources, flags) {
   const headers = join(work, 'headers', 'include', 'node');
   mkdirSync(headers, { recursive: true });
   const paths = sources.map((source) => `../../../${basename(source)}`);
-  writeFileSync(join(headers, 'common.gypi'), commonGypi(paths));
+  writeFileSync(join(headers, 'common.gypi'), commonGypi(paths, flags));
   writeFileSync(join(headers, 'config.gypi'), "{ 'target_defaults': {}, 'variables': {} }\n");
   cpSync(join(ROOT, 'native'), join(work, 'native'), { recursive: true });
   copyFileSync(join(ROOT, 'binding.gyp'), join(work, 'binding.gyp'));
@@ -126,7 +138,6 @@ async function compile(arch, work, sources) {
     '--jobs=max',
     '--loglevel=warn',
   ];
-  const title = `Addon for ${arch}${sources.length > 0 ? ', without external buffers' : ''}`;
   await step(title, (runLogged) => runLogged(process.execPath, [nodeGyp, ...args], { cwd: work, env }));
   return join(work, 'build', 'Release', 'node-optee.node');
 }

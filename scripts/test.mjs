@@ -295,7 +295,7 @@ async function setUp() {
   };
   const addons = async () => {
     for (const arch of ['arm64', 'x64']) await buildAddon(arch);
-    await buildAddon('arm64', { externalBuffers: false });
+    await buildAddon('arm64', { variant: 'no-external-buffers' });
   };
   const guests = async () => {
     const { prepareMachine, prepareNodeModules } = require('../dist/qemu/index.js');

@@ -173,9 +173,9 @@ Failure Context::send(Call& call) {
       return failure;
     }
     case Call::Kind::closeSession:
-      return closeSession(call.device->get(), call.session->id);
+      break;
   }
-  return {};
+  return closeSession(call.device->get(), call.session->id);
 }
 
 // A session has arrived: it is the caller's, or nobody's any more.

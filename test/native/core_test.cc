@@ -47,6 +47,8 @@ namespace {
 
 // Arrays that were freed with the bytes of User::invoke in them.
 std::atomic<unsigned> unwiped{0};
+// So many bytes or more are more than there is.
+std::atomic<size_t> tooLarge{SIZE_MAX};
 
 }  // namespace
 
@@ -54,7 +56,7 @@ void* operator new[](size_t size) {
   return malloc(size);
 }
 void* operator new[](size_t size, const std::nothrow_t&) noexcept {
-  return malloc(size);
+  return size < tooLarge ? malloc(size) : nullptr;
 }
 void operator delete[](void* memory) noexcept {
   const auto* bytes = static_cast<uint8_t*>(memory);
@@ -71,10 +73,13 @@ namespace {
 // What the binding does: makes calls, and takes them when they have ended.
 class User {
  public:
-  explicit User(unsigned threads = 4, uint64_t bytes = 1 << 20)
+  explicit User(unsigned threads = 4, uint64_t bytes = 1 << 20, bool registration = true)
       : completions_(std::make_shared<Completions>(onWake, this)) {
-    context_ = std::move(Context::open("", threads, bytes, true).value());
+    context_ = std::move(Context::open("", threads, bytes, registration).value());
   }
+  // One of several with the same context.
+  explicit User(std::shared_ptr<Context> context)
+      : completions_(std::make_shared<Completions>(onWake, this)), context_(std::move(context)) {}
 
   // A thread may still be waking us up for what we have taken already.
   ~User() { completions_->close(); }
@@ -645,6 +650,99 @@ void aCallThatWantsItIsWipedOnTheHeapToo() {
   user.answer(user.closeContext());
 }
 
+// A TA's answer may claim more than there is room for.
+void outputsAreWhatTheTeeWrote() {
+  User user;
+  const auto session = user.openSync();
+  const auto write = [&](bool sync) {
+    const auto call = user.make(Call::Kind::invoke, session, sync);
+    call->number = executor::kWrites;
+    const ParamKind kinds[] = {ParamKind::temporaryOut, ParamKind::nullOut, ParamKind::temporaryInout,
+                               ParamKind::valueOut};
+    const std::vector<uint8_t> input(100, 1);
+    call->count = 4;
+    for (size_t i = 0; i < 4; i++) call->params[i].kind = kinds[i];
+    call->params[0].b = call->params[0].room = 20000;
+    call->params[2].b = call->params[2].room = input.size();
+    call->params[2].input = input.data();
+    if (sync) {
+      user.context()->runSync(call);
+    } else {
+      user.answer(user.start(call));
+    }
+    return call;
+  };
+  for (const bool sync : {false, true}) {
+    const auto call = write(sync);
+    CHECK(call->answer.answered() && call->params[1].b == executor::kWritten);
+    for (const size_t i : {size_t{0}, size_t{2}}) {
+      const Parameter& param = call->params[i];
+      CHECK(param.b == executor::kWritten && param.written() == (i == 0 ? executor::kWritten : 100));
+      const uint8_t* bytes = call->output(param);
+      CHECK(std::all_of(bytes, bytes + param.written(),
+                        [](uint8_t byte) { return byte == executor::kOutput; }));
+    }
+  }
+  // Without memory for its inputs a call is refused; without memory for its outputs it has none.
+  tooLarge = 1000;
+  const auto none = write(false);
+  CHECK(none->answer.answered() && none->output(none->params[0]) == nullptr);
+  tooLarge = 100;
+  const auto refused = user.make(Call::Kind::invoke, session);
+  const std::vector<uint8_t> input(100, 1);
+  refused->count = 1;
+  refused->params[0].kind = ParamKind::temporaryIn;
+  refused->params[0].room = input.size();
+  refused->params[0].input = input.data();
+  CHECK(!user.start(refused) && refused->answer.status == ENOMEM);
+  tooLarge = SIZE_MAX;
+  user.answer(user.closeContext());
+}
+
+void aCallThatIsNotSentSaysWhy() {
+  User user;
+  const auto session = user.openSync();
+  CHECK(user.answer(user.invoke(session, executor::kNotSent)).status == EIO);
+  CHECK(user.answer(user.invoke(session, 1)).answered());
+  user.answer(user.closeContext());
+}
+
+void aTeeThatRegistersNothingAllocates() {
+  User user(4, 1 << 20, false);
+  const auto session = user.openSync();
+  CHECK(user.answer(user.invoke(session, 1, 5000)).answered());
+  CHECK(user.context()->statistics().temporary.slots == 1);
+  auto shared = allocSharedMemory(user.context(), 5000);
+  CHECK(shared.ok() && shared.value()->size() == 5000 && shared.value()->data()[4999] == 0);
+  CHECK(user.answer(user.invoke(session, 1, shared.value())).answered());
+  user.answer(user.closeContext());
+}
+
+void dmaBufsAreMappedAndRegistered() {
+  User user;
+  auto heap = DmaHeap::open("/dev/dma_heap/system");
+  CHECK(heap.ok());
+  auto buf = heap.value()->alloc(5000);
+  CHECK(buf.ok() && buf.value()->size() == 5000);
+  auto pages = buf.value()->map();
+  CHECK(pages.ok() && buf.value()->map().value() == pages.value() && buf.value()->pages() == pages.value());
+  pages.value()->data()[0] = 7;
+  auto duplicate = DmaBuf::adopt(buf.value()->fd(), false);
+  CHECK(duplicate.ok() && duplicate.value()->map().value()->data()[0] == 7);
+  pages.value()->discard();  // the addresses stay
+  CHECK(pages.value()->data()[0] == 0 && duplicate.value()->pages()->data()[0] == 7);
+  auto job = user.make([&] { return asMade(registerDmaBuf(user.context(), buf.value()->fd())); });
+  CHECK(user.answer(job).answered());
+  const auto made = job->take();
+  CHECK(std::get<std::shared_ptr<SharedMemory>>(made)->data() == nullptr);
+  CHECK(!registerDmaBuf(user.context(), -1).ok());
+  CHECK(DmaBuf::adopt(-1, false).failure().operation == Operation::dup);
+  CHECK(DmaBuf::adopt(-1, true).failure().operation == Operation::lseek);
+  user.forget();
+  job.reset();
+  user.answer(user.closeContext());
+}
+
 void temporaryMemoryGivesWayOnlyWhereThatHelps() {
   const size_t page = pageSize();
   auto memory = std::make_shared<TemporaryMemory>(6 * page, true);
@@ -942,12 +1040,19 @@ void withoutAThreadCallsEnd() {
   aborting.answer(aborting.closeContext());
 }
 
+#ifdef COVERAGE
+extern "C" void __gcov_dump();
+#endif
+
 // In a child process, which may change what the rest needs. False if it failed.
 bool inChild(const std::function<void()>& test) {
   const pid_t child = fork();
   CHECK(child >= 0);
   if (child == 0) {
     test();
+#ifdef COVERAGE
+    __gcov_dump();  // _exit does not
+#endif
     _exit(0);
   }
   int status;
@@ -1212,7 +1317,7 @@ void anythingGoes(unsigned seed, std::weak_ptr<Context>& left) {
       executor::unblock(chosen);
     }
   });
-  User user(1 + random() % 4, random() % 3 * 40960);
+  User user(1 + random() % 4, random() % 3 * 40960, random() % 4 != 0);
   std::vector<std::shared_ptr<Session>> sessions;
   std::vector<CallRef> pending;
   std::vector<std::future<void>> memory;
@@ -1267,6 +1372,67 @@ void anythingGoes(unsigned seed, std::weak_ptr<Context>& left) {
   over = true;
 }
 
+// What a thread does with a context that others have, too, until it is closed.
+void anythingWithOneContext(const std::shared_ptr<Context>& context, const std::shared_ptr<Session>& shared,
+                            unsigned seed) {
+  std::mt19937 random(seed);
+  User user(context);
+  const auto answered = [&user](const CallRef& call) { return call && user.answer(call).answered(); };
+  const auto opening = user.open();
+  const auto own = answered(opening) ? opening->session : shared;
+  for (int i = 0; i < 100; i++) {
+    const auto& session = random() % 2 == 0 ? own : shared;
+    switch (random() % 8) {
+      case 0:
+        user.invokeSync(session, 1);
+        break;
+      case 1: {
+        auto memory = allocSharedMemory(context, 5000);
+        if (memory.ok()) answered(user.invoke(session, 1, memory.value()));
+        break;
+      }
+      case 2: {
+        auto job = user.make([context] { return asMade(allocSharedMemory(context, 100)); });
+        user.answer(job);
+        job->take();
+        break;
+      }
+      case 3: {
+        const auto open = user.open();
+        if (open && user.abort(open) != Aborted::removed && answered(open))
+          answered(user.close(open->session));
+        break;
+      }
+      case 4:
+        context->temporary().releaseIdle();
+        context->statistics();
+        break;
+      default: {
+        const auto call = user.invoke(session, 1, random() % 20000, random() % 2 == 0);
+        if (call && (random() % 2 == 0 || user.abort(call) != Aborted::removed)) user.answer(call);
+      }
+    }
+  }
+  if (own != shared) answered(user.close(own));
+}
+
+void threadsShareAContext(unsigned seed, std::weak_ptr<Context>& left) {
+  executor::reset();
+  executor::release();
+  User first(4, 40960);
+  left = first.context();
+  const auto session = first.openSync();
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < 6; i++) {
+    threads.emplace_back([&, i] { anythingWithOneContext(first.context(), session, seed * 6 + i); });
+  }
+  const bool early = seed % 2 == 0;
+  if (early) usleep(5000);
+  const auto close = early ? first.closeContext() : nullptr;
+  for (std::thread& thread : threads) thread.join();
+  first.answer(early ? close : first.closeContext());
+}
+
 // Each session that was opened has been closed, once.
 void nothingIsLeft() {
   std::multiset<std::string> opened, ended;
@@ -1280,11 +1446,10 @@ void nothingIsLeft() {
 
 }  // namespace
 
-// slow: also waits for what is idle to go. A number: of seeds.
+// How many seeds. slow: also waits for what is idle to go.
 int main(int argc, char** argv) {
-  const std::string option = argc > 1 ? argv[1] : "";
-  const bool slow = option == "slow";
-  const unsigned seeds = std::max(30, atoi(option.c_str()));
+  const unsigned seeds = argc > 1 ? static_cast<unsigned>(atoi(argv[1])) : 30;
+  const bool slow = argc > 2 && strcmp(argv[2], "slow") == 0;
   CHECK(inChild(withoutAThreadCallsEnd));
   if (!aGroupsLimitCounts()) puts("no cgroup could be made");
   callsOfASessionRunInOrder();
@@ -1306,6 +1471,10 @@ int main(int argc, char** argv) {
   anEnvironmentsEndClosesASessionWhoseLastCallHasNoThreadYet();
   temporaryMemoryIsReusedBoundedAndClean();
   aCallThatWantsItIsWipedOnTheHeapToo();
+  outputsAreWhatTheTeeWrote();
+  aCallThatIsNotSentSaysWhy();
+  aTeeThatRegistersNothingAllocates();
+  dmaBufsAreMappedAndRegistered();
   temporaryMemoryGivesWayOnlyWhereThatHelps();
   idleTemporaryMemoryMakesRoomForARegistration();
   aShorterRegistrationIsUsedOnlyAsFarAsItGoes();
@@ -1323,6 +1492,9 @@ int main(int argc, char** argv) {
   for (unsigned seed = 0; seed < seeds; seed++) {
     std::weak_ptr<Context> left;
     anythingGoes(seed, left);
+    eventually([&] { return left.expired(); });
+    nothingIsLeft();
+    threadsShareAContext(seed, left);
     eventually([&] { return left.expired(); });
     nothingIsLeft();
   }

@@ -1,10 +1,13 @@
 #include "executor.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <condition_variable>
+#include <cstring>
+#include <map>
 #include <mutex>
 #include <set>
 
@@ -26,6 +29,8 @@ unsigned mostInside = 0;
 unsigned refused = 0;
 bool refusesCancels = false;
 uint64_t longest = UINT64_MAX;
+// What is registered, by its descriptor, which is its id as well.
+std::map<int, uint8_t*> memories;
 
 void note(const std::string& entry) {
   entries.push_back(entry);
@@ -119,7 +124,7 @@ Result<TeeShm> shmAlloc(int, uint64_t size) {
   return TeeShm{std::move(fd), 1, size};
 }
 
-Result<TeeShm> shmRegister(int device, const void*, uint64_t length) {
+Result<TeeShm> shmRegister(int device, const void* address, uint64_t length) {
   if (fcntl(device, F_GETFD) < 0) return Failure::last(Operation::shmRegister);
   {
     std::unique_lock<std::mutex> lock(mutex);
@@ -131,11 +136,17 @@ Result<TeeShm> shmRegister(int device, const void*, uint64_t length) {
     }
     length = std::min(length, longest);
   }
-  return TeeShm{UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC)), 1, length};
+  UniqueFd fd(open("/dev/null", O_RDWR | O_CLOEXEC));
+  const int id = fd.get();
+  std::lock_guard<std::mutex> lock(mutex);
+  memories[id] = static_cast<uint8_t*>(const_cast<void*>(address));
+  return TeeShm{std::move(fd), id, length};
 }
 
-Result<TeeShm> shmRegisterFd(int, int) {
-  return Failure{Operation::shmRegisterFd, EINVAL};
+Result<TeeShm> shmRegisterFd(int, int dmaBuf) {
+  const off_t size = lseek(dmaBuf, 0, SEEK_END);
+  if (size < 0) return Failure{Operation::shmRegisterFd, EINVAL};
+  return TeeShm{UniqueFd(fcntl(dmaBuf, F_DUPFD_CLOEXEC, 0)), 1, static_cast<uint64_t>(size)};
 }
 bool hasShmRegisterFd(int) {
   return true;
@@ -167,6 +178,14 @@ Failure invoke(int device, InvokeMessage& message) {
   // Like OP-TEE: the flag is the session's and goes with a call's return.
   if (cancelled.erase(session) != 0 && command != kBlock) message.arg.ret = kCancelled;
   if (command == kCancelsItself) message.arg.ret = kCancelled;
+  if (command == kNotSent) return {Operation::invoke, EIO};
+  for (uint32_t i = 0; command == kWrites && i < message.arg.num_params; i++) {
+    uapi::tee_ioctl_param& param = message.params[i];
+    if (param.attr < uapi::kParamMemrefOutput) continue;
+    if (param.c != uapi::kMemrefNull)
+      memset(memories.at(static_cast<int>(param.c)) + param.a, kOutput, param.b);
+    param.b = kWritten;
+  }
   return {};
 }
 
@@ -191,11 +210,13 @@ Failure closeSession(int device, uint32_t session) {
   return {};
 }
 
-Result<UniqueFd> dmaHeapAlloc(int, uint64_t) {
-  return Failure{Operation::dmaHeapAlloc, ENODEV};
+Result<UniqueFd> dmaHeapAlloc(int, uint64_t size) {
+  UniqueFd fd(memfd_create("dma-buf", MFD_CLOEXEC));
+  if (ftruncate(fd.get(), static_cast<off_t>(size)) < 0) return Failure::last(Operation::dmaHeapAlloc);
+  return fd;
 }
 Failure dmaBufSync(int, uint64_t) {
-  return {Operation::dmaBufSync, ENODEV};
+  return {};
 }
 
 }  // namespace core

@@ -14,6 +14,12 @@ constexpr uint32_t kBlock = 100;
 constexpr uint32_t kBlockCancellable = 101;
 // One that ends so without any CANCEL.
 constexpr uint32_t kCancelsItself = 102;
+// One that the kernel does not send: EIO.
+constexpr uint32_t kNotSent = 103;
+// One that fills its outputs with kOutput, and says that it has written so much.
+constexpr uint32_t kWrites = 104;
+constexpr uint8_t kOutput = 9;
+constexpr uint64_t kWritten = 5000;
 
 constexpr uint32_t kCancelled = 0xFFFF0002;
 
