@@ -31,7 +31,16 @@ import {
   type ObjectReference,
   type OperationOptions,
 } from './objects.js';
-import { cipher, ofSize, readData, sign, verify, type Bytes, type Data, type Operation } from './operations.js';
+import {
+  cipher,
+  ofSize,
+  readData,
+  sign,
+  verify,
+  type Bytes,
+  type Data,
+  type Operation,
+} from './operations.js';
 import { ecPoint, keyKind, publicKeyOf, type KeyKind } from './public-keys.js';
 import { SecretKey, secretKeyAt, secretValue } from './secret-keys.js';
 import {

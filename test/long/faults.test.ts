@@ -22,7 +22,7 @@ async function inGuest(name: string, ...args: string[]): Promise<unknown> {
   try {
     const program = join(ROOT, 'build', 'test', 'device', 'children', `${name}.js`);
     const { status, stdout, stderr } = await guest.run(['node', program, ...args], { timeout: 500_000 });
-    if (status !== 0) throw new Error(`${name} ended with ${status}: ${stderr}`);
+    if (status !== 0) throw new Error(`${name} ended with ${status}: ${stderr.toString()}`);
     return JSON.parse(stdout.toString().trim().split('\n').at(-1) ?? '') as unknown;
   } finally {
     await guest.close();

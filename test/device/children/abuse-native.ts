@@ -5,7 +5,7 @@
 import fc from 'fast-check';
 import { TeeContext } from 'node-optee';
 import { loadAddon } from '#lib/client/addon';
-import { native, Place, type Answer } from '#lib/client/native';
+import { native, Place, RequestPlace, type Answer } from '#lib/client/native';
 import { checkProperty, Echo, runAbuse, trace } from '../../support/abuse.js';
 import { TEST_TA } from '../../support/census.js';
 import { bytes, checkBorders, sizeOf, Wrong, wrong } from '../../support/wrong-values.js';
@@ -14,6 +14,9 @@ const n = native();
 const functions = n as unknown as Record<string, (...args: unknown[]) => unknown>;
 const NAMES = Object.keys(functions).filter((name) => typeof functions[name] === 'function');
 const UUID = new Wrong('the UUID', () => Buffer.from(TEST_TA.replaceAll('-', ''), 'hex'));
+
+/** How many numbers a request has. */
+const NUMBERS: number = RequestPlace.requestLength;
 
 /** What is called more often than the others. */
 const CALLS = ['invoke', 'invokeSync', 'invoke', 'invokeSync', 'invoke', 'invokeSync', 'openContext'];
@@ -69,18 +72,17 @@ const parameter = fc
     fc.option(anything, { freq: 8 }),
   )
   .map(([kind, a, own, memory, odd]) => {
-    const given = kind >= 0x20 ? memory : own;
-    // Asked for first, since it comes first among the arguments.
+    // Asked for first, since the numbers come before the bytes.
     let made: unknown;
     const size = new Wrong(odd?.name ?? 'its size', () => {
-      made = given.make();
-      return odd === null ? sizeOf(made) : odd.make();
+      made = own.make();
+      return odd === null ? sizeOf(kind >= 0x20 ? memory.make() : made) : odd.make();
     });
-    const value = new Wrong(given.name, () => made);
-    return { kind, args: [a, size, value] };
+    const numbers = [new Wrong(`kind 0x${kind.toString(16)}`, () => kind), a, size, memory];
+    return { numbers, bytes: new Wrong(own.name, () => made) };
   });
 
-/** Arguments of an open or an invoke. */
+/** An open's or an invoke's numbers, as many as a request has, and then its arguments. */
 const callArguments = (open: boolean): fc.Arbitrary<Wrong[]> =>
   fc
     .record({
@@ -89,14 +91,14 @@ const callArguments = (open: boolean): fc.Arbitrary<Wrong[]> =>
       number: open ? exactly(0) : exactly(0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 14, 15, 16, 17, 18, 19, 99),
       flags: exactly(0, 0, 1, 2),
       params: fc.array(parameter, { maxLength: 4 }),
-      wrong: fc.array(fc.tuple(fc.nat(17), anything), { maxLength: 2 }),
+      wrong: fc.array(fc.tuple(fc.nat(NUMBERS + 5), anything), { maxLength: 2 }),
       isWrong: fc.nat(2),
     })
     .map(({ handle, number, flags, params, wrong, isWrong }) => {
-      const kinds = params.reduce((sum, { kind }, i) => sum + kind * 2 ** (8 * i), 0);
-      const args = [handle, number, flags, new Wrong(`kinds 0x${kinds.toString(16)}`, () => kinds)];
-      args.push(...params.flatMap((param) => param.args));
-      while (args.length < 16) args.push(new Wrong('0', () => 0));
+      const count = new Wrong(`${params.length} parameters`, () => params.length);
+      const args = [handle, number, flags, count, ...params.flatMap((param) => param.numbers)];
+      while (args.length < NUMBERS) args.push(new Wrong('0', () => 0));
+      for (let i = 0; i < 4; i++) args.push(params[i]?.bytes ?? new Wrong('no bytes', () => undefined));
       args.push(UUID, new Wrong('nobody', () => new Uint8Array(16)));
       if (isWrong === 0) for (const [at, value] of wrong) args[at] = value;
       return args;
@@ -183,7 +185,7 @@ function tame(name: string, args: unknown[]): boolean {
   if (name.startsWith('alloc') && typeof args[1] === 'number' && args[1] > 1e6) args[1] = 5000;
   if (name === 'adoptDmaBuf') args[1] = false;
   // The test TA waits so many milliseconds.
-  if (name.startsWith('openSession') && typeof args[5] === 'number' && args[5] > 20) args[5] = 20;
+  if (name.startsWith('openSession') && typeof args[6] === 'number' && args[6] > 20) args[6] = 20;
   return name !== 'abort' || typeof args[0] !== 'number' || !n.settle.has(args[0]) || tickets.has(args[0]);
 }
 
@@ -199,8 +201,12 @@ function run({
   how: string;
 }): void {
   note('cases');
-  const values = args.map(({ make }) => make());
+  let values = args.map(({ make }) => make());
   if (!tame(name, values)) return;
+  if (/^(invoke|openSession)/.test(name)) {
+    values.slice(0, NUMBERS).forEach((value, i) => (n.request[i] = typeof value === 'number' ? value : NaN));
+    values = values.slice(NUMBERS);
+  }
   const call = functions[name];
   if (call === undefined) return;
   const result: unknown =
@@ -210,7 +216,9 @@ function run({
   if (typeof result === 'number' && result > 0 && name !== 'abort') jobOf(result, name);
   else if (result === 2 || (name === 'abort' && result === 1)) forget(values[0] as number, result === 1);
   else keep(name, n.answer);
-  if (name === 'invokeSync' && n.answer.failure === undefined) note(n.answer.succeeded ? 'done' : 'answered');
+  if (name === 'invokeSync' && n.answer.failure === undefined) {
+    note(n.answer.number(Place.result) === 0 ? 'done' : 'answered');
+  }
 }
 
 /** A job that was removed has no answer. */
@@ -266,9 +274,9 @@ async function refill(): Promise<void> {
   n.openContext('/dev/tee0', 2, 2 ** 20, true);
   keep('openContext', n.answer);
   const context = handles.context.at(-1) as never;
-  const none = [0, 0, undefined, 0, 0, undefined, 0, 0, undefined, 0, 0, undefined] as const;
+  n.request.set([context, 0, 0, 0]);
   const uuid = UUID.make() as Uint8Array;
-  n.openSessionSync(context, 0, 0, 0, ...none, uuid, new Uint8Array(16));
+  n.openSessionSync(undefined, undefined, undefined, undefined, uuid, new Uint8Array(16));
   keep('openSessionSync', n.answer);
   n.allocSharedMemory(context, 5000, true);
   keep('allocSharedMemory', n.answer);
