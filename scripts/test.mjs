@@ -1,10 +1,11 @@
 // `npm test`: every check, the host's tests, and the device tests in a guest of each machine. Stops at the first
 // failure. The last line is the total of all runners.
 //
-//   npm test -- [--long] [--list] [NAME]...   only tasks with one of these in their names
+//   npm test -- [--long] [--nightly] [--list] [NAME]...   only tasks with one of these in their names
 //
 // --long, and CI: also what takes minutes for little news. OP-TEE's own suite, races of the addon's core, the command line
 // of the guest, interrupted builds, the kernel patch on every kernel on offer, power-offs in a row, Bun and Deno.
+// --nightly: also what takes much longer.
 import { spawn } from 'node:child_process';
 import { createReadStream, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -20,8 +21,13 @@ const JEST = 'node_modules/jest/bin/jest.js';
 const { values: options, positionals: only } = parseArgs({
   args: process.argv.slice(2),
   allowPositionals: true,
-  options: { list: { type: 'boolean' }, long: { type: 'boolean', default: Boolean(process.env.CI) } },
+  options: {
+    list: { type: 'boolean' },
+    long: { type: 'boolean', default: Boolean(process.env.CI) },
+    nightly: { type: 'boolean', default: false },
+  },
 });
+if (options.nightly) options.long = true;
 
 /** Linters, what checks the kernel patch, and the debugger of a long test. */
 const TEST_PACKAGES = [
@@ -341,16 +347,26 @@ const tasks = () => [
   smokeTests('dynamic', 20, { oldGlibc: true }),
 ];
 
+/** Files of test/long for --nightly. */
+const NIGHTLY = ['faults', 'interoperability', 'libteec-on-core'];
+// Each file for itself: beside each other, and each with its own limit.
+const longTests = (isNightly) =>
+  readdirSync(join(ROOT, 'test/long'))
+    .map((name) => name.replace('.test.ts', ''))
+    .filter((name) => NIGHTLY.includes(name) === isNightly)
+    .map((name) => hostTests(`long tests: ${name}`, `long/${name}`));
+
 const longTasks = () => [
-  ...['life', 'garbage'].map((suite) => deviceTests('dynamic', 24, [suite], 2, true)),
   xtest('dynamic', 'regression', '_10'),
   xtest('static', 'pkcs11'),
-  // Each file for itself: beside each other, and each with its own limit.
-  ...readdirSync(join(ROOT, 'test/long'))
-    .map((name) => name.replace('.test.ts', ''))
-    .map((name) => hostTests(`long tests: ${name}`, `long/${name}`)),
+  ...longTests(false),
   runtimeTests('Bun'),
   runtimeTests('Deno', '--allow-all'),
+];
+
+const nightlyTasks = () => [
+  ...['life', 'garbage'].map((suite) => deviceTests('dynamic', 24, [suite], 2, true)),
+  ...longTests(true),
 ];
 
 /** Until one fails. */
@@ -394,7 +410,11 @@ const end = async (status) => {
 const chosen = (tasks) =>
   tasks.filter(({ name }) => only.length === 0 || only.some((word) => name.includes(word)));
 const early = chosen(earlyTasks());
-const late = chosen(options.long || only.length > 0 ? [...tasks(), ...longTasks()] : tasks());
+const late = chosen([
+  ...tasks(),
+  ...(options.long || only.length > 0 ? longTasks() : []),
+  ...(options.nightly || only.length > 0 ? nightlyTasks() : []),
+]);
 if (options.list) {
   for (const { name } of [...early, ...late]) say(name);
   process.exit(0);

@@ -49,7 +49,7 @@ async function main(): Promise<void> {
   const refusals = [
     session.invoke(TEST_TA_RESULT, [value.in(0xffff0001, secret.length), buffer.inout(secret)]),
     session.invoke(TEST_TA_STORAGE_READ, [buffer.in(secret), buffer.out(10)]),
-    session.invoke(TEST_TA_TOUCH, [buffer.in(text as never)]),
+    (async () => session.invoke(TEST_TA_TOUCH, [buffer.in(text as never)]))(),
   ];
   for (const refused of await Promise.allSettled(refusals)) {
     if (refused.status !== 'rejected') throw new Error('This must fail');
