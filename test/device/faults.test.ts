@@ -121,7 +121,7 @@ describe('all that the TEE has of', () => {
       );
     }
     expect(error?.code).toMatch(/^TEE_ERROR_(OUT_OF_MEMORY|SECURITY|BUSY)$/);
-    expect(error?.message).toContain(`${sessions.length} sessions`);
+    expect(error?.message).toContain(`(open here: ${sessions.length})`);
     for (const session of sessions) works(session);
     await Promise.all(sessions.map((session) => session.close()));
     await noSession();

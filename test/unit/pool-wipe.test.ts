@@ -2,7 +2,7 @@
 import { expect, test } from '@jest/globals';
 import { buffer } from 'node-optee';
 import { Handle } from '#lib/client/handle';
-import type { Native, SessionHandle, Settle, Ticket } from '#lib/client/native';
+import { RequestPlace, type Native, type SessionHandle, type Settle, type Ticket } from '#lib/client/native';
 import { readPoolOptions, SessionPool } from '#lib/client/pool';
 import { Session } from '#lib/client/session';
 import { answerOf } from '../support/answer.js';
@@ -21,6 +21,7 @@ function poolOf(): {
 } {
   const [seen, inputs, settle] = [[] as Uint8Array[], [] as number[][], new Map<Ticket, Settle>()];
   const n = {
+    request: new Float64Array(RequestPlace.requestLength),
     settle,
     invoke: (...args: unknown[]): Ticket => {
       for (const arg of args) {
