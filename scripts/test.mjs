@@ -198,20 +198,12 @@ const V8_FLAGS = ['--expose-gc', '--no-opt', '--single-threaded'];
 /** Device suites about what happens at the same time. (What 1013 of xtest is about, sessions has too.) */
 const CONCURRENT = ['sessions', 'cancel', 'forks', 'pkcs11-loop'];
 /** Of `dynamic` only: the benchmark's quick form, whose machine it is, and what no machine makes a difference to. */
-const ONCE = [
-  'abuse',
-  'bench',
-  'no-external-buffers',
-  'pkcs11-answers',
-  'pkcs11-codes',
-  'life',
-  'garbage',
-  'faults',
-  'secrets',
-];
+const ONCE = ['bench', 'no-external-buffers', 'pkcs11-answers', 'pkcs11-codes', 'garbage', 'secrets'];
+/** For --nightly: each takes minutes. */
+const NIGHTLY_SUITES = ['abuse', 'faults', 'life'];
 const SUITES = readdirSync(join(ROOT, 'test/device'))
   .flatMap((name) => /^(.*)\.test\.ts$/.exec(name)?.[1] ?? [])
-  .filter((name) => !CONCURRENT.includes(name) && !ONCE.includes(name));
+  .filter((name) => ![...CONCURRENT, ...ONCE, ...NIGHTLY_SUITES].includes(name));
 
 /**
  * Jest in a guest, over suites of device tests.
@@ -365,7 +357,7 @@ const longTasks = () => [
 ];
 
 const nightlyTasks = () => [
-  ...['life', 'garbage'].map((suite) => deviceTests('dynamic', 24, [suite], 2, true)),
+  ...[...NIGHTLY_SUITES, 'garbage'].map((suite) => deviceTests('dynamic', 24, [suite], 2, true)),
   ...longTests(true),
 ];
 
