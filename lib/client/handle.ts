@@ -1,7 +1,7 @@
 /**
  * What is open in the addon: closed once, unusable at once, and closed when the garbage collector took its owner before,
- * which is reported once for each kind. FinalizationRegistry calls back from the event loop, not from inside the collector; the ends of the
- * process and of worker threads are the addon's own business.
+ * which is reported once for each kind. FinalizationRegistry calls back from the event loop, not from inside the
+ * collector; the ends of the process and of worker threads are the addon's own business.
  *
  * @internal
  */
