@@ -340,7 +340,7 @@ const tasks = () => [
 ];
 
 /** Files of test/long for --nightly. */
-const NIGHTLY = ['faults', 'interoperability', 'libteec-on-core'];
+const NIGHTLY = ['faults', 'full-storage', 'interoperability', 'libteec-on-core'];
 // Each file for itself: beside each other, and each with its own limit.
 const longTests = (isNightly) =>
   readdirSync(join(ROOT, 'test/long'))
