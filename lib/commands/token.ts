@@ -259,8 +259,9 @@ function firstLine(bytes: Buffer): string {
 /** Asks on the terminal, which does not show what is typed. */
 export async function prompt(text: string): Promise<string> {
   const { stdin } = process;
-  process.stderr.write(text);
+  // Before anybody is asked: until then the terminal shows what is typed.
   stdin.setRawMode(true);
+  process.stderr.write(text);
   stdin.resume(); // a listener alone does not start it again after a pause
   const typed: number[] = [];
   try {
