@@ -47,7 +47,7 @@ function bin(name) {
 }
 
 /** Nothing here takes nearly so long; what does, hangs. Milliseconds. */
-const LIMIT = 30 * 60_000;
+const LIMIT = 50 * 60_000;
 
 /** Runs a program with its output kept, shown only where it fails. Resolves with whether it exited with 0. */
 function quiet([program, ...args], env = {}) {
@@ -150,7 +150,7 @@ function packGuestFiles() {
 /** Lines of a kernel's log that no test may leave. */
 const complaints = (log) => log.split('\n').filter((line) => /WARNING:|BUG:|Call trace/.test(line));
 
-async function inGuest(machine, node, cpus, command, env = {}, minutes = 25) {
+async function inGuest(machine, node, cpus, command, env = {}, minutes = 50) {
   const { Guest, prepareNodeModules } = require('../dist/qemu/index.js');
   const guest = await Guest.boot({
     machine,
@@ -223,7 +223,7 @@ const deviceTests = (machine, node, suites, cpus = 1, long = false) => ({
     const args = ['--json', `--outputFile=${report}`, '--runInBand', 'build/test/all/device'];
     const env = { NODE_OPTEE_SUITES: suites.join(' '), NODE_OPTEE_LONG: long ? '1' : '' };
     const program = ['node', ...V8_FLAGS, JEST, ...args];
-    const { status, stdout, stderr } = await inGuest(machine, node, cpus, program, env, long ? 90 : 25);
+    const { status, stdout, stderr } = await inGuest(machine, node, cpus, program, env, long ? 90 : 50);
     const result = readReport(report, machine);
     if (status !== 0 && !result.failed) return { failed: 1, output: stderr.toString() };
     const figures = stdout.toString().match(/^\[(cancel|life|garbage)\].*$/gm) ?? [];
