@@ -599,7 +599,7 @@ test('a pool that is lost, one that nobody closes at the end, and one whose sess
   const result = await child('lost-pool');
   expect(lastLine(result)).toEqual({
     warnings: [
-      `A SessionPool with TA ${TEST_TA} was closed by the garbage collector; close it when it is no longer needed`,
+      `A SessionPool with TA ${TEST_TA} was closed by the garbage collector; close it when it is no longer needed (said once for all of kind SessionPool)`,
     ],
     sessions: [2, 0],
     busy: 1,
