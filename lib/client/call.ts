@@ -259,7 +259,7 @@ function answeredError(request: Request, failed: Failed): TeeError {
  */
 function send<R>(
   { request }: Native,
-  call: (...bytes: [...Bytes, ...Bytes, uuid: Uint8Array, client: Uint8Array]) => R,
+  call: (...bytes: Parameters<Native['openSession']>) => R,
   handle: number,
   number: number,
   { params, wipe, open }: Request,
@@ -267,7 +267,7 @@ function send<R>(
   const { length } = params;
   request[RequestPlace.handle] = handle;
   request[RequestPlace.number] = number;
-  request[RequestPlace.requestFlags] = wipe ? RequestFlags.wipe : 0;
+  request[RequestPlace.flags] = wipe ? RequestFlags.wipe : 0;
   request[RequestPlace.count] = length;
   for (let i = 0; i < length; i++) {
     const { kind, a, b, shared } = params[i] as Spec;
@@ -282,11 +282,10 @@ function send<R>(
     length > 1 ? (params[1] as Spec).bytes : undefined,
     length > 2 ? (params[2] as Spec).bytes : undefined,
     length > 3 ? (params[3] as Spec).bytes : undefined,
-    open?.uuid as Uint8Array,
-    open?.login.client as Uint8Array,
+    open?.uuid,
+    open?.login.client,
   );
 }
-type Bytes = [Uint8Array | undefined, Uint8Array | undefined];
 
 /**
  * What a call that succeeded brings its caller.

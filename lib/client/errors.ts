@@ -1,6 +1,6 @@
 /** The errors of the client: their classes, and functions that make Node's usual argument errors. */
 import { constants } from 'node:buffer';
-import { getSystemErrorMap, inspect } from 'node:util';
+import { getSystemErrorMap, inspect, types } from 'node:util';
 import { hex32, originName, resultName, type TeeOrigin } from './results.js';
 
 /** What a parameter brought back from a call that failed; undefined if it is no output. */
@@ -200,7 +200,8 @@ function show(value: unknown): string {
 /** Of what could be a secret, a PIN as a text say, only the type. */
 function showType(value: unknown): string {
   if (typeof value === 'string') return 'string';
-  return typeof value === 'object' ? Object.prototype.toString.call(value).slice(8, -1) : show(value);
+  if (typeof value !== 'object') return show(value);
+  return types.isProxy(value) ? 'Proxy' : Object.prototype.toString.call(value).slice(8, -1);
 }
 
 /**

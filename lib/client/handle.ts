@@ -42,11 +42,8 @@ export class Handle<H extends number = number, R = unknown> {
    * @throws ERR_TEE_CLOSED
    */
   use(): H {
-    const number = this.#number;
-    if (number === 0 || (this.#parent !== undefined && this.#parent.#number === 0)) {
-      throw closedError(`the ${this.what}`);
-    }
-    return number;
+    if (this.closed) throw closedError(`the ${this.what}`);
+    return this.#number as H;
   }
 
   /** Closes it. Returns what the addon says; undefined if it was closed before. */

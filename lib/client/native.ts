@@ -12,9 +12,10 @@
  * copy of this module) that made them.
  *
  * **A call** is one native function, which takes its numbers from {@link Native.request} and its bytes as arguments: they
- * are written and read with nothing in between that could run code of a user's. What it brings back is an {@link Answer}. What ends at once writes {@link Native.answer}, which the next such function overwrites: it is read as
- * a whole before code of a user's can run, be it a setter of `Array.prototype` (so there are no `push` and no `map`
- * here). The answers of jobs come together in a delivery, in places of their own that nothing else writes.
+ * are written and read with nothing in between that could run code of a user's. What it brings back is an {@link Answer}.
+ * What ends at once writes {@link Native.answer}, which the next such function overwrites: it is read as a whole before
+ * code of a user's can run, be it a setter of `Array.prototype` (so there are no `push` and no `map` here). The answers of
+ * jobs come together in a delivery, in places of their own that nothing else writes.
  *
  * The enums have their twins in native/core/protocol.h; test/unit/protocol.test.ts compares them.
  *
@@ -43,7 +44,7 @@ export const enum RequestPlace {
   /** The command; the login method. */
   number = 1,
   /** {@link RequestFlags} */
-  requestFlags = 2,
+  flags = 2,
   /** How many parameters there are. */
   count = 3,
   /** Of the first parameter: its {@link ParamKind}, */
@@ -57,7 +58,7 @@ export const enum RequestPlace {
   /** Of the second one, and so on. */
   next = 8,
   /** How many numbers a request has. */
-  requestLength = 20,
+  length = 20,
 }
 
 /** Where in an answer's numbers what is. */
@@ -400,9 +401,9 @@ export interface Functions {
    * @param uuid the TA's UUID, 16 bytes in the order of its text
    * @param client clnt_uuid, 16 bytes: the group id in host order in the first 4 for a group login, else zeros
    */
-  openSession: Call<Ticket, [uuid: Uint8Array, client: Uint8Array]>;
+  openSession: Call<Ticket, [uuid: Bytes, client: Bytes]>;
   /** The same, blocking. */
-  openSessionSync: Call<void, [uuid: Uint8Array, client: Uint8Array]>;
+  openSessionSync: Call<void, [uuid: Bytes, client: Bytes]>;
 
   /** Invokes a command. Calls of one session run in the order in which they were made, each when the one before has ended. */
   invoke: Call<Ticket>;
@@ -535,7 +536,7 @@ export function native(): Native {
 function attach(addon: Addon): Native {
   const numbers = (count: number): Float64Array =>
     new Float64Array(new SharedArrayBuffer(count * Float64Array.BYTES_PER_ELEMENT));
-  const request = numbers(RequestPlace.requestLength);
+  const request = numbers(RequestPlace.length);
   const records = numbers(ANSWERS * Place.length);
   const outputs = new Array<Uint8Array | undefined>(ANSWERS * 4).fill(undefined);
   const answers = Array.from({ length: ANSWERS }, (_, index) => new Answer(records, outputs, index));

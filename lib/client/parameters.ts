@@ -230,8 +230,7 @@ function readParam(i: number, param: unknown, nullMemref: boolean): Spec {
         'pass an empty one, buffer.in(new Uint8Array(0)) or buffer.out(0), if the TA is content with that',
     );
   }
-  // Where its context is closed, the addon finds out.
-  if (spec.shared?.handle.number === 0) throw closedError(`params[${i}], a ${spec.shared.handle.what},`);
+  if (spec.shared?.handle.closed === true) throw closedError(`params[${i}], a ${spec.shared.handle.what},`);
   return spec;
 }
 

@@ -19,6 +19,8 @@ namespace {
 
 // The arguments of openSession, of which invoke has the first four: Functions in lib/client/native.ts.
 constexpr size_t kBytes = 0, kUuid = core::kMaxParams, kClient = kUuid + 1, kCount = kClient + 1;
+// What is not right about an argument is told by its index behind the places of the request.
+constexpr size_t kArguments = placeOf(RequestPlace::length);
 
 // An ArrayBuffer's memory is zeroed before it is written, that of a Buffer is not; from here on that counts.
 constexpr size_t kZeroedFirst = 4096;
@@ -49,13 +51,6 @@ class Arguments {
   bool read_ = false;
 };
 
-bool getUint32(double value, uint32_t& number) {
-  uint64_t wide;
-  if (!toUint(value, 4294967295.0, wide)) return false;
-  number = static_cast<uint32_t>(wide);
-  return true;
-}
-
 // -1, which is neither a handle nor a ticket, for what is no number.
 double getNumber(napi_env env, napi_value value) {
   double read;
@@ -85,7 +80,6 @@ bool refuse(Call& call, int32_t status, uint32_t detail) {
   return false;
 }
 
-// What is not right about a request is told by its place; an argument's comes behind those.
 bool badArgument(Call& call, size_t place) {
   return refuse(call, Status::argument, static_cast<uint32_t>(place));
 }
@@ -94,25 +88,22 @@ bool goesInto(ParamKind kind) {
   return kind == ParamKind::intoOut || kind == ParamKind::inPlace;
 }
 
-// A parameter's part of a request.
-struct Numbers {
-  const double* request;
-  size_t at;
+// A number of the request that is whole and at most that.
+template <typename Uint>
+bool readNumber(const Client& client, Call& call, RequestPlace place, size_t param, double most,
+                Uint& number) {
+  uint64_t read;
+  if (!toUint(client.request(place, param), most, read)) return badArgument(call, placeOf(place, param));
+  number = static_cast<Uint>(read);
+  return true;
+}
 
-  Numbers(const double* request, uint32_t index)
-      : request(request), at(index * (RequestPlace::next - RequestPlace::kind)) {}
-  double operator[](RequestPlace place) const { return request[at + place]; }
-  bool bad(Call& call, RequestPlace place) const { return badArgument(call, at + place); }
-};
-
-bool readTemporary(napi_env env, const Numbers& numbers, Arguments& arguments, uint32_t index, Call& call,
-                   Bytes& bytes) {
+bool readTemporary(napi_env env, Arguments& arguments, uint32_t index, Call& call, Bytes& bytes) {
   Parameter& param = call.params[index];
-  if (!toUint(numbers[RequestPlace::b], kMaxSafe, param.b)) return numbers.bad(call, RequestPlace::b);
+  if (!readNumber(*arguments.client, call, RequestPlace::b, index, kMaxSafe, param.b)) return false;
   param.room = param.b;
   if (param.kind == ParamKind::temporaryOut) return true;
-  if (!getBytes(env, arguments[kBytes + index], bytes))
-    return badArgument(call, RequestPlace::requestLength + index);
+  if (!getBytes(env, arguments[kBytes + index], bytes)) return badArgument(call, kArguments + index);
   // Its memory was moved, or it has become shorter or longer since the parameter was made.
   if (bytes.length != param.room) return refuse(call, Status::bytesChanged, index);
   static const uint8_t none = 0;
@@ -120,12 +111,17 @@ bool readTemporary(napi_env env, const Numbers& numbers, Arguments& arguments, u
   return true;
 }
 
-bool readShared(Client& client, const Numbers& numbers, uint32_t index, Call& call) {
+bool readPair(const Client& client, uint32_t index, Call& call, double most) {
   Parameter& param = call.params[index];
-  if (!toUint(numbers[RequestPlace::a], kMaxSafe, param.a)) return numbers.bad(call, RequestPlace::a);
-  if (!toUint(numbers[RequestPlace::b], kMaxSafe, param.b)) return numbers.bad(call, RequestPlace::b);
+  return readNumber(client, call, RequestPlace::a, index, most, param.a) &&
+         readNumber(client, call, RequestPlace::b, index, most, param.b);
+}
+
+bool readShared(Client& client, uint32_t index, Call& call) {
+  Parameter& param = call.params[index];
+  if (!readPair(client, index, call, kMaxSafe)) return false;
   param.room = param.b;
-  param.shared = client.handles.get<core::SharedMemory>(numbers[RequestPlace::memory]);
+  param.shared = client.handles.get<core::SharedMemory>(client.request(RequestPlace::memory, index));
   if (!param.shared) return refuse(call, Status::sharedMemoryClosed, index);
   if (param.shared->context() != call.context) return refuse(call, Status::otherContext, index);
   if (!param.shared->contains(param.a, param.b)) return refuse(call, Status::outOfBounds, index);
@@ -134,10 +130,10 @@ bool readShared(Client& client, const Numbers& numbers, uint32_t index, Call& ca
 
 // bytes: where the caller's own are, valid until JavaScript runs again.
 bool readParam(napi_env env, Arguments& arguments, uint32_t index, Call& call, Bytes& bytes) {
-  const Numbers numbers(arguments.client->request(), index);
-  Parameter& param = call.params[index];
+  Client& client = *arguments.client;
   uint32_t kind;
-  if (!getUint32(numbers[RequestPlace::kind], kind)) return numbers.bad(call, RequestPlace::kind);
+  if (!readNumber(client, call, RequestPlace::kind, index, kMaxUint32, kind)) return false;
+  Parameter& param = call.params[index];
   param.kind = static_cast<ParamKind>(kind);
   switch (param.kind) {
     case ParamKind::none:
@@ -148,32 +144,29 @@ bool readParam(napi_env env, Arguments& arguments, uint32_t index, Call& call, B
       return true;
     case ParamKind::valueIn:
     case ParamKind::valueInout:
-      if (!toUint(numbers[RequestPlace::a], 4294967295.0, param.a)) return numbers.bad(call, RequestPlace::a);
-      if (!toUint(numbers[RequestPlace::b], 4294967295.0, param.b)) return numbers.bad(call, RequestPlace::b);
-      return true;
+      return readPair(client, index, call, kMaxUint32);
     case ParamKind::temporaryIn:
     case ParamKind::temporaryOut:
     case ParamKind::temporaryInout:
     case ParamKind::intoOut:
     case ParamKind::inPlace:
-      return readTemporary(env, numbers, arguments, index, call, bytes);
+      return readTemporary(env, arguments, index, call, bytes);
     case ParamKind::sharedIn:
     case ParamKind::sharedOut:
     case ParamKind::sharedInout:
-      return readShared(*arguments.client, numbers, index, call);
+      return readShared(client, index, call);
   }
-  param.kind = ParamKind::none;
-  return numbers.bad(call, RequestPlace::kind);
+  return badArgument(call, placeOf(RequestPlace::kind, index));
 }
 
 bool readCall(napi_env env, Arguments& arguments, Call& call, Bytes* bytes) {
-  const double* request = arguments.client->request();
+  const Client& client = *arguments.client;
   uint32_t flags, count;
-  if (!getUint32(request[RequestPlace::number], call.number)) return badArgument(call, RequestPlace::number);
-  if (!getUint32(request[RequestPlace::requestFlags], flags) || flags > core::RequestFlags::wipe)
-    return badArgument(call, RequestPlace::requestFlags);
-  if (!getUint32(request[RequestPlace::count], count) || count > core::kMaxParams)
-    return badArgument(call, RequestPlace::count);
+  if (!readNumber(client, call, RequestPlace::number, 0, kMaxUint32, call.number) ||
+      !readNumber(client, call, RequestPlace::flags, 0, core::RequestFlags::wipe, flags) ||
+      !readNumber(client, call, RequestPlace::count, 0, core::kMaxParams, count)) {
+    return false;
+  }
   call.wipe = (flags & core::RequestFlags::wipe) != 0;
   for (uint32_t i = 0; i < count; i++) {
     if (!readParam(env, arguments, i, call, bytes[i])) return false;
@@ -185,9 +178,9 @@ bool readCall(napi_env env, Arguments& arguments, Call& call, Bytes* bytes) {
 bool readUuids(napi_env env, Arguments& arguments, Call& call) {
   Bytes uuid, client;
   if (!getBytes(env, arguments[kUuid], uuid) || uuid.length != sizeof(call.uuid))
-    return badArgument(call, RequestPlace::requestLength + kUuid);
+    return badArgument(call, kArguments + kUuid);
   if (!getBytes(env, arguments[kClient], client) || client.length != sizeof(call.client)) {
-    return badArgument(call, RequestPlace::requestLength + kClient);
+    return badArgument(call, kArguments + kClient);
   }
   memcpy(call.uuid, uuid.data, sizeof(call.uuid));
   memcpy(call.client, client.data, sizeof(call.client));
@@ -209,26 +202,32 @@ double addSession(Client& client, Call& call) {
   return 0;
 }
 
-// Copies outputs to where they belong: into the caller's own bytes, or into new arrays.
+// Copies outputs to where they belong: into the caller's own bytes, or into new arrays. The former first:
+// where they are is known only until JavaScript runs again, which an array with setters would make it.
 void writeOutputs(napi_env env, const Client& client, const Call& call, size_t record, const Bytes* bytes) {
+  const auto isOutput = [&call](const Parameter& param) {
+    return param.isTemporary() && param.isOut() && call.answer.answered();
+  };
+  const auto isKept = [&call](const Parameter& param) {
+    return call.output(param) != nullptr || param.written() == 0;
+  };
   for (uint32_t i = 0; i < call.count; i++) {
     const Parameter& param = call.params[i];
     double* numbers = client.record(record) + Place::data + i * 2;
     numbers[0] = static_cast<double>(param.a);
     numbers[1] = static_cast<double>(param.b);
-    if (!param.isTemporary() || !param.isOut() || !call.answer.answered()) continue;
-    const size_t length = param.written();
-    const uint8_t* data = call.output(param);
-    const bool kept = data != nullptr || length == 0;
-    if (goesInto(param.kind)) {
-      const bool fits = kept && param.room <= bytes[i].length;
-      if (fits && length != 0 && call.answer.result == 0) memcpy(bytes[i].data, data, length);
-      numbers[0] = fits;
-    } else {
-      napi_value made = kept ? makeBytes(env, data, length) : nullptr;
-      if (made == nullptr) napi_get_undefined(env, &made);
-      client.setOutput(record, i, made);
-    }
+    if (!isOutput(param) || !goesInto(param.kind)) continue;
+    const bool fits = isKept(param) && param.room <= bytes[i].length;
+    if (fits && param.written() != 0 && call.answer.result == 0)
+      memcpy(bytes[i].data, call.output(param), param.written());
+    numbers[0] = fits;
+  }
+  for (uint32_t i = 0; i < call.count; i++) {
+    const Parameter& param = call.params[i];
+    if (!isOutput(param) || goesInto(param.kind)) continue;
+    napi_value made = isKept(param) ? makeBytes(env, call.output(param), param.written()) : nullptr;
+    if (made == nullptr) napi_get_undefined(env, &made);
+    client.setOutput(record, i, made);
   }
 }
 
@@ -256,7 +255,7 @@ napi_value startCall(napi_env env, Arguments& arguments, std::shared_ptr<Call> c
   for (uint32_t i = 0; good && i < call->count; i++) {
     if (!goesInto(call->params[i].kind)) continue;
     if (napi_create_reference(env, arguments[kBytes + i], 1, &ticket.into[i]) != napi_ok)
-      good = badArgument(*call, RequestPlace::requestLength + i);
+      good = badArgument(*call, kArguments + i);
   }
   const uint32_t index = client.enter(std::move(ticket));
   if (good && call->context->start(call)) return toNumber(env, index);
@@ -268,7 +267,7 @@ napi_value startCall(napi_env env, Arguments& arguments, std::shared_ptr<Call> c
 // An open or invoke of what the request's handle names; null if that is nothing.
 template <Call::Kind kind>
 std::shared_ptr<Call> makeCall(Client& client, bool sync) {
-  const double handle = client.request()[RequestPlace::handle];
+  const double handle = client.request(RequestPlace::handle);
   std::shared_ptr<Call> call;
   if constexpr (kind == Call::Kind::open) {
     auto context = client.handles.get<core::Context>(handle);

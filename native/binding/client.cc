@@ -24,7 +24,7 @@ bool isNumbers(const Napi::Value& value, size_t least) {
 // Addon.attach in lib/client/native.ts.
 Napi::Value Client::attach(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (!isNumbers(info[0], core::RequestPlace::requestLength) ||
+  if (!isNumbers(info[0], placeOf(core::RequestPlace::length)) ||
       !isNumbers(info[1], 2 * core::Place::length) || !info[2].IsArray() || !info[3].IsFunction() ||
       !info[4].IsNumber()) {
     Napi::TypeError::New(env,

@@ -26,6 +26,12 @@ struct Ticket {
   napi_ref into[core::kMaxParams] = {};  // the caller's own bytes that outputs of a call go into
 };
 
+// Where a number of a request is. param: which parameter's.
+constexpr size_t placeOf(core::RequestPlace place, size_t param = 0) {
+  constexpr size_t kStride = size_t(core::RequestPlace::next) - size_t(core::RequestPlace::kind);
+  return size_t(place) + param * kStride;
+}
+
 class Client {
  public:
   // The addon's one function: an object with all others.
@@ -35,8 +41,8 @@ class Client {
   Buffers buffers;
   SharedViews views;
 
-  // The numbers of the call that is being made, by core::RequestPlace.
-  const double* request() const { return request_; }
+  // A number of the call that is being made.
+  double request(core::RequestPlace place, size_t param = 0) const { return request_[placeOf(place, param)]; }
   // An answer's numbers. The first one is that of what ends at once; those of a delivery follow, so nothing
   // that is called in the middle of one writes there.
   double* record(size_t index = 0) const { return records_ + index * core::Place::length; }

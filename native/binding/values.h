@@ -9,6 +9,7 @@
 namespace binding {
 
 constexpr double kMaxSafe = 9007199254740991.0;  // Number.MAX_SAFE_INTEGER
+constexpr double kMaxUint32 = 4294967295.0;
 
 inline bool toUint(double value, double most, uint64_t& number) {
   if (!(value >= 0 && value <= most)) return false;  // NaN too

@@ -81,17 +81,17 @@ enum class Aborted : uint32_t {
 };
 
 // Where in a request's numbers what is; those of the first parameter are followed by the others'.
-enum RequestPlace : uint32_t {
+enum class RequestPlace : uint32_t {
   handle = 0,
   number = 1,
-  requestFlags = 2,
+  flags = 2,
   count = 3,
   kind = 4,
   a = 5,
   b = 6,
   memory = 7,
   next = 8,
-  requestLength = 20,
+  length = 20,
 };
 
 // Where in an answer's numbers what is.

@@ -110,6 +110,9 @@ describe('making parameters', () => {
     );
     expect(() => buffer.into(5 as never)).toThrow('bytes must be a Uint8Array, not number 5');
     expect(() => buffer.inPlace([1] as never)).toThrow(/^bytes must be a Uint8Array, not Array$/);
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    expect(() => buffer.in(proxy as never)).toThrow(/^bytes must be a Uint8Array, not Proxy$/);
     expect(() => buffer.in('a PIN' as never)).toThrow(/^bytes must be a Uint8Array, not string$/);
     expect(() => buffer.null('toString' as never)).toThrow("direction must be 'in', 'out' or 'inout'");
   });

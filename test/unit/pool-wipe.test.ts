@@ -21,7 +21,7 @@ function poolOf(): {
 } {
   const [seen, inputs, settle] = [[] as Uint8Array[], [] as number[][], new Map<Ticket, Settle>()];
   const n = {
-    request: new Float64Array(RequestPlace.requestLength),
+    request: new Float64Array(RequestPlace.length),
     settle,
     invoke: (...args: unknown[]): Ticket => {
       for (const arg of args) {

@@ -16,7 +16,7 @@ const NAMES = Object.keys(functions).filter((name) => typeof functions[name] ===
 const UUID = new Wrong('the UUID', () => Buffer.from(TEST_TA.replaceAll('-', ''), 'hex'));
 
 /** How many numbers a request has. */
-const NUMBERS: number = RequestPlace.requestLength;
+const NUMBERS: number = RequestPlace.length;
 
 /** What is called more often than the others. */
 const CALLS = ['invoke', 'invokeSync', 'invoke', 'invokeSync', 'invoke', 'invokeSync', 'openContext'];

@@ -143,7 +143,7 @@ function once(): void {
   const open = name.startsWith('openSession');
   const good = random() < 0.7;
   let args = Array.from({ length: Math.floor(random() * 8) }, () => pick(VALUES)());
-  n.request[Math.floor(random() * RequestPlace.requestLength)] = pick([...NUMBERS, anyHandle()]);
+  n.request[Math.floor(random() * RequestPlace.length)] = pick([...NUMBERS, anyHandle()]);
   if (good && (open || session)) {
     args = callArguments(pick(session ? handles.session : handles.context) ?? 0, open);
   } else if (good && random() < 0.7) {
