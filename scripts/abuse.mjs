@@ -8,14 +8,11 @@
 // --seed    the same run again. Each program prints it where it fails
 // --trace   says what comes next, for a case that the process does not survive
 // NAME      only these: native, public, hostile, pkcs11, races
-import { createReadStream } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildAddon } from './build-addon.mjs';
-import { ROOT, compileTests, run } from './setup.mjs';
+import { FOLDER, bootWith, buildTestTa, complaints, pack } from './guest-tests.mjs';
+import { compileTests } from './setup.mjs';
 
-const require = createRequire(import.meta.url);
 const { values: options, positionals: only } = parseArgs({
   allowPositionals: true,
   options: {
@@ -29,22 +26,6 @@ const say = (text) => process.stdout.write(`${text}\n`);
 
 /** Each program of test/device/children and its part of the cases. (A signature of the TEE takes longer than a call.) */
 const PARTS = { native: 0.6, public: 0.25, hostile: 0.14, pkcs11: 0.01, races: 0 };
-
-const FOLDER = '/tmp/node-optee';
-
-async function bootGuest() {
-  const { Guest, buildTa, prepareDevKit } = require('../dist/qemu/index.js');
-  const ta = join(ROOT, 'build', 'ta');
-  await buildTa({ dir: join(ROOT, 'test', 'ta'), devKit: await prepareDevKit(), out: ta });
-  const archive = join(ROOT, 'build', 'abuse.tar');
-  run('tar', ['-cf', archive, 'package.json', 'dist', 'prebuilds', 'build/test']);
-  const guest = await Guest.boot({ share: ROOT, tas: [ta], cpus: 2 });
-  const unpack = 'mkdir "$0" && cd "$0" && tar xf - && ln -s "$1"';
-  await guest.run(['sh', '-c', unpack, FOLDER, join(ROOT, 'node_modules')], {
-    stdin: createReadStream(archive),
-  });
-  return guest;
-}
 
 /** @returns whether all was as it must be */
 async function runPart(guest, name) {
@@ -67,7 +48,10 @@ say(`--seed ${options.seed}`);
 let [passed, failed] = [0, 0];
 await compileTests();
 await buildAddon('arm64');
-const guest = await bootGuest();
+await buildTestTa();
+const guest = await bootWith(pack('abuse.tar', ['package.json', 'dist', 'prebuilds', 'build/test']), {
+  cpus: 2,
+});
 try {
   for (const name of Object.keys(PARTS)) {
     if (only.length > 0 && !only.includes(name)) continue;
@@ -77,8 +61,7 @@ try {
 } finally {
   await guest.close();
 }
-const complaints = guest.logs.kernel.split('\n').filter((line) => /WARNING:|BUG:|Call trace/.test(line));
-if (complaints.length > 0) {
+if (complaints(guest.logs.kernel).length > 0) {
   say(`The guest's kernel complained.\n${guest.logs.kernel}`);
   failed++;
 }

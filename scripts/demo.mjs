@@ -1,14 +1,12 @@
 // `npm run demo`: builds what is missing, boots the guest and gives the tour (examples/tour.mjs) there.
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
-import { ROOT } from './setup.mjs';
 import { buildAddon } from './build-addon.mjs';
+import { TEST_TA, buildTestTa } from './guest-tests.mjs';
+import { ROOT } from './setup.mjs';
 
-const { Guest, buildTa, prepareDevKit, prepareMachine } = createRequire(import.meta.url)(
-  '../dist/qemu/index.js',
-);
+const { Guest, prepareMachine } = createRequire(import.meta.url)('../dist/qemu/index.js');
 const { values } = parseArgs({ options: { machine: { type: 'string', default: 'dynamic' } } });
 
 const since = (start) => `${((performance.now() - start) / 1000).toFixed(1)} s`;
@@ -16,11 +14,10 @@ const since = (start) => `${((performance.now() - start) / 1000).toFixed(1)} s`;
 try {
   const machine = await prepareMachine({ machine: values.machine });
   await buildAddon('arm64');
-  const ta = join(ROOT, 'build', 'ta');
-  await buildTa({ dir: join(ROOT, 'test', 'ta'), devKit: await prepareDevKit(), out: ta });
+  await buildTestTa();
 
   const start = performance.now();
-  const guest = await Guest.boot({ machine, share: ROOT, tas: [ta] });
+  const guest = await Guest.boot({ machine, share: ROOT, tas: [TEST_TA] });
   console.log(
     `An arm64 machine with OP-TEE (${machine.name}), emulated by QEMU, is up after ${since(start)}.`,
   );

@@ -10,20 +10,13 @@
 //   fuzz     what packs and unpacks calls, under libFuzzer, on this host
 //   device   the device suites in a guest, with the addon under AddressSanitizer and UndefinedBehaviorSanitizer
 import { execFileSync, spawn } from 'node:child_process';
-import {
-  createReadStream,
-  createWriteStream,
-  mkdirSync,
-  readFileSync,
-  readdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { createWriteStream, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
 import { buildAddon } from './build-addon.mjs';
+import { FOLDER, JEST, V8_FLAGS, bootWith, buildTestTa, pack } from './guest-tests.mjs';
 import { ROOT, compileTests, run, setUpHost } from './setup.mjs';
 
 const require = createRequire(import.meta.url);
@@ -33,7 +26,6 @@ const { values: options, positionals: only } = parseArgs({
 });
 const say = (text) => process.stdout.write(`${text}\n`);
 
-const JEST = 'node_modules/jest/bin/jest.js';
 const OUT = join(ROOT, 'build', 'sanitize');
 const ADDON = join(ROOT, 'build/sanitized/linux-arm64/node-optee.node');
 
@@ -82,7 +74,6 @@ async function fuzz() {
 const RUNTIMES = ['libasan.so.8', 'libubsan.so.1'];
 /** What Node.js loads first. */
 const PRELOADED = ['libasan.so.8', 'ubsan_report.so', 'libubsan.so.1'];
-const FOLDER = '/tmp/node-optee';
 const REPORTS = '/tmp/reports';
 
 /** Suites that cannot run so, each with its reason. */
@@ -103,21 +94,19 @@ function sanitizerEnv() {
 }
 
 async function bootGuest() {
-  const { Guest, buildTa, prepareDevKit, prepareNodeModules } = require('../dist/qemu/index.js');
-  const ta = join(ROOT, 'build', 'ta');
-  await buildTa({ dir: join(ROOT, 'test', 'ta'), devKit: await prepareDevKit(), out: ta });
-  const nodeModules = await prepareNodeModules(ROOT);
-  const archive = join(OUT, 'guest.tar');
+  const { prepareNodeModules } = require('../dist/qemu/index.js');
+  await buildTestTa();
   const names = ['package.json', 'jest.config.js', 'dist', 'examples', 'build/test'];
   const addon = ['--transform=s,build/sanitized,prebuilds,', 'build/sanitized/linux-arm64'];
-  run('tar', ['-cf', archive, ...names, ...addon]);
   const env = { NODE_OPTEE_MACHINE: 'dynamic', NODE_OPTEE_NODE: '24' };
-  const guest = await Guest.boot({ node: 24, cpus: 2, share: ROOT, tas: [ta], nodeModules, env });
-  const unpack = `mkdir "$0" && mkdir -m 1777 ${REPORTS} && cd "$0" && tar xf - && ln -s "$1"`;
-  const unpacked = await guest.run(['sh', '-c', unpack, FOLDER, join(ROOT, 'node_modules')], {
-    stdin: createReadStream(archive),
+  const nodeModules = await prepareNodeModules(ROOT);
+  const guest = await bootWith(pack('sanitize.tar', [...names, ...addon]), {
+    node: 24,
+    cpus: 2,
+    nodeModules,
+    env,
   });
-  if (unpacked.status !== 0) throw new Error(`The tests are not in the guest: ${unpacked.stderr}`);
+  await guest.run(['mkdir', '-m', '1777', REPORTS]);
   return guest;
 }
 
@@ -166,14 +155,13 @@ async function device() {
   try {
     await checkCanary(guest);
     const env = { ...sanitizerEnv(), NODE_OPTEE_SUITES: suites.join(' ') };
-    const flags = ['--expose-gc', '--no-opt', '--single-threaded'];
     const reporters = ['default', './build/test/support/live-reporter.js'].map(
       (name) => `--reporters=${name}`,
     );
     // It takes two or three times as long as without.
     const jest = [
       'node',
-      ...flags,
+      ...V8_FLAGS,
       JEST,
       '--runInBand',
       '--testTimeout=600000',

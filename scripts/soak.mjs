@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { buildAddon } from './build-addon.mjs';
+import { TEST_TA, buildTestTa } from './guest-tests.mjs';
 import { ROOT, compileTests } from './setup.mjs';
 
 const { values } = parseArgs({
@@ -23,15 +24,14 @@ if (!(seconds >= 60)) throw new Error('--minutes must be a number from 1');
 await compileTests();
 await buildAddon('arm64');
 const require = createRequire(import.meta.url);
-const { Guest, buildTa, prepareDevKit, prepareMachine } = require('../dist/qemu/index.js');
+const { Guest, prepareMachine } = require('../dist/qemu/index.js');
 const { judge, warmUp } = require('../build/test/soak/figures.js');
 const { graph } = require('../build/test/soak/graph.js');
 
 const machine = await prepareMachine({ machine: values.machine });
-const ta = join(ROOT, 'build', 'ta');
-await buildTa({ dir: join(ROOT, 'test', 'ta'), devKit: await prepareDevKit(), out: ta });
+await buildTestTa();
 
-const guest = await Guest.boot({ machine, share: ROOT, tas: [ta], cpus: 2 });
+const guest = await Guest.boot({ machine, share: ROOT, tas: [TEST_TA], cpus: 2 });
 const samples = [];
 let done;
 try {
@@ -54,6 +54,7 @@ try {
 }
 
 const end = samples.at(-1).seconds;
+const verdicts = judge(samples);
 const title = `Soak of ${Math.round(end / 60)} minutes on ${machine.name}, ${samples.at(-1).done} operations`;
 const folder = join(ROOT, 'build', 'soak');
 mkdirSync(folder, { recursive: true });
@@ -63,7 +64,6 @@ writeFileSync(
 );
 writeFileSync(join(folder, 'figures.svg'), graph(samples, title));
 
-const verdicts = judge(samples);
 console.log(`${title}: ${JSON.stringify(done)}`);
 console.log(`From second ${Math.round(warmUp(end))} on:`);
 for (const { figure, first, least, most, rise, good } of verdicts) {

@@ -7,16 +7,16 @@
 // of the guest, interrupted builds, the kernel patch on every kernel on offer, power-offs in a row, Bun and Deno.
 // --nightly: also what takes much longer.
 import { spawn } from 'node:child_process';
-import { createReadStream, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildAddon } from './build-addon.mjs';
-import { ROOT, compileBench, compileTests, run, setUpHost } from './setup.mjs';
+import { FOLDER, JEST, V8_FLAGS, bootWith, complaints, pack } from './guest-tests.mjs';
+import { ROOT, compileBench, compileTests, setUpHost } from './setup.mjs';
 
 const require = createRequire(import.meta.url);
 const REPORTS = join(ROOT, 'build', 'reports');
-const JEST = 'node_modules/jest/bin/jest.js';
 
 const { values: options, positionals: only } = parseArgs({
   args: process.argv.slice(2),
@@ -126,38 +126,25 @@ const hostTests = (name, pattern) => ({
   },
 });
 
-/**
- * What runs in the guests, as an archive: in the guest's memory, where it is unpacked, a program of ours is there in half
- * the time that it takes from the share.
- */
-const GUEST_FILES = join(ROOT, 'build', 'guest.tar');
-const GUEST_FOLDER = '/tmp/node-optee';
-
-function packGuestFiles() {
-  const names = [
-    'package.json',
-    'jest.config.js',
-    'dist',
-    'prebuilds',
-    'examples',
-    'build/no-external-buffers',
-    'build/test',
-    'build/bench',
-  ];
-  run('tar', ['--exclude=build/bench/libteec', '-cf', GUEST_FILES, ...names]);
-}
-
-/** Lines of a kernel's log that no test may leave. */
-const complaints = (log) => log.split('\n').filter((line) => /WARNING:|BUG:|Call trace/.test(line));
+/** What runs in the guests. */
+let guestFiles;
+const GUEST_FILES = [
+  'package.json',
+  'jest.config.js',
+  'dist',
+  'prebuilds',
+  'examples',
+  'build/no-external-buffers',
+  'build/test',
+  'build/bench',
+];
 
 async function inGuest(machine, node, cpus, command, env = {}, minutes = 50) {
-  const { Guest, prepareNodeModules } = require('../dist/qemu/index.js');
-  const guest = await Guest.boot({
+  const { prepareNodeModules } = require('../dist/qemu/index.js');
+  const guest = await bootWith(guestFiles, {
     machine,
     node,
     cpus,
-    share: ROOT,
-    tas: [join(ROOT, 'build/ta')],
     nodeModules: await prepareNodeModules(ROOT),
     env: {
       NODE_OPTEE_MACHINE: machine,
@@ -169,13 +156,7 @@ async function inGuest(machine, node, cpus, command, env = {}, minutes = 50) {
   const ofBoot = complaints(guest.logs.kernel).length;
   let result;
   try {
-    const unpack = 'mkdir "$0" && cd "$0" && tar xf - && ln -s "$1"';
-    const { status, stderr } = await guest.run(
-      ['sh', '-c', unpack, GUEST_FOLDER, join(ROOT, 'node_modules')],
-      { stdin: createReadStream(GUEST_FILES), timeout: 60_000 },
-    );
-    if (status !== 0) throw new Error(`The tests are not in the guest: ${stderr}`);
-    result = await guest.run(command, { cwd: GUEST_FOLDER, env, timeout: minutes * 60_000 });
+    result = await guest.run(command, { cwd: FOLDER, env, timeout: minutes * 60_000 });
   } catch (error) {
     throw new Error(`${error.message}\n${error.logs?.kernel ?? ''}`, { cause: error });
   } finally {
@@ -188,12 +169,6 @@ async function inGuest(machine, node, cpus, command, env = {}, minutes = 50) {
   }
   return result;
 }
-
-/**
- * An emulator translates each piece of machine code that V8 makes, and most of Jest runs but a few times: a fifth of the
- * time goes without its compiler and its threads. The smoke tests and whatever a test starts run without these.
- */
-const V8_FLAGS = ['--expose-gc', '--no-opt', '--single-threaded'];
 
 /** Device suites about what happens at the same time. (What 1013 of xtest is about, sessions has too.) */
 const CONCURRENT = ['sessions', 'cancel', 'forks', 'pkcs11-loop'];
@@ -307,7 +282,7 @@ async function setUp() {
   await Promise.all(steps);
   // The test TA, and the C side of the benchmark, whose quick form is a device test.
   await require('../build/bench/prepare.js').prepareBench();
-  packGuestFiles();
+  guestFiles = pack('guest.tar', ['--exclude=build/bench/libteec', ...GUEST_FILES]);
 }
 
 /** What needs no more than lib/, compiled. */
