@@ -4,7 +4,7 @@ import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { buffer, DmaHeap, value, type DmaBuf, type Session, type SharedMemory } from 'node-optee';
 import {
   census,
@@ -13,25 +13,17 @@ import {
   lastLine,
   nobodyInTee,
   PROTECTED_HEAP,
-  PTA_STATS,
   rejection,
   TEST_TA,
-  until,
+  useNoSession,
   useTee,
   withSession,
 } from '../support/device.js';
 import { freezeSupplicant } from '../support/supplicant.js';
-import { sessionsInTee } from '../support/tee-statistics.js';
 import * as TA from '../support/test-ta.js';
 
 const guest = useTee();
-let stats: Session;
-beforeAll(async () => {
-  stats = await guest.open(PTA_STATS);
-});
-afterAll(() => stats.close());
-
-const noSession = (): Promise<void> => until(async () => (await sessionsInTee(stats, TEST_TA)) === 0);
+const noSession = useNoSession(guest);
 
 const works = (session: Session): void => {
   expect(session.invokeSync(TA.TEST_TA_VALUES, [value.inout(41)])).toEqual([{ a: 42, b: 2 }]);

@@ -1,19 +1,11 @@
 /** Ends of processes, threads and contexts at each state of a call. NODE_OPTEE_LONG: all pairs, and 1,000 workers. */
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import type { Session } from 'node-optee';
-import { child, lastLine, PTA_STATS, TEST_TA, until, useTee, type Census } from '../support/device.js';
-import { sessionsInTee } from '../support/tee-statistics.js';
+import { describe, expect, test } from '@jest/globals';
+import { child, lastLine, useNoSession, useTee, type Census } from '../support/device.js';
 
 const LONG = Boolean(process.env['NODE_OPTEE_LONG']);
 
 const guest = useTee();
-let stats: Session;
-beforeAll(async () => {
-  stats = await guest.open(PTA_STATS);
-});
-afterAll(() => stats.close());
-
-const noSession = (): Promise<void> => until(async () => (await sessionsInTee(stats, TEST_TA)) === 0);
+const noSession = useNoSession(guest);
 
 describe('a process that ends', () => {
   const STATES = ['waiting', 'in the TEE', 'being cancelled', 'not delivered', 'opening', 'registering'];

@@ -24,19 +24,14 @@ import {
   HMACS,
   RSA_VERIFY,
 } from '../support/known-answers.js';
+import { freshToken } from '../support/token.js';
 
 const guest = useTee();
-const SO_PIN = 'security officer';
-const PIN = 'user-1234';
 
 let pkcs11: Pkcs11;
 let login: TokenLogin;
 beforeAll(async () => {
-  pkcs11 = await Pkcs11.open({ context: guest.tee });
-  const token = await pkcs11.token({ slot: 0 });
-  await token.initialize({ label: 'answers', soPin: SO_PIN });
-  await token.setUserPin({ soPin: SO_PIN, pin: PIN });
-  login = await token.login({ pin: PIN });
+  ({ pkcs11, login } = await freshToken(guest.tee));
 });
 afterAll(() => pkcs11.close());
 

@@ -8,10 +8,9 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Pkcs11, type NewKeyOptions, type SecretKey, type Token, type TokenLogin } from 'node-optee/pkcs11';
 import { CERTIFICATE } from '../support/certificate.js';
 import { rejection, useTee } from '../support/device.js';
+import { PIN, SO_PIN } from '../support/token.js';
 
 const guest = useTee();
-const SO_PIN = 'security officer';
-const PIN = 'user-1234';
 const IV = { iv: Buffer.alloc(16) };
 const CBC = 'aes-256-cbc';
 

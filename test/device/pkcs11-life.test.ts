@@ -5,10 +5,9 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Pkcs11, type KeyPair, type Token, type TokenLogin } from 'node-optee/pkcs11';
 import { CERTIFICATE } from '../support/certificate.js';
 import { child, lastLine, rejection, useTee } from '../support/device.js';
+import { freshToken, PIN, SO_PIN } from '../support/token.js';
 
 const guest = useTee();
-const SO_PIN = 'security officer';
-const PIN = 'user-1234';
 
 let pkcs11: Pkcs11;
 let token: Token;
@@ -16,11 +15,7 @@ let login: TokenLogin;
 let pair: KeyPair;
 
 beforeAll(async () => {
-  pkcs11 = await Pkcs11.open({ context: guest.tee });
-  token = await pkcs11.token({ slot: 0 });
-  await token.initialize({ label: 'gateway', soPin: SO_PIN });
-  await token.setUserPin({ soPin: SO_PIN, pin: PIN });
-  login = await token.login({ pin: PIN });
+  ({ pkcs11, token, login } = await freshToken(guest.tee));
   pair = await login.generateKeyPair('ec', { namedCurve: 'P-256', id: 'a1', label: 'device' });
 });
 afterAll(() => pkcs11.close());

@@ -6,10 +6,9 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { buffer } from 'node-optee';
 import { Pkcs11, PKCS11_TA, type KeyPair } from 'node-optee/pkcs11';
 import { useTee, withSession } from '../support/device.js';
+import { freshToken } from '../support/token.js';
 
 const guest = useTee();
-const SO_PIN = 'security officer';
-const PIN = 'user-1234';
 const COUNT = 64;
 /** PKCS11_CMD_PING */
 const PING = 0;
@@ -19,11 +18,9 @@ const LONG_ENOUGH = 3000;
 let pkcs11: Pkcs11;
 let pair: KeyPair;
 beforeAll(async () => {
-  pkcs11 = await Pkcs11.open({ context: guest.tee });
-  const token = await pkcs11.token({ slot: 0 });
-  await token.initialize({ label: 'gateway', soPin: SO_PIN });
-  await token.setUserPin({ soPin: SO_PIN, pin: PIN });
-  const login = await token.login({ pin: PIN });
+  const fresh = await freshToken(guest.tee);
+  const { login } = fresh;
+  ({ pkcs11 } = fresh);
   pair = await login.generateKeyPair('ec', { namedCurve: 'P-256', token: false });
 });
 afterAll(() => pkcs11.close());

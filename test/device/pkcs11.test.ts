@@ -17,21 +17,16 @@ import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Pkcs11, Pkcs11Error, type Token, type TokenLogin } from 'node-optee/pkcs11';
 import { rejection, useTee } from '../support/device.js';
+import { freshToken, PIN, SO_PIN } from '../support/token.js';
 
 const guest = useTee();
-const SO_PIN = 'security officer';
-const PIN = 'user-1234';
 
 let pkcs11: Pkcs11;
 let token: Token;
 let login: TokenLogin;
 
 beforeAll(async () => {
-  pkcs11 = await Pkcs11.open({ context: guest.tee });
-  token = await pkcs11.token({ slot: 0 });
-  await token.initialize({ label: 'gateway', soPin: SO_PIN });
-  await token.setUserPin({ soPin: SO_PIN, pin: PIN });
-  login = await token.login({ pin: PIN });
+  ({ pkcs11, token, login } = await freshToken(guest.tee));
 });
 afterAll(async () => {
   await pkcs11.close();

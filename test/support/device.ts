@@ -11,7 +11,9 @@ import {
   type Session,
   type TeeContextOptions,
 } from 'node-optee';
-import { census, collectGarbage, TEST_TA, type Census } from './census.js';
+import { census, collectGarbage, PTA_STATS, TEST_TA, type Census } from './census.js';
+import { sessionsInTee } from './tee-statistics.js';
+import { until } from './until.js';
 
 export * from './census.js';
 export { statistics } from './statistics.js';
@@ -166,4 +168,14 @@ export async function rejection<E extends Error = Error>(promise: Promise<unknow
 export async function kernelWarnings(): Promise<string[]> {
   const { stdout } = await run('dmesg');
   return stdout.split('\n').filter((line) => /WARNING:|BUG:|Oops|Call trace/.test(line));
+}
+
+/** Waits until OP-TEE counts no session with the test TA, of any process. */
+export function useNoSession(guest: ReturnType<typeof useTee>): () => Promise<void> {
+  let stats: Session;
+  beforeAll(async () => {
+    stats = await guest.open(PTA_STATS);
+  });
+  afterAll(() => stats.close());
+  return () => until(async () => (await sessionsInTee(stats, TEST_TA)) === 0);
 }

@@ -1,5 +1,7 @@
 /** What OP-TEE's statistics pseudo TA counts, of all processes. Needs no Jest. */
 import { buffer, value, type Session } from 'node-optee';
+import { parseUuid } from '#lib/client/uuid';
+import { swapUuid } from '#lib/qemu/symbols';
 
 const LOADED_TAS = 3;
 const HEAP = 1;
@@ -11,13 +13,7 @@ const HEAP_SIZE = 64;
 const HEAP_ALLOCATED = 40;
 
 /** A UUID as a TA sees it: TEE_UUID, little-endian. */
-export function struct(uuid: string): Buffer {
-  const bytes = Buffer.from(uuid.replaceAll('-', ''), 'hex');
-  bytes.subarray(0, 4).reverse();
-  bytes.subarray(4, 6).reverse();
-  bytes.subarray(6, 8).reverse();
-  return bytes;
-}
+export const struct = (uuid: string): Buffer => swapUuid(parseUuid(uuid));
 
 function entries(bytes: Uint8Array, size: number): Buffer[] {
   const all = Buffer.from(bytes);
