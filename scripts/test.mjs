@@ -163,22 +163,27 @@ async function inGuest(machine, node, cpus, command, env = {}, minutes = 50) {
     await guest.close();
   }
   // The guest has ended, so its log is complete.
-  const { kernel } = guest.logs;
+  const { kernel, secure } = guest.logs;
   if (complaints(kernel).length > ofBoot) {
     throw new Error(`The guest's kernel complained.\n${kernel}\n${result.stderr}`);
   }
-  return result;
+  return { ...result, secure };
 }
+
+/** Of OP-TEE's log what a failure shows: TAs that panicked are at its end. */
+const LAST_OF_SECURE = 100;
 
 /** Device suites about what happens at the same time. (What 1013 of xtest is about, sessions has too.) */
 const CONCURRENT = ['sessions', 'cancel', 'forks', 'pkcs11-loop'];
+/** The same, of `dynamic` only. */
+const CONCURRENT_ONCE = ['abuse'];
 /** Of `dynamic` only: the benchmark's quick form, whose machine it is, and what no machine makes a difference to. */
 const ONCE = ['bench', 'no-external-buffers', 'pkcs11-answers', 'pkcs11-codes', 'garbage', 'secrets'];
 /** For --nightly: each takes minutes. */
-const NIGHTLY_SUITES = ['abuse', 'faults', 'life'];
+const NIGHTLY_SUITES = ['faults', 'life'];
 const SUITES = readdirSync(join(ROOT, 'test/device'))
   .flatMap((name) => /^(.*)\.test\.ts$/.exec(name)?.[1] ?? [])
-  .filter((name) => ![...CONCURRENT, ...ONCE, ...NIGHTLY_SUITES].includes(name));
+  .filter((name) => ![...CONCURRENT, ...CONCURRENT_ONCE, ...ONCE, ...NIGHTLY_SUITES].includes(name));
 
 /**
  * Jest in a guest, over suites of device tests.
@@ -198,11 +203,14 @@ const deviceTests = (machine, node, suites, cpus = 1, long = false) => ({
     const args = ['--json', `--outputFile=${report}`, '--runInBand', 'build/test/all/device'];
     const env = { NODE_OPTEE_SUITES: suites.join(' '), NODE_OPTEE_LONG: long ? '1' : '' };
     const program = ['node', ...V8_FLAGS, JEST, ...args];
-    const { status, stdout, stderr } = await inGuest(machine, node, cpus, program, env, long ? 90 : 50);
+    const minutes = long ? 90 : 50;
+    const { status, stdout, stderr, secure } = await inGuest(machine, node, cpus, program, env, minutes);
     const result = readReport(report, machine);
     if (status !== 0 && !result.failed) return { failed: 1, output: stderr.toString() };
     const figures = stdout.toString().match(/^\[(cancel|life|garbage)\].*$/gm) ?? [];
-    return { ...result, figures, output: result.failed > 0 ? `${stderr}\n${result.output ?? ''}` : '' };
+    const log = secure.trimEnd().split('\n').slice(-LAST_OF_SECURE).join('\n');
+    const output = `${stderr}\n${result.output}\n--- the end of the log of OP-TEE ---\n${log}`;
+    return { ...result, figures, output: result.failed > 0 ? output : '' };
   },
 });
 
@@ -305,7 +313,7 @@ const tasks = () => [
   deviceTests('static', 24, [...SUITES, ...CONCURRENT]),
   deviceTests('dmabuf', 24, [...SUITES, ...CONCURRENT]),
   deviceTests('dynamic', 24, [...SUITES, ...ONCE]),
-  deviceTests('dynamic', 24, CONCURRENT, 2),
+  deviceTests('dynamic', 24, [...CONCURRENT, ...CONCURRENT_ONCE], 2),
   hostTests('host tests', 'unit'),
   hostTests('builder tests', 'builder'),
   check('arethetypeswrong', [...bin('attw'), '--pack', '.']),
