@@ -10,7 +10,7 @@
 // NAME      only these: native, public, hostile, pkcs11, races
 import { parseArgs } from 'node:util';
 import { buildAddon } from './build-addon.mjs';
-import { FOLDER, bootWith, buildTestTa, complaints, pack } from './guest-tests.mjs';
+import { FOLDER, buildTestTa, inGuest, pack } from './guest-tests.mjs';
 import { compileTests } from './setup.mjs';
 
 const { values: options, positionals: only } = parseArgs({
@@ -22,10 +22,20 @@ const { values: options, positionals: only } = parseArgs({
     trace: { type: 'boolean', default: false },
   },
 });
+for (const name of ['cases', 'minutes', 'seed']) {
+  if (!(Number(options[name]) >= 0)) throw new Error(`--${name} must be a number, not ${options[name]}`);
+}
 const say = (text) => process.stdout.write(`${text}\n`);
 
 /** Each program of test/device/children and its part of the cases. (A signature of the TEE takes longer than a call.) */
 const PARTS = { native: 0.6, public: 0.25, hostile: 0.14, pkcs11: 0.01, races: 0 };
+for (const name of only) {
+  if (!Object.hasOwn(PARTS, name))
+    throw new Error(`There is no ${name}, only ${Object.keys(PARTS).join(', ')}`);
+}
+
+/** What does not come to its end within this, hangs. Milliseconds. */
+const limit = (cases) => (Number(options.minutes) + 30) * 60_000 + cases * 1000;
 
 /** @returns whether all was as it must be */
 async function runPart(guest, name) {
@@ -34,7 +44,10 @@ async function runPart(guest, name) {
   const words = ['--cases', `${cases}`, '--seed', options.seed, ...(options.trace ? ['--trace'] : [])];
   if (name === 'races') words.push('--minutes', options.minutes);
   const program = `build/test/device/children/abuse-${name}.js`;
-  const { status, signal, stdout, stderr } = await guest.run(['node', program, ...words], { cwd: FOLDER });
+  const { status, signal, stdout, stderr } = await guest.run(['node', program, ...words], {
+    cwd: FOLDER,
+    timeout: limit(cases),
+  });
   const isRight = status === 0;
   if (!isRight) say(`${stderr}`);
   say(
@@ -49,20 +62,17 @@ let [passed, failed] = [0, 0];
 await compileTests();
 await buildAddon('arm64');
 await buildTestTa();
-const guest = await bootWith(pack('abuse.tar', ['package.json', 'dist', 'prebuilds', 'build/test']), {
-  cpus: 2,
-});
+const archive = pack('abuse.tar', ['package.json', 'dist', 'prebuilds', 'build/test']);
 try {
-  for (const name of Object.keys(PARTS)) {
-    if (only.length > 0 && !only.includes(name)) continue;
-    if (await runPart(guest, name)) passed++;
-    else failed++;
-  }
-} finally {
-  await guest.close();
-}
-if (complaints(guest.logs.kernel).length > 0) {
-  say(`The guest's kernel complained.\n${guest.logs.kernel}`);
+  await inGuest({ cpus: 2 }, archive, async (guest) => {
+    for (const name of Object.keys(PARTS)) {
+      if (only.length > 0 && !only.includes(name)) continue;
+      if (await runPart(guest, name)) passed++;
+      else failed++;
+    }
+  });
+} catch (error) {
+  say(error.message);
   failed++;
 }
 say(`${passed} passed, ${failed} failed`);

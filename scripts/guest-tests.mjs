@@ -1,4 +1,4 @@
-// A guest with our compiled tests in its memory, for what runs them there.
+// What scripts need to run our tests in a guest.
 import { createReadStream } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -17,17 +17,15 @@ export const TEST_TA = join(ROOT, 'build', 'ta');
  */
 export const V8_FLAGS = ['--expose-gc', '--no-opt', '--single-threaded'];
 
-/** Lines of a kernel's log that no test may leave. */
-export const complaints = (log) => log.split('\n').filter((line) => /WARNING:|BUG:|Call trace/.test(line));
-
+/** The test TA, which a guest has for tests. */
 export async function buildTestTa() {
   const { buildTa, prepareDevKit } = require('../dist/qemu/index.js');
   await buildTa({ dir: join(ROOT, 'test', 'ta'), devKit: await prepareDevKit(), out: TEST_TA });
 }
 
 /**
- * Files of this folder as an archive: in the guest's memory, where it is unpacked, a program of ours is there in half the
- * time that it takes from the share.
+ * Files of the repository as an archive: in the guest's memory, where it is unpacked, a program of ours is there in half
+ * the time that it takes from the share.
  * @param {string[]} words what tar is told of the files
  * @returns {string} the archive's path
  */
@@ -37,23 +35,38 @@ export function pack(name, words) {
   return archive;
 }
 
+async function unpack(guest, archive) {
+  const script = 'mkdir "$0" && cd "$0" && tar xf - && ln -s "$1"';
+  const { status, stderr } = await guest.run(['sh', '-c', script, FOLDER, join(ROOT, 'node_modules')], {
+    stdin: createReadStream(archive),
+    timeout: 60_000,
+  });
+  if (status !== 0) throw new Error(`The tests are not in the guest: ${stderr}`);
+}
+
+const complaints = (log) => log.split('\n').filter((line) => /WARNING:|BUG:|Call trace/.test(line)).length;
+
 /**
- * Boots a guest with the test TA and an archive's files.
+ * Boots a guest with the test TA, which was built, works there, and ends it.
  * @param {import('../dist/qemu/index.js').BootOptions} options
+ * @param {string | undefined} archive is unpacked in `FOLDER`
+ * @param work gets the guest; its result comes back, with the guest's logs
+ * @throws what it throws, with the kernel's log; also where the kernel complained (`dmabuf` does once while it boots)
  */
-export async function bootWith(archive, options) {
+export async function inGuest(options, archive, work) {
   const { Guest } = require('../dist/qemu/index.js');
   const guest = await Guest.boot({ share: ROOT, tas: [TEST_TA], ...options });
+  const ofBoot = complaints(guest.logs.kernel);
+  let result;
   try {
-    const unpack = 'mkdir "$0" && cd "$0" && tar xf - && ln -s "$1"';
-    const { status, stderr } = await guest.run(['sh', '-c', unpack, FOLDER, join(ROOT, 'node_modules')], {
-      stdin: createReadStream(archive),
-      timeout: 60_000,
-    });
-    if (status !== 0) throw new Error(`The tests are not in the guest: ${stderr}`);
-    return guest;
+    if (archive !== undefined) await unpack(guest, archive);
+    result = await work(guest);
   } catch (error) {
-    await guest.close();
-    throw error;
+    await guest.close().catch(() => undefined);
+    throw new Error(`${error.message}\n${guest.logs.kernel}`, { cause: error });
   }
+  await guest.close();
+  const { logs } = guest;
+  if (complaints(logs.kernel) > ofBoot) throw new Error(`The guest's kernel complained.\n${logs.kernel}`);
+  return { result, logs };
 }

@@ -16,7 +16,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
 import { buildAddon } from './build-addon.mjs';
-import { FOLDER, JEST, V8_FLAGS, bootWith, buildTestTa, pack } from './guest-tests.mjs';
+import { FOLDER, JEST, V8_FLAGS, buildTestTa, inGuest, pack } from './guest-tests.mjs';
 import { ROOT, compileTests, run, setUpHost } from './setup.mjs';
 
 const require = createRequire(import.meta.url);
@@ -24,6 +24,7 @@ const { values: options, positionals: only } = parseArgs({
   allowPositionals: true,
   options: { minutes: { type: 'string', default: '10' }, suites: { type: 'string' } },
 });
+if (!(Number(options.minutes) > 0)) throw new Error(`--minutes must be a number, not ${options.minutes}`);
 const say = (text) => process.stdout.write(`${text}\n`);
 
 const OUT = join(ROOT, 'build', 'sanitize');
@@ -93,21 +94,20 @@ function sanitizerEnv() {
   };
 }
 
-async function bootGuest() {
+/** Runs something in a guest with the tests and the addon under sanitizers. */
+async function inSanitizedGuest(work) {
   const { prepareNodeModules } = require('../dist/qemu/index.js');
   await buildTestTa();
   const names = ['package.json', 'jest.config.js', 'dist', 'examples', 'build/test'];
   const addon = ['--transform=s,build/sanitized,prebuilds,', 'build/sanitized/linux-arm64'];
   const env = { NODE_OPTEE_MACHINE: 'dynamic', NODE_OPTEE_NODE: '24' };
-  const nodeModules = await prepareNodeModules(ROOT);
-  const guest = await bootWith(pack('sanitize.tar', [...names, ...addon]), {
-    node: 24,
-    cpus: 2,
-    nodeModules,
-    env,
+  const options = { node: 24, cpus: 2, nodeModules: await prepareNodeModules(ROOT), env };
+  const { result } = await inGuest(options, pack('sanitize.tar', [...names, ...addon]), async (guest) => {
+    const { status } = await guest.run(['mkdir', '-m', '1777', REPORTS]);
+    if (status !== 0) throw new Error(`${REPORTS} could not be made`);
+    return work(guest);
   });
-  await guest.run(['mkdir', '-m', '1777', REPORTS]);
-  return guest;
+  return result;
 }
 
 /** What sanitizers have reported since, with the names of our functions. */
@@ -151,8 +151,7 @@ async function device() {
     readdirSync(join(ROOT, 'test/device'))
       .flatMap((name) => /^(.*)\.test\.ts$/.exec(name)?.[1] ?? [])
       .filter((name) => !Object.hasOwn(NOT_SANITIZED, name));
-  const guest = await bootGuest();
-  try {
+  return inSanitizedGuest(async (guest) => {
     await checkCanary(guest);
     const env = { ...sanitizerEnv(), NODE_OPTEE_SUITES: suites.join(' ') };
     const reporters = ['default', './build/test/support/live-reporter.js'].map(
@@ -178,9 +177,7 @@ async function device() {
     const said = readFileSync(log, 'utf8');
     if (status !== 0) throw new Error(said);
     return /^Tests: +(.*)$/m.exec(said)?.[1];
-  } finally {
-    await guest.close();
-  }
+  });
 }
 
 rmSync(OUT, { recursive: true, force: true });
@@ -188,7 +185,11 @@ mkdirSync(OUT, { recursive: true });
 let [passed, failed] = [0, 0];
 await setUpHost(['clang', 'libclang-rt-dev']);
 await compileTests();
-for (const part of [races, fuzz, device]) {
+const PARTS = [races, fuzz, device];
+for (const name of only) {
+  if (!PARTS.some((part) => part.name === name)) throw new Error(`There is no part ${name}`);
+}
+for (const part of PARTS) {
   if (only.length > 0 && !only.includes(part.name)) continue;
   const start = Date.now();
   const { figures, error } = await part().then(

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { buildAddon } from './build-addon.mjs';
-import { TEST_TA, buildTestTa } from './guest-tests.mjs';
+import { buildTestTa, inGuest } from './guest-tests.mjs';
 import { ROOT, compileTests } from './setup.mjs';
 
 const { values } = parseArgs({
@@ -24,22 +24,22 @@ if (!(seconds >= 60)) throw new Error('--minutes must be a number from 1');
 await compileTests();
 await buildAddon('arm64');
 const require = createRequire(import.meta.url);
-const { Guest, prepareMachine } = require('../dist/qemu/index.js');
+const { prepareMachine } = require('../dist/qemu/index.js');
 const { judge, warmUp } = require('../build/test/soak/figures.js');
 const { graph } = require('../build/test/soak/graph.js');
 
 const machine = await prepareMachine({ machine: values.machine });
 await buildTestTa();
 
-const guest = await Guest.boot({ machine, share: ROOT, tas: [TEST_TA], cpus: 2 });
 const samples = [];
 let done;
-try {
+/** Runs the load and takes its samples. */
+async function load(guest) {
   const interval = Math.max(2, Math.min(15, seconds / 60));
   const command = ['node', '--expose-gc', 'build/test/soak/load.js', String(seconds), String(interval)];
-  const load = guest.spawn(command, { stdin: false, env: { NODE_OPTEE_MACHINE: values.machine } });
-  load.stderr.pipe(process.stderr, { end: false });
-  for await (const line of createInterface({ input: load.stdout })) {
+  const running = guest.spawn(command, { stdin: false, env: { NODE_OPTEE_MACHINE: values.machine } });
+  running.stderr.pipe(process.stderr, { end: false });
+  for await (const line of createInterface({ input: running.stdout })) {
     const told = JSON.parse(line);
     if (told.done instanceof Object) ({ done } = told);
     else {
@@ -47,21 +47,22 @@ try {
       process.stderr.write(`${line}\n`);
     }
   }
-  const { status, signal } = await load.exit;
+  const { status, signal } = await running.exit;
   if (status !== 0) throw new Error(`The load ended with ${status ?? signal}`);
+}
+
+const folder = join(ROOT, 'build', 'soak');
+mkdirSync(folder, { recursive: true });
+try {
+  await inGuest({ machine, cpus: 2 }, undefined, load);
 } finally {
-  await guest.close();
+  // Whatever came of it.
+  writeFileSync(join(folder, 'figures.json'), `${JSON.stringify({ done, samples }, null, 2)}\n`);
 }
 
 const end = samples.at(-1).seconds;
 const verdicts = judge(samples);
 const title = `Soak of ${Math.round(end / 60)} minutes on ${machine.name}, ${samples.at(-1).done} operations`;
-const folder = join(ROOT, 'build', 'soak');
-mkdirSync(folder, { recursive: true });
-writeFileSync(
-  join(folder, 'figures.json'),
-  `${JSON.stringify({ title, done, verdicts, samples }, null, 2)}\n`,
-);
 writeFileSync(join(folder, 'figures.svg'), graph(samples, title));
 
 console.log(`${title}: ${JSON.stringify(done)}`);

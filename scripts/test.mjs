@@ -12,7 +12,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildAddon } from './build-addon.mjs';
-import { FOLDER, JEST, V8_FLAGS, bootWith, complaints, pack } from './guest-tests.mjs';
+import { FOLDER, JEST, V8_FLAGS, inGuest, pack } from './guest-tests.mjs';
 import { ROOT, compileBench, compileTests, setUpHost } from './setup.mjs';
 
 const require = createRequire(import.meta.url);
@@ -139,9 +139,9 @@ const GUEST_FILES = [
   'build/bench',
 ];
 
-async function inGuest(machine, node, cpus, command, env = {}, minutes = 50) {
+async function runInGuest(machine, node, cpus, command, env = {}, minutes = 50) {
   const { prepareNodeModules } = require('../dist/qemu/index.js');
-  const guest = await bootWith(guestFiles, {
+  const options = {
     machine,
     node,
     cpus,
@@ -151,23 +151,11 @@ async function inGuest(machine, node, cpus, command, env = {}, minutes = 50) {
       NODE_OPTEE_NODE: String(node),
       CI: process.env.CI ?? '',
     },
-  });
-  // `dmabuf` has one.
-  const ofBoot = complaints(guest.logs.kernel).length;
-  let result;
-  try {
-    result = await guest.run(command, { cwd: FOLDER, env, timeout: minutes * 60_000 });
-  } catch (error) {
-    throw new Error(`${error.message}\n${error.logs?.kernel ?? ''}`, { cause: error });
-  } finally {
-    await guest.close();
-  }
-  // The guest has ended, so its log is complete.
-  const { kernel, secure } = guest.logs;
-  if (complaints(kernel).length > ofBoot) {
-    throw new Error(`The guest's kernel complained.\n${kernel}\n${result.stderr}`);
-  }
-  return { ...result, secure };
+  };
+  const { result, logs } = await inGuest(options, guestFiles, (guest) =>
+    guest.run(command, { cwd: FOLDER, env, timeout: minutes * 60_000 }),
+  );
+  return { ...result, secure: logs.secure };
 }
 
 /** Of OP-TEE's log what a failure shows: TAs that panicked are at its end. */
@@ -204,7 +192,7 @@ const deviceTests = (machine, node, suites, cpus = 1, long = false) => ({
     const env = { NODE_OPTEE_SUITES: suites.join(' '), NODE_OPTEE_LONG: long ? '1' : '' };
     const program = ['node', ...V8_FLAGS, JEST, ...args];
     const minutes = long ? 90 : 50;
-    const { status, stdout, stderr, secure } = await inGuest(machine, node, cpus, program, env, minutes);
+    const { status, stdout, stderr, secure } = await runInGuest(machine, node, cpus, program, env, minutes);
     const result = readReport(report, machine);
     if (status !== 0 && !result.failed) return { failed: 1, output: stderr.toString() };
     const figures = stdout.toString().match(/^\[(cancel|life|garbage)\].*$/gm) ?? [];
@@ -232,7 +220,7 @@ const smokeTests = (machine, node, { oldGlibc = false } = {}) => ({
       const command = await require('../build/test/support/old-glibc.js').oldGlibc('arm64');
       program.unshift(...command, '/opt/node/bin/node');
     } else program.unshift('node');
-    return countsOf(await inGuest(machine, node, 1, program));
+    return countsOf(await runInGuest(machine, node, 1, program));
   },
 });
 
@@ -242,7 +230,7 @@ const runtimeTests = (name, ...options) => ({
   run: async () => {
     const program = require('../build/test/support/tools.js').installRuntimes()[name.toLowerCase()];
     const command = [program, 'run', ...options, 'build/test/smoke/runtimes.js'];
-    return countsOf(await inGuest('dynamic', 24, 1, command, { DENO_DIR: '/tmp/deno' }));
+    return countsOf(await runInGuest('dynamic', 24, 1, command, { DENO_DIR: '/tmp/deno' }));
   },
 });
 
@@ -251,7 +239,7 @@ const xtest = (machine, suite, ...patterns) => ({
   name: `xtest ${[suite, ...patterns].join(' ')} on ${machine}`,
   run: async () => {
     const command = ['xtest', '-t', suite, ...patterns];
-    const { status, stdout, stderr } = await inGuest(machine, 24, 1, command);
+    const { status, stdout, stderr } = await runInGuest(machine, 24, 1, command);
     const totals = /^(\d+) test cases? of which (\d+) failed$/m.exec(stdout.toString()) ?? [];
     const [cases, failed] = totals.slice(1).map(Number);
     if (status === 0 && cases > 0 && failed === 0) return { passed: cases };

@@ -189,19 +189,33 @@ function withCode<E extends Error>(error: E, code: string): E & { code: string }
   return Object.assign(error, { code });
 }
 
+const SHORT = {
+  depth: 0,
+  breakLength: Infinity,
+  maxArrayLength: 4,
+  maxStringLength: 80,
+  customInspect: false,
+};
+
 function show(value: unknown): string {
-  if (typeof value === 'function') return `function ${value.name}`;
-  const text = inspect(value, { depth: 0, breakLength: Infinity, maxArrayLength: 4, maxStringLength: 80 });
-  return typeof value === 'object'
-    ? text
-    : `${typeof value} ${text}`.replace(/^undefined undefined$/, 'undefined');
+  if (value === undefined) return 'undefined';
+  try {
+    const text = inspect(value, SHORT);
+    return typeof value === 'object' || typeof value === 'function' ? text : `${typeof value} ${text}`;
+  } catch {
+    return typeof value; // a getter of its own threw
+  }
 }
 
-/** Of what could be a secret, a PIN as a text say, only the type. */
+/** Of what could be a secret, a PIN say, only the type. */
 function showType(value: unknown): string {
-  if (typeof value === 'string') return 'string';
-  if (typeof value !== 'object') return show(value);
-  return types.isProxy(value) ? 'Proxy' : Object.prototype.toString.call(value).slice(8, -1);
+  if (typeof value !== 'object') return typeof value;
+  if (types.isProxy(value)) return 'Proxy';
+  try {
+    return Object.prototype.toString.call(value).slice(8, -1);
+  } catch {
+    return 'object';
+  }
 }
 
 /**

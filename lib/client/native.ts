@@ -126,7 +126,7 @@ export const enum Status {
   answered = 0,
   /** The session or the context is closed or closing, or was never one. Nothing was sent. */
   closed = -1,
-  /** An argument is not what it should be; `detail` is its index. */
+  /** An argument is not what it should be; `detail` is its index: of a call, its place in the request, or behind these. */
   argument = -2,
   /** Parameter `detail` (0 to 3) names shared memory that is closed, or never was one. Nothing was sent. */
   sharedMemoryClosed = -3,

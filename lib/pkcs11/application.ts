@@ -222,7 +222,7 @@ export class Application {
 
   /**
    * Opens a TEE session and logs in.
-   * @throws (rejects with) Pkcs11Error, TeeError, TeeSystemError, AbortError
+   * @throws (rejects with) Pkcs11Error, TeeError, TeeSystemError, AbortError; ERR_PKCS11_TA_DIED
    */
   static async open(who: Who, signal?: AbortSignal): Promise<Application> {
     try {
@@ -233,7 +233,10 @@ export class Application {
     }
   }
 
-  /** One question in a TEE session of its own that has no PKCS#11 session. */
+  /**
+   * One question in a TEE session of its own that has no PKCS#11 session. It is what must not happen twice.
+   * @throws (rejects with) Pkcs11Error, TeeError, TeeSystemError, AbortError; ERR_PKCS11_TA_DIED
+   */
   static async askAlone(
     { tee, login }: Pick<Who, 'tee' | 'login'>,
     question: Question,
@@ -242,6 +245,8 @@ export class Application {
     const session = await tee.openSession(PKCS11_TA, { login, signal });
     try {
       await ask(session, question);
+    } catch (error) {
+      throw isDead(error) ? died(question.asked, error) : error;
     } finally {
       await session.close();
     }
@@ -461,10 +466,10 @@ interface Connected {
  */
 async function connect(who: Who, signal?: AbortSignal, again = false): Promise<Connected> {
   const { tee, slot, login, user, pin = new Uint8Array(0) } = who;
+  const asked =
+    user === undefined ? `opening the token in slot ${slot}` : `the login to the token in slot ${slot}`;
   const session = await tee.openSession(PKCS11_TA, { login, signal });
   try {
-    const asked =
-      user === undefined ? `opening the token in slot ${slot}` : `the login to the token in slot ${slot}`;
     if (user !== undefined) {
       const { flags } = await tokenInfo(session, slot);
       if ((flags & TokenFlag.TOKEN_INITIALIZED) === 0) throw notInitialized(asked);
@@ -498,7 +503,7 @@ async function connect(who: Who, signal?: AbortSignal, again = false): Promise<C
     return { session, handle };
   } catch (error) {
     await session.close().catch(() => undefined);
-    throw error;
+    throw isDead(error) ? died(asked, error) : error;
   }
 }
 

@@ -113,11 +113,3 @@ export function gone(what: string): Error & { code: string } {
   const message = `The token does not have the ${what} any more: somebody has removed or replaced it`;
   return Object.assign(new Error(message), { code: 'ERR_PKCS11_NOT_FOUND' });
 }
-
-/** An argument of the wrong type whose value can be a secret: it is not shown. */
-export function secretArgType(name: string, expected: string, actual: unknown): TypeError & { code: string } {
-  const type = actual === null ? 'null' : typeof actual;
-  return Object.assign(new TypeError(`${name} must be ${expected}, not ${type}`), {
-    code: 'ERR_INVALID_ARG_TYPE',
-  });
-}

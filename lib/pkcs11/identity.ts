@@ -5,7 +5,6 @@ import { Login } from '../client/login.js';
 import { formatUuid, parseUuid } from '../client/uuid.js';
 import { checkKnown, checkU32 } from '../client/validate.js';
 import { PIN_SIZE } from './constants.js';
-import { secretArgType } from './errors.js';
 
 /** The effective user of this process, or a group that it is a member of. */
 export type Identity =
@@ -37,7 +36,7 @@ const IDENTITY_FORM = /^(public$|user:|group:)/;
  */
 export function readPin(pin: unknown, name: string): Buffer {
   if (typeof pin !== 'string' && !(pin instanceof Uint8Array)) {
-    throw secretArgType(name, 'a string or a Uint8Array', pin);
+    throw invalidArgType(name, 'a string or a Uint8Array', pin, true);
   }
   const bytes = typeof pin === 'string' ? Buffer.from(pin, 'utf8') : Buffer.from(pin);
   const { min, max } = PIN_SIZE;
@@ -76,7 +75,7 @@ export async function withPins<T>(
 
 /** Options with a PIN among them: what is no object can be the PIN itself, and is not shown. */
 export function checkSecretOptions(options: unknown, name: string, names: readonly string[]): void {
-  if (typeof options !== 'object' || options === null) throw secretArgType(name, 'an object', options);
+  if (typeof options !== 'object' || options === null) throw invalidArgType(name, 'an object', options, true);
   checkKnown(options, name, names);
 }
 

@@ -1,10 +1,9 @@
 /** Names, options and defaults of node:crypto, as mechanisms of the TA. */
 import { constants } from 'node:crypto';
 import { inspect } from 'node:util';
-import { invalidArgValue } from '../client/errors.js';
+import { invalidArgType, invalidArgValue } from '../client/errors.js';
 import { checkInteger, checkString } from '../client/validate.js';
 import { KDF_NULL, LABEL_SPECIFIED, Mechanism, Mgf1 } from './constants.js';
-import { secretArgType } from './errors.js';
 import { pack, u32s, type MechanismWithParameters } from './serializer.js';
 
 /** A digest that the TA has. */
@@ -227,7 +226,7 @@ export function readBytes(value: unknown, name: string): Buffer {
     return Buffer.from(Buffer.from(value.buffer, value.byteOffset, value.byteLength));
   }
   if (value instanceof ArrayBuffer) return Buffer.from(new Uint8Array(value));
-  throw secretArgType(name, 'a Uint8Array', value);
+  throw invalidArgType(name, 'a Uint8Array', value, true);
 }
 
 /** PKCS #7 padding. */

@@ -14,7 +14,7 @@ import {
   type NewDataOptions,
 } from './certificates.js';
 import { Attribute, Command, KeyType, Mechanism, ObjectClass } from './constants.js';
-import { notFound, secretArgType } from './errors.js';
+import { notFound } from './errors.js';
 import { PrivateKey, privateKeyAt, PublicKey, publicKeyAt } from './key-pairs.js';
 import { readBytes, readDigest } from './mechanisms.js';
 import { MAX_SECRET, newPair, newPublicKey, newSecretKey } from './new-keys.js';
@@ -471,7 +471,7 @@ function readKey(key: unknown, type: 'public' | 'private'): KeyObject {
     if (key.type === type) return key;
     throw invalidArgValue('key', undefined, `must be a ${type} key, not a ${key.type} one`);
   }
-  if (typeof key !== 'string') throw secretArgType('key', 'a KeyObject or a PEM', key);
+  if (typeof key !== 'string') throw invalidArgType('key', 'a KeyObject or a PEM', key, true);
   try {
     return type === 'public' ? createPublicKey(key) : createPrivateKey(key);
   } catch (error) {

@@ -111,8 +111,7 @@ export function resultsOf(
   outputs: readonly unknown[],
 ): Results | undefined {
   if (empty === undefined) return undefined;
-  // Not { ...empty }: with more than four commands V8 copies that three times slower.
-  const results = Object.assign<object, Results>({}, empty);
+  const results = { ...empty };
   for (let i = 0; i < decode.length; i++) decode[i]?.(outputs[i], results);
   return results;
 }

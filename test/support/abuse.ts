@@ -54,10 +54,12 @@ export async function checkProperty<T>(
   arbitrary: fc.Arbitrary<T>,
   check: (value: T) => Promise<void>,
 ): Promise<number> {
-  const end = Date.now() + options.milliseconds;
+  const { cases: least, milliseconds } = options;
+  if (!(least >= 0 && milliseconds >= 0)) throw new Error('--cases and --minutes must be numbers');
+  const end = Date.now() + milliseconds;
   let cases = 0;
-  for (let round = 0; cases < options.cases || Date.now() < end; round++) {
-    const left = options.cases - cases;
+  for (let round = 0; cases < least || Date.now() < end; round++) {
+    const left = least - cases;
     const numRuns = left > 0 ? Math.min(left, 1000) : 10;
     await fc.assert(
       fc.asyncProperty(arbitrary, async (value) => {

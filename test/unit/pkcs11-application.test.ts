@@ -184,6 +184,37 @@ describe('a TA that died', () => {
   });
 });
 
+describe('a TA that dies while', () => {
+  const home = async (ta: FakeTa): Promise<{ pkcs11: Pkcs11; token: Token }> => {
+    ta.outputs.set(Command.SLOT_LIST, u32s(0));
+    const pkcs11 = await Pkcs11.open({ context: ta.tee });
+    return { pkcs11, token: await pkcs11.token({ slot: 0 }) };
+  };
+  const dies = (at: Command) => (command: number) => (command === at ? teeError(DEAD) : undefined);
+
+  test.each([
+    ['a user logs in', Command.LOGIN, (token: Token) => token.login({ pin: 'user-1234' })],
+    ['the token is opened', Command.OPEN_SESSION, (token: Token) => token.open()],
+    [
+      'the token is initialized',
+      Command.INIT_TOKEN,
+      (token: Token) => token.initialize({ label: 'x', soPin: 'user-1234' }),
+    ],
+  ])('%s: nothing is sent twice, and the error says so', async (_, command, work) => {
+    const ta = new FakeTa();
+    const { pkcs11, token } = await home(ta);
+    ta.answer = dies(command);
+    expect(await thrown(work(token))).toMatchObject({
+      code: 'ERR_PKCS11_TA_DIED',
+      message: expect.stringContaining('the token in slot 0'),
+      cause: { code: 'TEE_ERROR_TARGET_DEAD' },
+    });
+    expect(ta.commands(command)).toHaveLength(1);
+    expect(ta.closed).toBe(1);
+    await pkcs11.close();
+  });
+});
+
 describe('closing a login', () => {
   test('with its Pkcs11, which waits also for one that is being closed, and closes all though one fails', async () => {
     const ta = new FakeTa();

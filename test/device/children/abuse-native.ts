@@ -148,7 +148,19 @@ const done: Record<string, number> = {};
 const note = (what: string): void => void (done[what] = (done[what] ?? 0) + 1);
 
 /** What has to have been right at least once, so that all of it got to the TEE. */
-const RIGHT = ['context', 'session', 'memory', 'heap', 'buf', 'openSession', 'invoke', 'invokeSync'];
+const RIGHT = [
+  'openContext',
+  'openSession',
+  'openSessionSync',
+  'invoke',
+  'invokeSync',
+  'allocSharedMemory',
+  'registerSharedMemory',
+  'openDmaHeap',
+  'allocDmaBuf',
+];
+/** Functions that answer with a ticket: of one that is constructed it would be lost. */
+const TICKETS = /^(openSession|invoke|alloc|register|close|abort)/;
 
 /** Tickets of our own calls; others must not be aborted. */
 const tickets = new Set<number>();
@@ -159,15 +171,20 @@ function keep(name: string, answer: Answer): void {
     throw new Error(`status ${status} of ${name}`);
   const kind = MAKES[name];
   const made = answer.number(Place.made);
-  if (status === 0 && answer.number(Place.result) === 0 && RIGHT.includes(name)) note(name);
   if (kind === undefined || status !== 0 || made === 0) return;
-  note(kind);
   handles[kind].push(made);
   if (handles[kind].length <= 8) return;
   const old = handles[kind].shift() as number;
   if (kind === 'session') jobOf(n.closeSession(old as never));
   else if (kind === 'context') jobOf(n.closeContext(old as never));
   else n.close(old as never);
+}
+
+/** Of a function that has to have been right. */
+function noteRight(name: string, answer: Answer): void {
+  if (!RIGHT.includes(name) || answer.number(Place.status) !== 0) return;
+  if (/^(invoke|openSession)/.test(name) && answer.number(Place.result) !== 0) return;
+  if (MAKES[name] === undefined || answer.number(Place.made) !== 0) note(name);
 }
 
 let pending = 0;
@@ -178,6 +195,7 @@ function jobOf(ticket: number, name = 'close'): void {
   n.settle.set(ticket, (answer) => {
     pending--;
     tickets.delete(ticket);
+    noteRight(name, answer);
     keep(name, answer);
     return () => false;
   });
@@ -214,12 +232,15 @@ function run({
   const call = functions[name];
   if (call === undefined) return;
   const result: unknown =
-    how === 'constructed'
+    how === 'constructed' && !TICKETS.test(name)
       ? Reflect.construct(call, values)
       : Reflect.apply(call, self === null ? undefined : self.make(), values);
   if (typeof result === 'number' && result > 0 && name !== 'abort') jobOf(result, name);
   else if (result === 2 || (name === 'abort' && result === 1)) forget(values[0] as number, result === 1);
-  else keep(name, n.answer);
+  else {
+    noteRight(name, n.answer);
+    keep(name, n.answer);
+  }
 }
 
 /** A job that was removed has no answer. */

@@ -3,7 +3,6 @@
  * how the ends were, and what of the TEE and how many threads were there before and after.
  * Arguments: how many, and the milliseconds that the TA takes.
  */
-import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
@@ -38,10 +37,11 @@ async function run(state: string, how: string): Promise<string> {
   let stdout = '';
   worker.on('error', ({ message }: Error) => (error = message));
   worker.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-  const ended = once(worker, 'exit') as Promise<[number]>;
-  await Promise.race([once(worker, 'message'), ended]);
+  // (Node's once() would reject with the worker's error.)
+  const ended = new Promise<number>((resolve) => void worker.on('exit', resolve));
+  await Promise.race([new Promise((resolve) => void worker.on('message', resolve)), ended]);
   if (how === 'terminate') await worker.terminate();
-  const [code] = await ended;
+  const code = await ended;
   return `${how}: ${code} ${error}${stdout}`.trim();
 }
 
