@@ -42,3 +42,12 @@ export function formatUuid(bytes: Uint8Array): string {
   const hex = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
 }
+
+/** A UUID as OP-TEE has it in memory and in ELF files, or back: its first three parts are little-endian numbers there. */
+export function swapUuid(bytes: Uint8Array): Buffer {
+  const swapped = Buffer.from(bytes);
+  swapped.subarray(0, 4).reverse();
+  swapped.subarray(4, 6).reverse();
+  swapped.subarray(6, 8).reverse();
+  return swapped;
+}

@@ -2,10 +2,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseUuid } from '../client/uuid.js';
+import { parseUuid, swapUuid } from '../client/uuid.js';
 import type { Machine } from './machine.js';
 import type { TaMounts } from './mounts.js';
-import { elfOf, swapUuid } from './symbols.js';
+import { elfOf } from './symbols.js';
 
 export const GDB_PORT = 1234;
 

@@ -55,15 +55,6 @@ export function elfOf(uuid: string, folders: readonly string[]): string | undefi
     .find((path) => statSync(path, { throwIfNoEntry: false })?.isFile());
 }
 
-/** A UUID as OP-TEE has it in memory and in ELF files, or back: its first three parts are little-endian numbers there. */
-export function swapUuid(bytes: Uint8Array): Buffer {
-  const swapped = Buffer.from(bytes);
-  swapped.subarray(0, 4).reverse();
-  swapped.subarray(4, 6).reverse();
-  swapped.subarray(6, 8).reverse();
-  return swapped;
-}
-
 export class Symbols {
   /** Of each ELF file as it was, by its path: what was asked before. A TA that panics all the time costs one look-up. */
   readonly #known = new Map<string, { version: string; places: Map<number, readonly Place[]> }>();

@@ -88,7 +88,7 @@ bool goesInto(ParamKind kind) {
   return kind == ParamKind::intoOut || kind == ParamKind::inPlace;
 }
 
-// A number of the request that is whole and at most that.
+// A number of the request, which must be a whole one and at most `most`.
 template <typename Uint>
 bool readNumber(const Client& client, Call& call, RequestPlace place, size_t param, double most,
                 Uint& number) {

@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { buffer } from 'node-optee';
-import { Pkcs11, PKCS11_TA, type KeyPair } from 'node-optee/pkcs11';
+import { Pkcs11, PKCS11_TA, type KeyPair, type TokenLogin } from 'node-optee/pkcs11';
 import { useTee, withSession } from '../support/device.js';
 import { freshToken } from '../support/token.js';
 
@@ -18,9 +18,8 @@ const LONG_ENOUGH = 3000;
 let pkcs11: Pkcs11;
 let pair: KeyPair;
 beforeAll(async () => {
-  const fresh = await freshToken(guest.tee);
-  const { login } = fresh;
-  ({ pkcs11 } = fresh);
+  let login: TokenLogin;
+  ({ pkcs11, login } = await freshToken(guest.tee));
   pair = await login.generateKeyPair('ec', { namedCurve: 'P-256', token: false });
 });
 afterAll(() => pkcs11.close());

@@ -1,7 +1,6 @@
 /** What OP-TEE's statistics pseudo TA counts, of all processes. Needs no Jest. */
 import { buffer, value, type Session } from 'node-optee';
-import { parseUuid } from '#lib/client/uuid';
-import { swapUuid } from '#lib/qemu/symbols';
+import { parseUuid, swapUuid } from '#lib/client/uuid';
 
 const LOADED_TAS = 3;
 const HEAP = 1;

@@ -1,8 +1,7 @@
 /** What is wrong with a TA's folder, in words: make, the compiler and the linker tell it in riddles, one at a time. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { formatUuid } from '../../client/uuid.js';
-import { swapUuid } from '../symbols.js';
+import { formatUuid, swapUuid } from '../../client/uuid.js';
 
 /** Entry points by name, with what each has to look like. */
 const ENTRY_POINTS: Readonly<Record<string, string>> = {
