@@ -113,6 +113,17 @@ describe('making parameters', () => {
     const { proxy, revoke } = Proxy.revocable({}, {});
     revoke();
     expect(() => buffer.in(proxy as never)).toThrow(/^bytes must be a Uint8Array, not Proxy$/);
+    for (const odd of [
+      Object.create(proxy),
+      {
+        get [Symbol.toStringTag]() {
+          throw new Error('thrown by a getter');
+        },
+      },
+    ]) {
+      expect(() => buffer.in(odd as never)).toThrow(/^bytes must be a Uint8Array, not object$/);
+      expect(() => value.in(odd as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
+    }
     expect(() => buffer.in('a PIN' as never)).toThrow(/^bytes must be a Uint8Array, not string$/);
     expect(() => buffer.null('toString' as never)).toThrow("direction must be 'in', 'out' or 'inout'");
   });
