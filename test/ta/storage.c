@@ -24,7 +24,9 @@ static TEE_Result open_object(const struct name *name, uint32_t flags, TEE_Objec
 }
 
 TEE_Result storage_write(struct call *call) {
-  const uint32_t flags = TEE_DATA_FLAG_ACCESS_WRITE | TEE_DATA_FLAG_OVERWRITE;
+  /* ACCESS_WRITE_META: a deletion without it panics. */
+  const uint32_t flags =
+      TEE_DATA_FLAG_ACCESS_WRITE | TEE_DATA_FLAG_ACCESS_WRITE_META | TEE_DATA_FLAG_OVERWRITE;
   TEE_ObjectHandle object = TEE_HANDLE_NULL;
   struct name name = {};
   TEE_Result result = get_name(call, &name);
