@@ -230,7 +230,8 @@ function readParam(i: number, param: unknown, nullMemref: boolean): Spec {
         'pass an empty one, buffer.in(new Uint8Array(0)) or buffer.out(0), if the TA is content with that',
     );
   }
-  if (spec.shared?.handle.closed === true) throw closedError(`params[${i}], a ${spec.shared.handle.what},`);
+  // Where its context is closed, so is the session, which is looked at next; of another context's the addon finds out.
+  if (spec.shared?.handle.number === 0) throw closedError(`params[${i}], a ${spec.shared.handle.what},`);
   return spec;
 }
 

@@ -172,7 +172,6 @@ export class Session<P extends Params = Params> {
   }
 
   #request(command: number, params: Params, wipe: boolean): Request {
-    this.#handle.use(); // before its memory is said to be closed; and below, after code of the caller's has run
     const read = readParams(params, this.#nullMemref);
     checkU32(command, 'command');
     const invoke = { session: this.#handle.use(), command, condition: this.#condition };

@@ -23,7 +23,7 @@ constexpr size_t kBytes = 0, kUuid = core::kMaxParams, kClient = kUuid + 1, kCou
 constexpr size_t kArguments = placeOf(RequestPlace::length);
 
 // An ArrayBuffer's memory is zeroed before it is written, that of a Buffer is not; from here on that counts.
-constexpr size_t kZeroedFirst = 4096;
+constexpr size_t kZeroedFirst = 16384;
 
 // What a function was called with. Its arguments are read at the first use: most calls have no bytes.
 class Arguments {
