@@ -159,8 +159,8 @@ const RIGHT = [
   'openDmaHeap',
   'allocDmaBuf',
 ];
-/** Functions that answer with a ticket: of one that is constructed it would be lost. */
-const TICKETS = /^(openSession|invoke|alloc|register|close|abort)/;
+/** Functions that answer with a ticket. */
+const TICKETS = /^(openSession|invoke|alloc|register|close)/;
 
 /** Tickets of our own calls; others must not be aborted. */
 const tickets = new Set<number>();
@@ -231,10 +231,12 @@ function run({
   }
   const call = functions[name];
   if (call === undefined) return;
-  const result: unknown =
-    how === 'constructed' && !TICKETS.test(name)
-      ? Reflect.construct(call, values)
-      : Reflect.apply(call, self === null ? undefined : self.make(), values);
+  // Of an abort it would not be known what it has removed.
+  const isNew = how === 'constructed' && name !== 'abort';
+  const result: unknown = isNew
+    ? Reflect.construct(call, values)
+    : Reflect.apply(call, self === null ? undefined : self.make(), values);
+  if (isNew && TICKETS.test(name)) return; // its ticket is lost
   if (typeof result === 'number' && result > 0 && name !== 'abort') jobOf(result, name);
   else if (result === 2 || (name === 'abort' && result === 1)) forget(values[0] as number, result === 1);
   else {
@@ -245,9 +247,8 @@ function run({
 
 /** A job that was removed has no answer. */
 function forget(ticket: number, removed: boolean): void {
-  if (!removed) return;
+  if (!removed || !tickets.delete(ticket)) return;
   note('removed');
-  tickets.delete(ticket);
   n.settle.delete(ticket);
   pending--;
 }
