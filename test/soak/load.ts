@@ -6,8 +6,8 @@
 import { verify } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { buffer, DmaHeap, TeeContext, value } from 'node-optee';
-import { Pkcs11, PKCS11_TA } from 'node-optee/pkcs11';
+import { buffer, DmaHeap, TeeContext, value, type Session } from 'node-optee';
+import { Pkcs11, PKCS11_TA, type Token } from 'node-optee/pkcs11';
 import { collectGarbage, PROTECTED_HEAP, PTA_STATS, TEST_TA } from '../support/census.js';
 import { heapInTee, sessionsInTee } from '../support/tee-statistics.js';
 import * as TA from '../support/test-ta.js';
@@ -43,6 +43,19 @@ async function unless(codes: readonly string[], work: Promise<unknown>): Promise
     if (!codes.includes(code)) throw error;
     count(code);
   }
+}
+
+let turn: Promise<unknown> = Promise.resolve();
+
+/**
+ * Work that is never done at the same time as other such work. OP-TEE's statistics hold the lock of all TAs of a single
+ * instance, and wait for each session's call; a call of such a TA holds its session and waits for the lock
+ * (core/kernel/tee_ta_manager.c, 4.10: tee_ta_try_set_busy, dump_ta_stats).
+ */
+function alone<T>(work: () => Promise<T>): Promise<T> {
+  const result = turn.then(work);
+  turn = result.catch(() => undefined);
+  return result;
 }
 
 async function calls(tee: TeeContext): Promise<void> {
@@ -117,32 +130,43 @@ async function pool(tee: TeeContext): Promise<void> {
 }
 
 async function tokens(tee: TeeContext): Promise<void> {
-  const pkcs11 = await Pkcs11.open({ context: tee });
-  const token = await pkcs11.token({ slot: 0 });
-  await token.initialize({ label: 'soak', soPin: 'security officer' });
-  await token.setUserPin({ soPin: 'security officer', pin: 'user-1234' });
-  const data = Buffer.from('soak');
-  await repeat('logins', 100, async () => {
-    const login = await token.login({ pin: 'user-1234' });
-    const { privateKey } = await login.generateKeyPair('ec', { namedCurve: 'P-256', token: false });
-    for (let i = 0; i < 3; i++) {
-      const signature = await privateKey.sign('sha256', data);
-      right(verify('sha256', data, privateKey.publicKey, signature), 'a signature');
-      count('signatures');
-    }
-    right((await login.randomBytes(32)).length === 32, 'random bytes');
-    await login.close();
+  const pkcs11 = await alone(() => Pkcs11.open({ context: tee }));
+  const token = await alone(async () => {
+    const first = await pkcs11.token({ slot: 0 });
+    await first.initialize({ label: 'soak', soPin: 'security officer' });
+    await first.setUserPin({ soPin: 'security officer', pin: 'user-1234' });
+    return first;
   });
-  await pkcs11.close();
+  await repeat('logins', 100, () => alone(() => useToken(token)));
+  await alone(() => pkcs11.close());
+}
+
+async function useToken(token: Token): Promise<void> {
+  const data = Buffer.from('soak');
+  const login = await token.login({ pin: 'user-1234' });
+  const { privateKey } = await login.generateKeyPair('ec', { namedCurve: 'P-256', token: false });
+  for (let i = 0; i < 3; i++) {
+    const signature = await privateKey.sign('sha256', data);
+    right(verify('sha256', data, privateKey.publicKey, signature), 'a signature');
+    count('signatures');
+  }
+  right((await login.randomBytes(32)).length === 32, 'random bytes');
+  await login.close();
 }
 
 const status = (name: string): number =>
   Number(new RegExp(`^${name}:\\s*(\\d+)`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))?.[1]);
 
+/** How many sessions OP-TEE has of the load's TAs, and how much of its heap is in use. */
+async function inTee(stats: Session): Promise<{ sessions: number; teeHeap: number }> {
+  const sessions = (await sessionsInTee(stats, TEST_TA)) + (await sessionsInTee(stats, PKCS11_TA));
+  return { sessions, teeHeap: Math.round((await heapInTee(stats)) / 1024) };
+}
+
 async function sample(): Promise<void> {
   // Its calls do not wait behind those of the load, and it keeps nothing that would be counted.
   const tee = TeeContext.open({ threads: 1, temporaryMemory: 0 });
-  const stats = await tee.openSession(PTA_STATS);
+  const stats = await alone(() => tee.openSession(PTA_STATS));
   while (elapsed() < seconds) {
     await collectGarbage();
     const now: Sample = {
@@ -151,8 +175,7 @@ async function sample(): Promise<void> {
       descriptors: readdirSync('/proc/self/fd').length,
       mappings: readFileSync('/proc/self/maps', 'utf8').split('\n').length,
       threads: status('Threads'),
-      sessions: (await sessionsInTee(stats, TEST_TA)) + (await sessionsInTee(stats, PKCS11_TA)),
-      teeHeap: Math.round((await heapInTee(stats)) / 1024),
+      ...(await alone(() => inTee(stats))),
       done: Object.values(done).reduce((sum, one) => sum + one, 0),
     };
     console.log(JSON.stringify(now));
