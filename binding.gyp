@@ -27,6 +27,7 @@
             'native/core/dma.cc',
             'native/core/mapping.cc',
             'native/core/memory_limit.cc',
+            'native/core/page_source.cc',
             'native/core/release.cc',
             'native/core/shared_memory.cc',
             'native/core/tee.cc',

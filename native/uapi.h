@@ -90,6 +90,7 @@ struct dma_buf_sync {
   uint64_t flags;
 };
 
+constexpr uint32_t kImplIdOptee = 1;         // TEE_IMPL_ID_OPTEE
 constexpr uint32_t kGenCapRegMem = 1u << 2;  // TEE_GEN_CAP_REG_MEM
 
 // TEE_IOCTL_PARAM_ATTR_TYPE_*

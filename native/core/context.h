@@ -28,8 +28,7 @@ class Context : public std::enable_shared_from_this<Context> {
   Context& operator=(const Context&) = delete;
 
   const uapi::tee_ioctl_version_data& version() const { return version_; }
-  // SHM_REGISTER, where the TEE can and it was not switched off; else SHM_ALLOC.
-  bool registration() const { return registration_; }
+  const PageSource& pageSource() const { return pageSource_; }
   TemporaryMemory& temporary() const { return *temporary_; }
   uint64_t newSessionKey() { return ++sessionKeys_; }
   ContextStatistics statistics();
@@ -73,7 +72,7 @@ class Context : public std::enable_shared_from_this<Context> {
   void releaseUse();
 
   const uapi::tee_ioctl_version_data version_;
-  const bool registration_;
+  const PageSource pageSource_;
   const std::shared_ptr<Threads> callers_;
   const std::shared_ptr<Threads> canceller_;
   const std::shared_ptr<TemporaryMemory> temporary_;

@@ -32,28 +32,12 @@ Result<std::shared_ptr<SharedMemory>> allocSharedMemory(const std::shared_ptr<Co
                                                         uint64_t size) {
   const std::shared_ptr<UniqueFd> device = context->use();
   if (!device) return kClosed;
-  TeeShm shm;
-  std::shared_ptr<Mapping> pages;
-  if (context->registration()) {
-    auto own = Mapping::ownPages(size);
-    if (!own.ok()) return own.failure();
-    pages = std::move(own.value());
-    Result<TeeShm> registered = withRoom(
-        context->temporary(), [&] { return shmRegister(device->get(), pages->data(), pages->size()); });
-    if (!registered.ok()) return registered.failure();
-    shm = std::move(registered.value());
-  } else {
-    if (Failure failure = checkMemory(size)) return failure;
-    Result<TeeShm> allocated = withRoom(context->temporary(), [&] { return shmAlloc(device->get(), size); });
-    if (!allocated.ok()) return allocated.failure();
-    shm = std::move(allocated.value());
-    auto mapped = Mapping::ofFile(shm.fd.get(), shm.size);
-    if (!mapped.ok()) return mapped.failure();
-    pages = std::move(mapped.value());
-  }
-  const uint64_t usable = std::min(size, shm.size);
+  auto shared =
+      withRoom(context->temporary(), [&] { return context->pageSource().share(device->get(), size); });
+  if (!shared.ok()) return shared.failure();
+  auto& [shm, pages] = shared.value();
   uint8_t* data = pages->data();
-  return std::make_shared<SharedMemory>(context, std::move(shm), usable, std::move(pages), data, nullptr);
+  return std::make_shared<SharedMemory>(context, std::move(shm), size, std::move(pages), data, nullptr);
 }
 
 Result<std::shared_ptr<SharedMemory>> registerSharedMemory(const std::shared_ptr<Context>& context,

@@ -43,12 +43,14 @@ Result<std::unique_ptr<Slot>> TemporaryMemory::take(size_t bytes, uint64_t sessi
     }
   }
   for (std::unique_ptr<Slot>& old : dropped) release(heldBy(*old));
-  if (!slot->shm_.fd.valid()) {
-    if (Failure failure = registerSlot(*slot, device)) {
+  if (!slot->shared_.pages) {
+    auto shared = withRoom(*this, [&] { return source_.share(device, slot->size_); });
+    if (!shared.ok()) {
       std::lock_guard<std::mutex> lock(mutex_);
       forget(*slot);
-      return failure;
+      return shared.failure();
     }
+    slot->shared_ = std::move(shared.value());
   } else if (slot->session_ != session && slot->dirty_ != 0) {
     memset(slot->data(), 0, slot->dirty_);
     slot->dirty_ = 0;
@@ -69,30 +71,6 @@ std::unique_ptr<Slot> TemporaryMemory::takeIdle(size_t size, uint64_t session) {
   std::unique_ptr<Slot> slot = std::move(*found);
   idle_.erase(found);
   return slot;
-}
-
-Failure TemporaryMemory::registerSlot(Slot& slot, int device) {
-  if (registration_) {
-    auto pages = Mapping::ownPages(slot.size_);
-    if (!pages.ok()) return pages.failure();
-    slot.pages_ = std::move(pages.value());
-  }
-  Result<TeeShm> shm = withRoom(*this, [&] {
-    return registration_ ? shmRegister(device, slot.pages_->data(), slot.size_)
-                         : shmAlloc(device, slot.size_);
-  });
-  if (!shm.ok()) return shm.failure();
-  // A later call may use all of it.
-  if (shm.value().size < slot.size_) {
-    return {registration_ ? Operation::shmRegister : Operation::shmAlloc, ENOMEM};
-  }
-  if (!registration_) {
-    auto pages = Mapping::ofFile(shm.value().fd.get(), slot.size_);
-    if (!pages.ok()) return pages.failure();
-    slot.pages_ = std::move(pages.value());
-  }
-  slot.shm_ = std::move(shm.value());
-  return {};
 }
 
 void TemporaryMemory::give(std::unique_ptr<Slot> slot, bool wipe) {
@@ -145,7 +123,7 @@ TemporaryMemory::Slots TemporaryMemory::takeAll() {
 
 // The last reference to memory of the TEE's own can be its mapping.
 Held TemporaryMemory::heldBy(Slot& slot) {
-  return {nullptr, std::move(slot.pages_), std::move(slot.shm_.fd)};
+  return {nullptr, std::move(slot.shared_.pages), std::move(slot.shared_.shm.fd)};
 }
 
 void TemporaryMemory::trimLater() {

@@ -9,8 +9,8 @@
 #include <mutex>
 #include <vector>
 
+#include "page_source.h"
 #include "release.h"
-#include "tee.h"
 #include "threads.h"
 
 namespace core {
@@ -18,16 +18,15 @@ namespace core {
 // One call's temporary buffers.
 class Slot {
  public:
-  uint8_t* data() const { return pages_->data(); }
-  int32_t id() const { return shm_.id; }
+  uint8_t* data() const { return shared_.pages->data(); }
+  int32_t id() const { return shared_.shm.id; }
   // Zeroes a part, so that an output shows nothing of an earlier call where the TA writes nothing.
   void zero(size_t offset, size_t length);
 
  private:
   friend class TemporaryMemory;
 
-  TeeShm shm_;
-  std::shared_ptr<Mapping> pages_;
+  SharedPages shared_;
   size_t size_ = 0;
   // How much of its beginning may be other than zero, and whose that is.
   size_t dirty_ = 0;
@@ -45,9 +44,9 @@ struct TemporaryStatistics {
 
 class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
  public:
-  // bound: how many bytes are kept at most. registration: SHM_REGISTER, else SHM_ALLOC.
-  TemporaryMemory(uint64_t bound, bool registration)
-      : bound_(bound - bound % pageSize()), registration_(registration) {}
+  // bound: how many bytes are kept at most.
+  TemporaryMemory(uint64_t bound, const PageSource& source)
+      : bound_(bound - bound % pageSize()), source_(source) {}
 
   // A slot of at least that many bytes (whole pages) for a call of that session. Can block.
   Result<std::unique_ptr<Slot>> take(size_t bytes, uint64_t session, int device);
@@ -70,7 +69,6 @@ class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
   // Reserves room for a slot to be kept. Drops nothing where that would not be enough.
   bool makeRoom(size_t bytes, Slots& dropped);
   void forget(const Slot& slot);
-  Failure registerSlot(Slot& slot, int device);
   std::unique_ptr<Slot> takeOldest();
   Slots takeAll();
   static Held heldBy(Slot& slot);
@@ -78,7 +76,7 @@ class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
   void trim();
 
   const uint64_t bound_;  // whole pages, as all slots are
-  const bool registration_;
+  const PageSource source_;
   std::mutex mutex_;
   std::condition_variable cleared_;
   // The longest idle first.

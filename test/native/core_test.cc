@@ -574,6 +574,10 @@ void anEnvironmentsEndClosesASessionWhoseLastCallHasNoThreadYet() {
   CHECK(std::count(log.begin(), log.end(), close) == 1);
 }
 
+PageSource registering() {
+  return {core::version(STDIN_FILENO).value(), true};
+}
+
 void temporaryMemoryIsReusedBoundedAndClean() {
   const size_t page = pageSize();
   CHECK(TemporaryMemory::classOf(1) == page);
@@ -583,7 +587,7 @@ void temporaryMemoryIsReusedBoundedAndClean() {
   CHECK(TemporaryMemory::classOf(SIZE_MAX) == SIZE_MAX);
   CHECK(wholePages(0) == page && wholePages(UINT64_MAX) == 0);
 
-  auto memory = std::make_shared<TemporaryMemory>(8 * page, true);
+  auto memory = std::make_shared<TemporaryMemory>(8 * page, registering());
   const auto take = [&](size_t bytes, uint64_t session) {
     auto slot = memory->take(bytes, session, STDIN_FILENO);
     CHECK(slot.ok());
@@ -715,7 +719,16 @@ void aTeeThatRegistersNothingAllocates() {
   auto shared = allocSharedMemory(user.context(), 5000);
   CHECK(shared.ok() && shared.value()->size() == 5000 && shared.value()->data()[4999] == 0);
   CHECK(user.answer(user.invoke(session, 1, shared.value())).answered());
+  // The kernel is not asked for more than it can have.
+  const uint64_t most = pageSize() * 1024;
+  CHECK(allocSharedMemory(user.context(), most).ok());
+  const Failure failure = allocSharedMemory(user.context(), most + 1).failure();
+  CHECK(failure.error == ENOMEM && failure.operation == Operation::shmAlloc);
   user.answer(user.closeContext());
+
+  uapi::tee_ioctl_version_data version{};
+  version.impl_id = uapi::kImplIdOptee;  // has memory of its own, then
+  CHECK(PageSource(version, true).share(STDIN_FILENO, most + 1).ok());
 }
 
 void dmaBufsAreMappedAndRegistered() {
@@ -745,7 +758,7 @@ void dmaBufsAreMappedAndRegistered() {
 
 void temporaryMemoryGivesWayOnlyWhereThatHelps() {
   const size_t page = pageSize();
-  auto memory = std::make_shared<TemporaryMemory>(6 * page, true);
+  auto memory = std::make_shared<TemporaryMemory>(6 * page, registering());
   const auto take = [&](size_t bytes) {
     auto slot = memory->take(bytes, 1, STDIN_FILENO);
     CHECK(slot.ok());
@@ -797,9 +810,8 @@ void aShorterRegistrationIsUsedOnlyAsFarAsItGoes() {
   const auto shared = share(user, nullptr);
   CHECK(shared->size() == 10 && shared->contains(0, 10) && !shared->contains(0, 11) &&
         !shared->contains(11, 0));
-  auto allocated = allocSharedMemory(user.context(), 100);
-  CHECK(allocated.ok() && allocated.value()->size() == 10);
-  // A buffer of a call has no use for half of it.
+  // Who asks for some has no use for less.
+  CHECK(allocSharedMemory(user.context(), 100).failure().error == ENOMEM);
   const auto session = user.openSync();
   CHECK(user.answer(user.invoke(session, 1, 4096)).status == ENOMEM);
   executor::limitRegistrations(UINT64_MAX);

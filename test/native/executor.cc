@@ -115,6 +115,7 @@ Result<UniqueFd> openFile(const char*, int) {
 
 Result<uapi::tee_ioctl_version_data> version(int) {
   uapi::tee_ioctl_version_data data{};
+  data.impl_id = uapi::kImplIdOptee;
   data.gen_caps = uapi::kGenCapRegMem;
   return data;
 }

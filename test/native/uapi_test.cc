@@ -89,6 +89,7 @@ static_assert(uapi::kTeeIocShmRegisterFd == TEE_IOC_SHM_REGISTER_FD);
 static_assert(uapi::kDmaHeapIoctlAlloc == DMA_HEAP_IOCTL_ALLOC);
 static_assert(uapi::kDmaBufIoctlSync == DMA_BUF_IOCTL_SYNC);
 
+static_assert(uapi::kImplIdOptee == TEE_IMPL_ID_OPTEE);
 static_assert(uapi::kGenCapRegMem == TEE_GEN_CAP_REG_MEM);
 static_assert(uapi::kMemrefNull == TEE_MEMREF_NULL);
 static_assert(uapi::kParamNone == TEE_IOCTL_PARAM_ATTR_TYPE_NONE);
