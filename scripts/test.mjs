@@ -38,6 +38,8 @@ const TEST_PACKAGES = [
 ];
 
 const total = { passed: 0, failed: 0, skipped: 0 };
+/** What failed, said once more at the end: what one lane prints can be thousands of lines from there. */
+const failures = [];
 const began = Date.now();
 const say = (text) => process.stdout.write(`${text}\n`);
 const running = new Set();
@@ -45,6 +47,9 @@ const running = new Set();
 function bin(name) {
   return [process.execPath, join('node_modules', '.bin', name)];
 }
+
+/** Characters of a failure that are said again. */
+const MOST_OF_FAILURE = 4000;
 
 /** Nothing here takes nearly so long; what does, hangs. Milliseconds. */
 const LIMIT = 50 * 60_000;
@@ -97,7 +102,9 @@ function readReport(path, machine) {
     output: '',
   };
   for (const suite of report.testResults) {
-    for (const { status, fullName } of suite.assertionResults) {
+    if (suite.message && suite.assertionResults.length === 0) failures.push(suite.message);
+    for (const { status, fullName, failureMessages } of suite.assertionResults) {
+      if (status === 'failed') failures.push(`${fullName}\n${failureMessages.join('\n')}`);
       if (status !== 'pending' && status !== 'todo' && status !== 'skipped') continue;
       const listed = SKIPPED.some((entry) => entry.test === fullName && entry.machines.includes(machine));
       if (listed) result.skipped++;
@@ -364,6 +371,7 @@ const runAll = (queue) => Promise.all(Array.from({ length: 4 }, () => runLane(qu
 const end = async (status) => {
   await compiling;
   for (const child of running) child.kill('SIGKILL');
+  for (const failure of failures) say(`FAILED: ${failure.slice(0, MOST_OF_FAILURE)}`);
   say(`all in ${Math.round((Date.now() - began) / 1000)} s`);
   const { passed, failed, skipped } = total;
   say(`${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`);
