@@ -29,6 +29,7 @@ async function main(): Promise<void> {
   const heap = DmaHeap.open(PROTECTED_HEAP);
   const dma = system.allocSync(PAGE);
   const secure = heap.allocSync(PAGE);
+  heap.close(); // it would be garbage from here on
   const view = new Uint8Array(new SharedArrayBuffer(PAGE));
   const sessions = statistics(tee)?.sessions;
 
