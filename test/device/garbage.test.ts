@@ -47,7 +47,8 @@ test(
     expect(Object.keys(found)).toHaveLength(8);
     for (const [loop, { descriptors, grown }] of Object.entries(found)) {
       expect({ loop, tooMany: descriptors > 80 ? descriptors : 0 }).toEqual({ loop, tooMany: 0 });
-      expect({ loop, tooMuch: grown > 30 ? grown : 0 }).toEqual({ loop, tooMuch: 0 });
+      // The promise of a close is kept until the event loop turns.
+      expect({ loop, tooMuch: grown > 40 ? grown : 0 }).toEqual({ loop, tooMuch: 0 });
     }
   },
   LONG ? 1_200_000 : 180_000,

@@ -32,7 +32,7 @@ describe('a process that ends', () => {
   test.each(LONG ? all : some)(
     'while a call is %s, by %s: its exit code, no session left, no later than the TA',
     async (state, end) => {
-      const result = await child('life', [state, end, String(TIME)]);
+      const result = await child('life', [state, end, String(TIME)], { timeout: 200_000 });
       const ended = process.hrtime.bigint();
       expect(result).toMatchObject(ENDS[end]);
       const begun = /^begun (\d+)$/m.exec(result.stdout)?.[1];
@@ -42,6 +42,7 @@ describe('a process that ends', () => {
       if (end === 'throw') expect(result.stderr).toContain('thrown on purpose');
       await noSession();
     },
+    240_000,
   );
 });
 
