@@ -50,7 +50,7 @@ test(
   'worker threads one after another, ended at each state of a call: nothing is left',
   async () => {
     const count = LONG ? 1000 : 18;
-    const result = await child('workers', [String(count), '100'], { timeout: 3_000_000 });
+    const result = await child('workers', [String(count), '100'], { timeout: 4_500_000 });
     const found = lastLine(result) as {
       ends: Record<string, number>;
       before: { census: Census; threads: string[] };
@@ -68,12 +68,12 @@ test(
     // What V8 and Node.js keep of a thousand threads is less.
     expect(found.grown).toBeLessThan(100);
   },
-  LONG ? 3_000_000 : 240_000,
+  LONG ? 4_500_000 : 240_000,
 );
 
 test('contexts of node:vm that are forgotten with open handles and a call under way: nothing is left', async () => {
   const count = LONG ? 50 : 2;
-  const found = lastLine(await child('vm-contexts', [String(count)], { timeout: 240_000 })) as {
+  const found = lastLine(await child('vm-contexts', [String(count)], { timeout: 900_000 })) as {
     before: Census;
     open: number;
   };
@@ -84,4 +84,4 @@ test('contexts of node:vm that are forgotten with open handles and a call under 
     sessions: 0,
     after: found.before,
   });
-}, 300_000);
+}, 960_000);

@@ -41,16 +41,35 @@ async function xtest(env: Record<string, string>, ...args: string[]): Promise<Re
   }
 }
 
-async function compare(suite: string, env: Record<string, string> = {}): Promise<void> {
+/** Of all checks, or of the cases alone where the number of checks is by chance. */
+async function compare(
+  suite: string,
+  {
+    patterns = [],
+    checks = true,
+    env = {},
+  }: {
+    patterns?: string[];
+    checks?: boolean;
+    env?: Record<string, string>;
+  } = {},
+): Promise<void> {
+  const args = ['-t', suite, ...patterns];
   const [libteec, core] = await Promise.all([
-    xtest({}, '-t', suite),
-    xtest({ LD_LIBRARY_PATH: library, ...env }, '-t', suite),
+    xtest({}, ...args),
+    xtest({ LD_LIBRARY_PATH: library, ...env }, ...args),
   ]);
   process.stdout.write(`[xtest ${suite}] ${core.totals.join(', ')}\n`);
-  expect(core).toEqual(libteec);
-  expect(core.cases.length).toBeGreaterThan(10);
+  expect(core.cases).toEqual(libteec.cases);
+  if (checks) expect(core.totals).toEqual(libteec.totals);
+  expect(core.cases.length).toBeGreaterThan(0);
   expect(core.cases.filter((line) => !line.endsWith(' OK'))).toEqual([]);
 }
 
-test('pkcs11, with calls that block', () => compare('pkcs11', { TEEC_BLOCKING: '1' }));
-test('regression', () => compare('regression'));
+/** 2003 sends until nothing more fits, and 2004 looks closer at an answer that has arrived already. */
+const BY_CHANCE = ['_2003', '_2004'];
+
+test('pkcs11, with calls that block', () => compare('pkcs11', { env: { TEEC_BLOCKING: '1' } }));
+test('regression', () => compare('regression', { patterns: BY_CHANCE.flatMap((name) => ['-x', name]) }));
+test('regression: sockets, whose checks depend on time', () =>
+  compare('regression', { patterns: BY_CHANCE, checks: false }));
