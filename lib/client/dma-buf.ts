@@ -11,7 +11,7 @@ import {
 import { Handle, keepWhile } from './handle.js';
 import { native, readDmaBuf } from './native.js';
 import type { DmaBufData, DmaBufHandle, Failure, Native } from './native.js';
-import { checkBoolean, checkFd, checkKnown } from './validate.js';
+import { checkBoolean, checkFd, checkKnown, checkOneOf } from './validate.js';
 
 const EBUSY = 16;
 
@@ -144,11 +144,8 @@ export class DmaBuf {
    * @throws TypeError ERR_INVALID_ARG_VALUE, TeeSystemError, ERR_TEE_CLOSED
    */
   sync(phase: 'start' | 'end', access: 'read' | 'write' | 'readwrite'): void {
-    if (!Object.hasOwn(SYNC_PHASE, phase)) throw invalidArgValue('phase', phase, "must be 'start' or 'end'");
-    if (!Object.hasOwn(SYNC_ACCESS, access)) {
-      throw invalidArgValue('access', access, "must be 'read', 'write' or 'readwrite'");
-    }
-    this.#n.syncDmaBuf(this.#handle.use(), SYNC_PHASE[phase] | SYNC_ACCESS[access]);
+    const flags = checkOneOf(phase, 'phase', SYNC_PHASE) | checkOneOf(access, 'access', SYNC_ACCESS);
+    this.#n.syncDmaBuf(this.#handle.use(), flags);
     const failed = this.#n.answer.failure;
     if (failed !== undefined) throw this.#error(failed, `sync('${phase}', '${access}')`);
   }

@@ -166,18 +166,12 @@ export function callHint({ code, operation, globalPlatform, login, bytes }: Call
       return "the kernel's driver has no application identity; use Login.user or Login.group(gid)";
     }
   }
-  switch (code) {
-    case 'EINVAL':
-      // The kernel's answer whenever the TEE does not register memory, whatever the reason is.
-      if (operation !== 'TEE_IOC_SHM_REGISTER') return undefined;
-      return bytes >= LARGE ? tooMuch(bytes) : TEE_IS_FULL;
-    case 'ENOMEM':
-      return bytes >= LARGE ? tooMuch(bytes) : 'the kernel or the TEE is out of memory';
-    case 'EINTR':
-      return 'a signal interrupted it. It is not known whether the TA ran, so the call was not repeated';
-    default:
-      return undefined;
+  if (code === 'EINTR') {
+    return 'a signal interrupted it. It is not known whether the TA ran, so the call was not repeated';
   }
+  const hint = memoryHint(code, operation, bytes);
+  const isTees = isCall || operation === 'TEE_IOC_SHM_REGISTER';
+  return hint !== undefined && isTees && bytes >= LARGE ? tooMuch(bytes) : hint;
 }
 
 /** Why a small piece of memory could not be registered: the TEE needs some bytes for each registered page. */
@@ -190,6 +184,7 @@ export const TEE_IS_FULL =
  * @param size in bytes
  */
 export function memoryHint(code: string, operation: string, size: number): string | undefined {
+  // EINVAL is the kernel's answer whenever the TEE does not register memory, whatever the reason is.
   if (code !== 'ENOMEM' && !(code === 'EINVAL' && operation === 'TEE_IOC_SHM_REGISTER')) return undefined;
   switch (operation) {
     case 'MemAvailable':
@@ -203,14 +198,16 @@ export function memoryHint(code: string, operation: string, size: number): strin
         'limit), less a sixteenth of the limit'
       );
     case 'TEE_IOC_SHM_ALLOC':
-      if (size < SHARED_LARGE) break;
-      return 'this TEE takes its shared memory from physically contiguous pages, of which there is seldom more than 4 MiB';
+      return (
+        'each piece of memory that is shared in this way lies in one piece of the machine, in pages of the kernel (4 MiB at ' +
+        'most where these are of 4 KiB) or in the part that the board has for it; use smaller pieces'
+      );
     case 'TEE_IOC_SHM_REGISTER':
       if (size >= SHARED_LARGE) return 'that is more than the TEE can take at once; use smaller pieces';
       if (code === 'EINVAL') return TEE_IS_FULL;
       break;
   }
-  return 'the kernel or the TEE is out of memory, or this process may not lock more (ulimit -l)';
+  return 'the kernel or the TEE is out of memory';
 }
 
 /** From this size on, the size of shared memory is a likely reason for running out of memory. */

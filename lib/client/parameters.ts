@@ -2,7 +2,16 @@
  * The parameters of a call. A call takes at most four; each is a pair of 32-bit values or a piece of memory, goes in,
  * out or both, and brings back what its type says.
  */
-import { byteLengthOf, checkBytes, checkInteger, checkU32, intrinsic, partOf, U32_MAX } from './validate.js';
+import {
+  byteLengthOf,
+  checkBytes,
+  checkInteger,
+  checkOneOf,
+  checkU32,
+  intrinsic,
+  partOf,
+  U32_MAX,
+} from './validate.js';
 import {
   closedError,
   invalidArgType,
@@ -120,10 +129,7 @@ function nullBuffer(direction: 'in'): Parameter<undefined>;
 function nullBuffer(direction: 'out' | 'inout'): Parameter<number>;
 function nullBuffer(direction: Direction): Parameter<number | undefined>;
 function nullBuffer(direction: Direction): Parameter<number | undefined> {
-  if (!Object.hasOwn(NULL_KINDS, direction)) {
-    throw invalidArgValue('direction', direction, "must be 'in', 'out' or 'inout'");
-  }
-  return Parameter.make(NULL_KINDS[direction], 0, 0);
+  return Parameter.make(checkOneOf(direction, 'direction', NULL_KINDS), 0, 0);
 }
 
 function withBytes<O>(kind: ParamKind, given: Uint8Array): Parameter<O> {

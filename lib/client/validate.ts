@@ -85,6 +85,16 @@ export function checkString(value: unknown, name: string): string {
   return value;
 }
 
+/**
+ * What a table has under a name. (Its toString is not asked: what is no text could say another name each time.)
+ * @throws TypeError ERR_INVALID_ARG_VALUE
+ */
+export function checkOneOf<T>(value: unknown, name: string, table: Readonly<Record<string, T>>): T {
+  if (typeof value === 'string' && Object.hasOwn(table, value)) return table[value] as T;
+  const names = Object.keys(table).map((each) => `'${each}'`);
+  throw invalidArgValue(name, value, `must be ${names.slice(0, -1).join(', ')} or ${names.at(-1)}`);
+}
+
 /** An AbortSignal of any realm: an object with `aborted` and the functions to add and remove listeners. */
 export function checkSignal(value: unknown, name: string): AbortSignal {
   if (

@@ -27,10 +27,9 @@ Result<std::shared_ptr<Context>> Context::open(const char* path, unsigned thread
 Context::Context(UniqueFd fd, const uapi::tee_ioctl_version_data& version, unsigned threads,
                  uint64_t temporaryBytes, bool registration)
     : version_(version),
-      pageSource_(version, registration),
       callers_(std::make_shared<Threads>("optee-call", threads)),
       canceller_(std::make_shared<Threads>("optee-cancel", 1)),
-      temporary_(std::make_shared<TemporaryMemory>(temporaryBytes, pageSource_)),
+      temporary_(std::make_shared<TemporaryMemory>(temporaryBytes, PageSource(version, registration))),
       device_(std::make_shared<UniqueFd>(std::move(fd))) {}
 
 ContextStatistics Context::statistics() {

@@ -28,7 +28,6 @@ class Context : public std::enable_shared_from_this<Context> {
   Context& operator=(const Context&) = delete;
 
   const uapi::tee_ioctl_version_data& version() const { return version_; }
-  const PageSource& pageSource() const { return pageSource_; }
   TemporaryMemory& temporary() const { return *temporary_; }
   uint64_t newSessionKey() { return ++sessionKeys_; }
   ContextStatistics statistics();
@@ -72,7 +71,6 @@ class Context : public std::enable_shared_from_this<Context> {
   void releaseUse();
 
   const uapi::tee_ioctl_version_data version_;
-  const PageSource pageSource_;
   const std::shared_ptr<Threads> callers_;
   const std::shared_ptr<Threads> canceller_;
   const std::shared_ptr<TemporaryMemory> temporary_;

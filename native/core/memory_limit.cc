@@ -112,15 +112,27 @@ bool roomInGroups(const std::string& root, uint64_t bytes) {
   return true;
 }
 
+// How many bytes to look for; 0 while all small requests since the last look come to less than is worth one.
+uint64_t toLookFor(uint64_t bytes) {
+  static std::atomic<uint64_t> unchecked{0};
+  if (bytes < kLookAt && unchecked.fetch_add(bytes) + bytes < kLookAt) return 0;
+  unchecked = 0;
+  return std::max(bytes, kLookAt);
+}
+
 }  // namespace
 
 Failure checkMemory(uint64_t bytes, const std::string& root) {
-  static std::atomic<uint64_t> unchecked{0};
-  if (bytes < kLookAt && unchecked.fetch_add(bytes) + bytes < kLookAt) return {};
-  unchecked = 0;
-  const uint64_t least = std::max(bytes, kLookAt);
+  const uint64_t least = toLookFor(bytes);
+  if (least == 0) return {};
   if (!roomInMachine(root, least)) return {Operation::memAvailable, ENOMEM};
   if (!roomInGroups(root, least)) return {Operation::memoryCgroup, ENOMEM};
+  return {};
+}
+
+Failure checkMachine(uint64_t bytes) {
+  const uint64_t least = toLookFor(bytes);
+  if (least != 0 && !roomInMachine("", least)) return {Operation::memAvailable, ENOMEM};
   return {};
 }
 

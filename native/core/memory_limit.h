@@ -13,7 +13,10 @@ namespace core {
 // bytes. Small requests are looked at together. root: where /proc and /sys are, for tests.
 Failure checkMemory(uint64_t bytes, const std::string& root = "");
 
-// The same for memory of which a part is in use already.
+// The same for memory that no cgroup is charged for: fails with Operation::memAvailable only.
+Failure checkMachine(uint64_t bytes);
+
+// As checkMemory for memory of which a part is in use already.
 Failure checkMemoryOf(const void* data, uint64_t bytes);
 
 }  // namespace core

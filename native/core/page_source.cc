@@ -4,47 +4,56 @@
 #include <utility>
 
 #include "memory_limit.h"
+#include "release.h"
+#include "temporary_memory.h"
 
 namespace core {
 
 namespace {
 
-// The largest piece of physically contiguous memory that the kernel has, MAX_PAGE_ORDER as it comes (4 MiB of
-// pages of 4 KiB). Who asks for more gets a warning in the kernel's log, and none of it. Only an OP-TEE that
-// cannot register memory has its own, which may be larger.
-uint64_t mostContiguous(const uapi::tee_ioctl_version_data& version) {
-  const bool own = version.impl_id == uapi::kImplIdOptee && (version.gen_caps & uapi::kGenCapRegMem) == 0;
-  return own ? UINT64_MAX : pageSize() * std::max<uint64_t>(1024, pageSize() / 8);
+constexpr bool canRegister(const uapi::tee_ioctl_version_data& version) {
+  return (version.gen_caps & uapi::kGenCapRegMem) != 0;
 }
 
 }  // namespace
 
 PageSource::PageSource(const uapi::tee_ioctl_version_data& version, bool registration)
-    : registers_(registration && (version.gen_caps & uapi::kGenCapRegMem) != 0),
-      mostAllocated_(mostContiguous(version)) {}
+    : registers_(registration && canRegister(version)),
+      reserved_(version.impl_id == uapi::kImplIdOptee && !canRegister(version)) {}
 
-Result<SharedPages> PageSource::share(int device, uint64_t bytes) const {
-  SharedPages shared;
-  if (registers_) {
-    auto pages = Mapping::ownPages(bytes);
-    if (!pages.ok()) return pages.failure();
-    shared.pages = std::move(pages.value());
-    auto shm = shmRegister(device, shared.pages->data(), shared.pages->size());
-    if (!shm.ok()) return shm.failure();
-    shared.shm = std::move(shm.value());
-  } else {
-    if (bytes > mostAllocated_) return Failure{Operation::shmAlloc, ENOMEM};
-    if (Failure failure = checkMemory(bytes)) return failure;
-    auto shm = shmAlloc(device, bytes);
-    if (!shm.ok()) return shm.failure();
-    shared.shm = std::move(shm.value());
-    auto pages = Mapping::ofFile(shared.shm.fd.get(), shared.shm.size);
-    if (!pages.ok()) return pages.failure();
-    shared.pages = std::move(pages.value());
-  }
-  if (shared.shm.size < bytes)
+// A block of the order MAX_PAGE_ORDER, if the kernel was configured with arm64's default for its pages (of 4,
+// 16 and 64 KiB). Who asks for more gets a warning in the kernel's log, and no memory.
+uint64_t PageSource::mostContiguous() {
+  return pageSize() * std::max<uint64_t>(1024, pageSize() / 8);
+}
+
+Result<SharedPages> PageSource::newPages(int device, uint64_t bytes, TemporaryMemory& temporary) const {
+  auto made = registers_ ? registered(device, bytes, temporary) : allocated(device, bytes, temporary);
+  if (made.ok() && made.value().shm.size < bytes)
     return Failure{registers_ ? Operation::shmRegister : Operation::shmAlloc, ENOMEM};
-  return shared;
+  return made;
+}
+
+Result<SharedPages> PageSource::registered(int device, uint64_t bytes, TemporaryMemory& temporary) const {
+  auto pages = Mapping::ownPages(bytes);
+  if (!pages.ok()) return pages.failure();
+  const Mapping& own = *pages.value();
+  auto shm = withRoom(temporary, [&] { return shmRegister(device, own.data(), own.size()); });
+  if (!shm.ok()) return shm.failure();
+  return SharedPages{std::move(pages.value()), std::move(shm.value())};
+}
+
+Result<SharedPages> PageSource::allocated(int device, uint64_t bytes, TemporaryMemory& temporary) const {
+  if (!reserved_) {
+    if (bytes > mostContiguous()) return Failure{Operation::shmAlloc, ENOMEM};
+    // The driver's memory is nobody's, so no cgroup has it.
+    if (Failure failure = checkMachine(bytes)) return failure;
+  }
+  auto shm = withRoom(temporary, [&] { return shmAlloc(device, bytes); });
+  if (!shm.ok()) return shm.failure();
+  auto pages = Mapping::ofFile(shm.value().fd.get(), shm.value().size);
+  if (!pages.ok()) return pages.failure();
+  return SharedPages{std::move(pages.value()), std::move(shm.value())};
 }
 
 }  // namespace core

@@ -1,4 +1,4 @@
-// Where a context gets the pages that it shares with the TEE: our own, registered, or those of the TEE's
+// Where a context gets the pages that it shares with the TEE: its own, registered, or those of the TEE's
 // driver.
 #pragma once
 
@@ -10,9 +10,12 @@
 
 namespace core {
 
+class TemporaryMemory;
+
 struct SharedPages {
-  TeeShm shm;
+  // The last reference to memory of the driver's can be its mapping, so that goes after the descriptor.
   std::shared_ptr<Mapping> pages;
+  TeeShm shm;
 };
 
 class PageSource {
@@ -20,12 +23,19 @@ class PageSource {
   // registration: SHM_REGISTER where the TEE can, else SHM_ALLOC.
   PageSource(const uapi::tee_ioctl_version_data& version, bool registration);
 
-  // Zeroed pages for at least so many bytes. Can block.
-  Result<SharedPages> share(int device, uint64_t bytes) const;
+  // Zeroed pages for at least so many bytes. Can block. temporary: makes room where the TEE has none.
+  Result<SharedPages> newPages(int device, uint64_t bytes, TemporaryMemory& temporary) const;
+
+  // How many bytes the kernel can have in one contiguous piece.
+  static uint64_t mostContiguous();
 
  private:
+  Result<SharedPages> registered(int device, uint64_t bytes, TemporaryMemory& temporary) const;
+  Result<SharedPages> allocated(int device, uint64_t bytes, TemporaryMemory& temporary) const;
+
   const bool registers_;
-  const uint64_t mostAllocated_;
+  // The driver has a part of the memory for it. Otherwise it asks the kernel.
+  const bool reserved_;
 };
 
 }  // namespace core

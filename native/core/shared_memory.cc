@@ -32,10 +32,9 @@ Result<std::shared_ptr<SharedMemory>> allocSharedMemory(const std::shared_ptr<Co
                                                         uint64_t size) {
   const std::shared_ptr<UniqueFd> device = context->use();
   if (!device) return kClosed;
-  auto shared =
-      withRoom(context->temporary(), [&] { return context->pageSource().share(device->get(), size); });
-  if (!shared.ok()) return shared.failure();
-  auto& [shm, pages] = shared.value();
+  auto made = context->temporary().newPages(device->get(), size);
+  if (!made.ok()) return made.failure();
+  auto& [pages, shm] = made.value();
   uint8_t* data = pages->data();
   return std::make_shared<SharedMemory>(context, std::move(shm), size, std::move(pages), data, nullptr);
 }

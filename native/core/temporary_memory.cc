@@ -4,8 +4,6 @@
 #include <cstring>
 #include <utility>
 
-#include "release.h"
-
 namespace core {
 
 void Slot::zero(size_t offset, size_t length) {
@@ -44,13 +42,13 @@ Result<std::unique_ptr<Slot>> TemporaryMemory::take(size_t bytes, uint64_t sessi
   }
   for (std::unique_ptr<Slot>& old : dropped) release(heldBy(*old));
   if (!slot->shared_.pages) {
-    auto shared = withRoom(*this, [&] { return source_.share(device, slot->size_); });
-    if (!shared.ok()) {
+    auto made = newPages(device, slot->size_);
+    if (!made.ok()) {
       std::lock_guard<std::mutex> lock(mutex_);
       forget(*slot);
-      return shared.failure();
+      return made.failure();
     }
-    slot->shared_ = std::move(shared.value());
+    slot->shared_ = std::move(made.value());
   } else if (slot->session_ != session && slot->dirty_ != 0) {
     memset(slot->data(), 0, slot->dirty_);
     slot->dirty_ = 0;

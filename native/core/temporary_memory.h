@@ -52,6 +52,8 @@ class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
   Result<std::unique_ptr<Slot>> take(size_t bytes, uint64_t session, int device);
   // Takes it back.
   void give(std::unique_ptr<Slot> slot, bool wipe);
+  // Pages for something else.
+  Result<SharedPages> newPages(int device, uint64_t bytes) { return source_.newPages(device, bytes, *this); }
   // Lets go of all that no call uses: its room may be what another request lacks. False if there was nothing.
   bool releaseIdle();
   // The same, and keeps no more. Can block.

@@ -711,6 +711,10 @@ void aCallThatIsNotSentSaysWhy() {
   user.answer(user.closeContext());
 }
 
+bool isNoAllocation(Failure failure) {
+  return failure.operation == Operation::shmAlloc && failure.error == ENOMEM;
+}
+
 void aTeeThatRegistersNothingAllocates() {
   User user(4, 1 << 20, false);
   const auto session = user.openSync();
@@ -720,15 +724,31 @@ void aTeeThatRegistersNothingAllocates() {
   CHECK(shared.ok() && shared.value()->size() == 5000 && shared.value()->data()[4999] == 0);
   CHECK(user.answer(user.invoke(session, 1, shared.value())).answered());
   // The kernel is not asked for more than it can have.
-  const uint64_t most = pageSize() * 1024;
+  const uint64_t most = PageSource::mostContiguous();
+  CHECK(most >= 1024 * pageSize());
   CHECK(allocSharedMemory(user.context(), most).ok());
-  const Failure failure = allocSharedMemory(user.context(), most + 1).failure();
-  CHECK(failure.error == ENOMEM && failure.operation == Operation::shmAlloc);
+  CHECK(isNoAllocation(allocSharedMemory(user.context(), most + 1).failure()));
+  CHECK(user.answer(user.invoke(session, 1, most + 1)).status == ENOMEM);
+  CHECK(user.context()->statistics().temporary.slots == 1);
+  // What it refuses, and what is too short
+  executor::refuseRegistrations(2);
+  CHECK(isNoAllocation(allocSharedMemory(user.context(), 5000).failure()));
+  executor::limitRegistrations(10);
+  CHECK(isNoAllocation(allocSharedMemory(user.context(), 5000).failure()));
+  executor::limitRegistrations(UINT64_MAX);
   user.answer(user.closeContext());
+}
 
+void onlyAnOpteeThatCannotRegisterHasMemoryOfItsOwn() {
+  const uint64_t most = PageSource::mostContiguous();
   uapi::tee_ioctl_version_data version{};
-  version.impl_id = uapi::kImplIdOptee;  // has memory of its own, then
-  CHECK(PageSource(version, true).share(STDIN_FILENO, most + 1).ok());
+  const auto allocates = [&] {
+    auto memory = std::make_shared<TemporaryMemory>(0, PageSource(version, true));
+    return memory->newPages(STDIN_FILENO, most + 1);
+  };
+  CHECK(isNoAllocation(allocates().failure()));
+  version.impl_id = uapi::kImplIdOptee;
+  CHECK(allocates().ok());
 }
 
 void dmaBufsAreMappedAndRegistered() {
@@ -1486,6 +1506,7 @@ int main(int argc, char** argv) {
   outputsAreWhatTheTeeWrote();
   aCallThatIsNotSentSaysWhy();
   aTeeThatRegistersNothingAllocates();
+  onlyAnOpteeThatCannotRegisterHasMemoryOfItsOwn();
   dmaBufsAreMappedAndRegistered();
   temporaryMemoryGivesWayOnlyWhereThatHelps();
   idleTemporaryMemoryMakesRoomForARegistration();

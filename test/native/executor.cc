@@ -121,6 +121,14 @@ Result<uapi::tee_ioctl_version_data> version(int) {
 }
 
 Result<TeeShm> shmAlloc(int, uint64_t size) {
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (refused != 0) {
+      refused--;
+      return Failure{Operation::shmAlloc, ENOMEM};
+    }
+    size = std::min(size, longest);
+  }
   UniqueFd fd(open("/dev/zero", O_RDWR | O_CLOEXEC));
   return TeeShm{std::move(fd), 1, size};
 }

@@ -35,11 +35,11 @@ void release();
 // before unblock().
 void block(const std::string& what);
 void unblock(const std::string& what);
-// The next registrations fail with ENOMEM, so many.
+// The next registrations and allocations fail with ENOMEM, so many.
 void refuseRegistrations(unsigned count);
 // From now on CANCEL fails, or does not.
 void refuseCancels(bool refuse);
-// The next registrations take so many bytes at most, as the kernel may.
+// The next registrations and allocations have so many bytes at most, as the kernel may do.
 void limitRegistrations(uint64_t bytes);
 // How many calls are in the executor at once, at most, since reset().
 unsigned most();

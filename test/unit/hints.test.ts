@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { checkDevicePath, devicePaths, noDevice, openError, versionOf } from '#lib/client/devices';
-import { namesIn, callHint, openHint, resultHint, type ResultFacts } from '#lib/client/hints';
+import { namesIn, callHint, memoryHint, openHint, resultHint, type ResultFacts } from '#lib/client/hints';
 import { TEE_RESULTS } from '#lib/client/results';
 
 const folder = mkdtempSync(join(tmpdir(), 'node-optee-'));
@@ -173,6 +173,19 @@ describe('hints', () => {
     expect(hint(4096)).toContain('close what is not needed');
     expect(hint(1 << 25)).toContain('33554432 bytes are more than the TEE could take at once');
     expect(callHint({ ...refused, code: 'EINVAL', operation: 'TEE_IOC_INVOKE' })).toBeUndefined();
+  });
+
+  test.each([
+    ['MemAvailable', 'MemAvailable of /proc/meminfo'],
+    ['memory cgroup', "this process's cgroup"],
+    ['TEE_IOC_SHM_ALLOC', 'use smaller pieces'],
+    ['mmap', 'the kernel or the TEE is out of memory'],
+  ])('memory that %s does not give a call: the reason is not the TEE', (operation, text) => {
+    for (const bytes of [10, 1 << 25]) {
+      const hint = callHint({ ...refused, code: 'ENOMEM', operation, bytes });
+      expect(hint).toContain(text);
+      expect(hint).toBe(memoryHint('ENOMEM', operation, bytes));
+    }
   });
 
   test('a device of another protocol', () => {

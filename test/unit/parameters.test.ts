@@ -125,7 +125,12 @@ describe('making parameters', () => {
       expect(() => value.in(odd as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
     }
     expect(() => buffer.in('a PIN' as never)).toThrow(/^bytes must be a Uint8Array, not string$/);
-    expect(() => buffer.null('toString' as never)).toThrow("direction must be 'in', 'out' or 'inout'");
+    for (const wrong of ['toString', ['in'], { toString: () => 'in' }]) {
+      expect(() => buffer.null(wrong as never)).toThrow("direction must be 'in', 'out' or 'inout'");
+    }
+    const detached = new Uint8Array(1);
+    structuredClone(detached, { transfer: [detached.buffer] });
+    expect(() => buffer.null(detached as never)).toThrow("direction must be 'in', 'out' or 'inout'");
   });
 
   test('in messages they show no content', () => {
