@@ -100,11 +100,13 @@ function readReport(path, machine) {
     failed: report.numFailedTests + report.numRuntimeErrorTestSuites,
     skipped: 0,
     output: '',
+    failures: [],
   };
   for (const suite of report.testResults) {
-    if (suite.message && suite.assertionResults.length === 0) failures.push(suite.message);
+    if (suite.message && suite.assertionResults.every(({ status }) => status !== 'failed'))
+      result.failures.push(suite.message);
     for (const { status, fullName, failureMessages } of suite.assertionResults) {
-      if (status === 'failed') failures.push(`${fullName}\n${failureMessages.join('\n')}`);
+      if (status === 'failed') result.failures.push(`${fullName}\n${failureMessages.join('\n')}`);
       if (status !== 'pending' && status !== 'todo' && status !== 'skipped') continue;
       const listed = SKIPPED.some((entry) => entry.test === fullName && entry.machines.includes(machine));
       if (listed) result.skipped++;
@@ -348,6 +350,7 @@ async function runLane(queue) {
       failed = 0,
       skipped = 0,
       output = '',
+      failures: told = [],
       figures = [],
     } = await task.run().catch((error) => ({
       failed: 1,
@@ -356,7 +359,12 @@ async function runLane(queue) {
     total.passed += passed;
     total.failed += failed;
     total.skipped += skipped;
-    if (failed > 0) say(output);
+    if (failed > 0) {
+      say(output);
+      // Of what does not say which of its tests failed, the end.
+      const all = told.length > 0 ? told : [output.slice(-MOST_OF_FAILURE)];
+      failures.push(...all.map((text) => `${task.name}: ${text.slice(0, MOST_OF_FAILURE)}`));
+    }
     const counts = `${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`;
     say(
       `${failed > 0 ? 'FAILED' : 'ok'} ${task.name}: ${counts}, ${Math.round((Date.now() - start) / 1000)} s`,
@@ -371,7 +379,7 @@ const runAll = (queue) => Promise.all(Array.from({ length: 4 }, () => runLane(qu
 const end = async (status) => {
   await compiling;
   for (const child of running) child.kill('SIGKILL');
-  for (const failure of failures) say(`FAILED: ${failure.slice(0, MOST_OF_FAILURE)}`);
+  for (const failure of failures) say(`FAILED: ${failure}`);
   say(`all in ${Math.round((Date.now() - began) / 1000)} s`);
   const { passed, failed, skipped } = total;
   say(`${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`);

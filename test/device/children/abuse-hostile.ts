@@ -16,6 +16,7 @@ import { checkProperty, Echo, hasCode, runAbuse, step, within } from '../../supp
 import { TEST_TA } from '../../support/census.js';
 import { TestTa } from '../../support/described-ta.js';
 import * as TA from '../../support/test-ta.js';
+import { until } from '../../support/until.js';
 import { checkBorders, withBorders } from '../../support/wrong-values.js';
 
 let tee: TeeContext;
@@ -169,7 +170,7 @@ const silences = step('silence', fc.constantFrom(...Object.keys(GIVE_UP)), async
     const call = calling.invoke(TA.TEST_TA_SCRIBBLE, [data.out(), ending.inout()], controller);
     const behind = calling.invoke(TA.TEST_TA_NOTHING, [], controller);
     const ended = Promise.allSettled([call, behind]);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await until(() => data.read(1, 1)[0] !== 0); // the TA is at it
     controller.abort();
     await GIVE_UP[how]?.(own, calling, data, () => Atomics.store(stopping, 0, 1));
     const [first, second] = await within(ended, () => how);

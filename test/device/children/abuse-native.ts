@@ -288,9 +288,10 @@ void runAbuse(async () => {
   while (pending > 0) await new Promise((resolve) => setTimeout(resolve, 10));
   checkBorders();
   await tee.close();
-  // So many that chance leaves none out.
-  const never = RIGHT.filter((what) => done[what] === undefined);
-  if (cases >= 3000 && never.length > 0) throw new Error(`Never right: ${never.join(', ')}`);
+  // A smaller number of cases can miss one by chance.
+  const expected = cases >= 3000 ? RIGHT : cases >= 500 ? ['openContext', 'invoke', 'invokeSync'] : [];
+  const never = expected.filter((what) => done[what] === undefined);
+  if (never.length > 0) throw new Error(`Never right: ${never.join(', ')}`);
   return { cases, done };
 });
 

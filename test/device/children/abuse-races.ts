@@ -263,7 +263,9 @@ class World {
     if (context === undefined || context.closed) return;
     const it: SessionPool = context.tee.pool<never[]>(TEST_TA, { max: 2, idle: 20 });
     this.#pools.push({ it, context, closed: false });
-    if (this.#pools.length > 2) void this.#pools.splice(0, 1)[0]?.it.close();
+    if (this.#pools.length <= 2) return;
+    this.closePool(0);
+    this.#pools.splice(0, 1);
   }
 
   poolInvoke(at: number, other: number, abort: number): void {

@@ -8,6 +8,7 @@ import { DmaBuf, DmaHeap, TeeContext } from 'node-optee';
 import { Pkcs11 } from 'node-optee/pkcs11';
 import { census, collectGarbage, PROTECTED_HEAP, PTA_INVOKE_TESTS, PTA_STATS } from '../../support/census.js';
 import { heapInTee, sessionsInTee } from '../../support/tee-statistics.js';
+import { until } from '../../support/until.js';
 import { statistics } from '../../support/statistics.js';
 
 const COUNT = Number(process.argv[2]);
@@ -49,7 +50,8 @@ async function main(): Promise<void> {
     Pkcs11: () => Pkcs11.open({ context: tee }),
   };
 
-  // OP-TEE counts while no session is being closed: for a TA of one instance, each of both can wait for the other for ever.
+  // OP-TEE does not count while a session is being closed: if the TA has one instance, the two can wait for each other for
+  // ever.
   const held = async (): Promise<string> => {
     const own = [census(), statistics(tee)?.sessions];
     const quiet = own[1] === sessions;
@@ -58,8 +60,8 @@ async function main(): Promise<void> {
   const found: Record<string, unknown> = {};
   for (const [kind, make] of Object.entries(kinds)) {
     await make(); // what is there once: threads, code, the TEE's own
-    for (let i = 0; i < 5 || (i < 100 && statistics(tee)?.sessions !== sessions); i++)
-      await collectGarbage(20);
+    for (let i = 0; i < 5; i++) await collectGarbage(20);
+    await until(() => statistics(tee)?.sessions === sessions);
     const before = await held();
     const [residentBefore, heapBefore] = [resident(), await heapInTee(stats)];
     const start = performance.now();
