@@ -47,7 +47,9 @@ export function checkNames(value: object, place: string, names: readonly string[
 /** A whole number from `min` to `max`. */
 export function checkNumber(value: unknown, place: string, what: string, min: number, max: number): number {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) {
-    throw refused(place, `${what} must be a whole number from ${min} to ${max}, not ${String(value)}`);
+    // Its text is not asked for: that can run code of the caller's.
+    const given = typeof value === 'number' ? value : typeof value;
+    throw refused(place, `${what} must be a whole number from ${min} to ${max}, not ${given}`);
   }
   return value;
 }

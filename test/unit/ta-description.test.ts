@@ -384,6 +384,7 @@ describe('a wrong type is refused with the place in it', () => {
     [/^enumeration\.a_b: its name in C/, () => enumeration({ aB: 1, a_b: 2 })],
     [/^enumeration\.1: '1' is no name/, () => enumeration({ 1: 1 })],
     [/^octets: the length/, () => octets(0)],
+    [/^octets: the length .*, not object$/, () => octets([new Proxy(new Uint8Array(1), {})] as never)],
     [/^array: its element/, () => array({} as never, 1)],
     [/^array: the length/, () => array(u8, 1.5)],
     [/^struct: 'A' is no name/, () => struct('A', { a: u8 })],
