@@ -198,6 +198,7 @@ export function memoryHint(code: string, operation: string, size: number): strin
         'limit), less a sixteenth of the limit'
       );
     case 'TEE_IOC_SHM_ALLOC':
+      if (size <= PAGE) break;
       return (
         'each piece of memory that is shared in this way lies in one piece of the machine, in pages of the kernel (4 MiB at ' +
         'most where these are of 4 KiB) or in the part that the board has for it; use smaller pieces'
@@ -209,6 +210,9 @@ export function memoryHint(code: string, operation: string, size: number): strin
   }
   return 'the kernel or the TEE is out of memory';
 }
+
+/** No memory lies in smaller pieces. */
+const PAGE = 4096;
 
 /** From this size on, the size of shared memory is a likely reason for running out of memory. */
 const SHARED_LARGE = 4 << 20;

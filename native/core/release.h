@@ -70,11 +70,21 @@ auto withRoom(Request request) {
   return answer;
 }
 
-// The same of a request to the TEE, whose room may be taken by temporary memory that no call uses.
-template <typename Memory, typename Request>
-auto withRoom(Memory& temporary, Request request) {
+// Memory that is kept for later calls.
+class IdleMemory {
+ public:
+  // Lets go of all that no call uses: its room may be what another request lacks. False if there was nothing.
+  virtual bool releaseIdle() = 0;
+
+ protected:
+  ~IdleMemory() = default;
+};
+
+// The same of a request to the TEE, whose room idle memory may take.
+template <typename Request>
+auto withRoom(IdleMemory& idle, Request request) {
   auto answer = withRoom(request);
-  if (lacksRoom(answer) && temporary.releaseIdle()) {
+  if (lacksRoom(answer) && idle.releaseIdle()) {
     waitForReleases(std::chrono::milliseconds(320));
     answer = request();
   }

@@ -42,7 +42,7 @@ struct TemporaryStatistics {
   uint64_t registrations = 0;
 };
 
-class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
+class TemporaryMemory : public IdleMemory, public std::enable_shared_from_this<TemporaryMemory> {
  public:
   // bound: how many bytes are kept at most.
   TemporaryMemory(uint64_t bound, const PageSource& source)
@@ -52,10 +52,9 @@ class TemporaryMemory : public std::enable_shared_from_this<TemporaryMemory> {
   Result<std::unique_ptr<Slot>> take(size_t bytes, uint64_t session, int device);
   // Takes it back.
   void give(std::unique_ptr<Slot> slot, bool wipe);
-  // Pages for something else.
+  // Pages for shared memory, from where its own come.
   Result<SharedPages> newPages(int device, uint64_t bytes) { return source_.newPages(device, bytes, *this); }
-  // Lets go of all that no call uses: its room may be what another request lacks. False if there was nothing.
-  bool releaseIdle();
+  bool releaseIdle() override;
   // The same, and keeps no more. Can block.
   void clear();
   TemporaryStatistics statistics();

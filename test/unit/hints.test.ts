@@ -181,11 +181,13 @@ describe('hints', () => {
     ['TEE_IOC_SHM_ALLOC', 'use smaller pieces'],
     ['mmap', 'the kernel or the TEE is out of memory'],
   ])('memory that %s does not give a call: the reason is not the TEE', (operation, text) => {
-    for (const bytes of [10, 1 << 25]) {
+    for (const bytes of [5000, 1 << 25]) {
       const hint = callHint({ ...refused, code: 'ENOMEM', operation, bytes });
       expect(hint).toContain(text);
       expect(hint).toBe(memoryHint('ENOMEM', operation, bytes));
     }
+    // There is no smaller piece than a page.
+    expect(memoryHint('ENOMEM', 'TEE_IOC_SHM_ALLOC', 10)).toBe('the kernel or the TEE is out of memory');
   });
 
   test('a device of another protocol', () => {
