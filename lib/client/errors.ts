@@ -197,7 +197,8 @@ const SHORT = {
   customInspect: false,
 };
 
-function show(value: unknown): string {
+/** A value in a message. What its own code throws is caught. */
+export function show(value: unknown): string {
   if (value === undefined) return 'undefined';
   try {
     const text = inspect(value, SHORT);

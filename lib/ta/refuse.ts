@@ -1,4 +1,4 @@
-import { invalidArgValue } from '../client/errors.js';
+import { invalidArgValue, show } from '../client/errors.js';
 
 /**
  * What is wrong in a description, with its place.
@@ -47,8 +47,7 @@ export function checkNames(value: object, place: string, names: readonly string[
 /** A whole number from `min` to `max`. */
 export function checkNumber(value: unknown, place: string, what: string, min: number, max: number): number {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) {
-    // Its text is not asked for: that can run code of the caller's.
-    const given = typeof value === 'number' ? value : typeof value;
+    const given = typeof value === 'number' ? value : show(value);
     throw refused(place, `${what} must be a whole number from ${min} to ${max}, not ${given}`);
   }
   return value;
