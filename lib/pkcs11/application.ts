@@ -54,7 +54,7 @@ interface Slot {
   generation: number;
   /** Does an operation have it? */
   taken: boolean;
-  /** The command of an operation that could not be ended. */
+  /** A command of an operation that could not be ended. */
   open?: Command | undefined;
 }
 
@@ -95,7 +95,7 @@ export class Turn {
   readonly generation: number;
   /** Has something been done that must not be done twice? */
   begun = false;
-  /** The command that ends what was begun; undefined if nothing is open. */
+  /** A command of what was begun, which is no init; undefined if nothing is open. */
   open: Command | undefined;
   readonly #session: Session;
   readonly #losses = new WeakSet<object>();
@@ -161,12 +161,15 @@ export class Turn {
     }
   }
 
-  /** A step of an operation in parts. */
-  async step(question: Question, last = false): Promise<Uint8Array> {
-    this.open = question.command;
+  /**
+   * A step of an operation in parts: its init, with data, or the last one.
+   * @param final the command that the last one has. The TA knows an operation by it, and not by its init
+   */
+  async step(question: Question, final: Command): Promise<Uint8Array> {
+    this.open = final;
     try {
       const output = await this.ask(question);
-      if (last) this.open = undefined;
+      if (question.command === final) this.open = undefined;
       return output;
     } catch (error) {
       this.#ended(error);

@@ -110,24 +110,21 @@ async function inParts(
 ): Promise<Buffer> {
   const { turn, asked } = operation;
   // (A control block is wiped when it was sent with a secret: each step has its own.)
-  const step = (
-    command: Command,
-    data: Buffer | undefined,
-    besides: Besides,
-    end = false,
-  ): Promise<Uint8Array> => turn.step({ command, control: u32s(turn.handle), data, asked, ...besides }, end);
-  await turn.step(init(commands, operation));
+  const { update, final } = commands;
+  const step = (command: Command, data: Buffer | undefined, besides: Besides): Promise<Uint8Array> =>
+    turn.step({ command, control: u32s(turn.handle), data, asked, ...besides }, final);
+  await turn.step(init(commands, operation), final);
   turn.begun = true; // a stream gives its parts once
   const outputs: Uint8Array[] = [];
   for await (const all of data) {
     for (let at = 0; at < all.length; at += PART) {
       checkAborted(operation);
       const part = all.subarray(at, at + PART);
-      outputs.push(await step(commands.update, part, each(part.length)));
+      outputs.push(await step(update, part, each(part.length)));
     }
   }
   checkAborted(operation);
-  outputs.push(await step(commands.final, undefined, last, true));
+  outputs.push(await step(final, undefined, last));
   return Buffer.concat(outputs);
 }
 

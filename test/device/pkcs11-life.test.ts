@@ -80,6 +80,16 @@ describe('many at once', () => {
     }
     expect(await rejection(login.digest('sha256', fails()))).toMatchObject({ message: 'no more' });
     expect(await login.digest('sha256', Buffer.alloc(100))).toHaveLength(32);
+    async function* none(): AsyncGenerator<Buffer> {
+      await Promise.resolve();
+      yield* [];
+      throw new Error('no part');
+    }
+    // As many as there are PKCS#11 sessions for operations, and one more.
+    for (let i = 0; i < 5; i++) {
+      expect(await rejection(login.digest('sha256', none()))).toMatchObject({ message: 'no part' });
+    }
+    for (let i = 0; i < 5; i++) expect(await login.digest('sha256', Buffer.alloc(100))).toHaveLength(32);
   });
 
   test('closing waits for the digest of a stream', async () => {

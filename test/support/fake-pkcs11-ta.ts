@@ -70,11 +70,18 @@ export class FakeTa {
         const found = await this.answer(command);
         if (id <= this.#alive) throw teeError(DEAD, control);
         if (found instanceof Error) throw found;
-        return [u32s(found ?? CKR.CKR_OK), undefined, this.outputs.get(command) ?? output(command)];
+        const usual = command === Command.RELEASE_ACTIVE_PROCESSING ? released(control) : CKR.CKR_OK;
+        return [u32s(found ?? usual), undefined, this.outputs.get(command) ?? output(command)];
       },
     };
     return session as unknown as Session;
   }
+}
+
+/** An operation is named by any of its commands but its init. */
+function released(control: Buffer): number {
+  const inits: readonly number[] = [Command.DIGEST_INIT, Command.ENCRYPT_INIT, Command.SIGN_INIT];
+  return inits.includes(control.readUInt32LE(4)) ? CKR.CKR_ARGUMENTS_BAD : CKR.CKR_OK;
 }
 
 function output(command: number): Uint8Array {

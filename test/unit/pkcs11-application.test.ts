@@ -7,7 +7,7 @@ import { Application, Turn } from '#lib/pkcs11/application';
 import { DataObject } from '#lib/pkcs11/certificates';
 import { Attribute, CKR, Command, ObjectClass, TokenFlag, UNAVAILABLE, User } from '#lib/pkcs11/constants';
 import { Attributes, ObjectReference } from '#lib/pkcs11/objects';
-import { cipher, digest, random as randomBytes } from '#lib/pkcs11/operations';
+import { cipher, digest, random as randomBytes, type Bytes } from '#lib/pkcs11/operations';
 import { Pkcs11 } from '#lib/pkcs11/pkcs11';
 import { encodeTemplate, pack, u32s } from '#lib/pkcs11/serializer';
 import { Token } from '#lib/pkcs11/token';
@@ -318,6 +318,31 @@ describe('an operation in parts', () => {
     expect(ta.commands(Command.RELEASE_ACTIVE_PROCESSING)).toHaveLength(1);
     await app.close();
   });
+});
+
+test('an operation in parts that has no part yet can be ended', async () => {
+  const ta = new FakeTa();
+  const app = await login(ta);
+  async function* broken(): AsyncGenerator<Buffer> {
+    await Promise.resolve();
+    yield* [];
+    throw new Error('of the stream');
+  }
+  const hash = (data: Bytes): Promise<Buffer> =>
+    app.operate((turn) => digest({ ...DIGEST, turn }, data, 32), { asked: 'a digest' });
+  const withoutMemory = (): void =>
+    void (ta.answer = (command) => (command === Command.DIGEST_INIT ? teeError(NO_MEMORY) : undefined));
+  // As many as there are PKCS#11 sessions, and one more.
+  for (let i = 0; i < 5; i++) {
+    expect(await thrown(hash(broken()))).toMatchObject({ message: 'of the stream' });
+    withoutMemory();
+    expect(await thrown(hash(Buffer.alloc(100_000)))).toMatchObject({ code: 'TEE_ERROR_OUT_OF_MEMORY' });
+    ta.answer = () => undefined;
+  }
+  expect(ta.commands(Command.RELEASE_ACTIVE_PROCESSING)).toEqual(
+    Array(10).fill(u32s(1, Command.DIGEST_FINAL)),
+  );
+  await app.close();
 });
 
 describe('waiting', () => {
